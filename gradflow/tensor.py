@@ -1,0 +1,549 @@
+"""The public face: an array and its place on the tape, with torch's method names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from . import backend, op, tape
+from .backend import Array, device, is_differentiable
+from .op import current, wrap
+from .ops import index, pointwise, reduce, shape
+from .tape import Leaf, Node, Output, Traced, Version, mode
+
+
+class Tensor(Traced):
+    """An n-dimensional array of one dtype on one device, and how it was computed.
+
+    array    the NumPy or CuPy array itself
+    grad     the gradient that backward accumulated, for a leaf
+    node     its place on the tape: None unless it requires a gradient
+    """
+
+    grad: Tensor | None = None
+    __hash__ = object.__hash__
+    __array_priority__ = 1000  # NumPy leaves `array * tensor` to the tensor
+    __array_ufunc__ = None
+
+    def __init__(self, data: Any = (), dtype: Any = None) -> None:
+        self.array = np.array(data.array if isinstance(data, Traced) else data, dtype or backend.get_default_dtype())
+        self.node = None
+        self.version = Version()
+
+    # --- what it is -------------------------------------------------------------------------------
+
+    @property
+    def shape(self) -> Size:
+        """The sizes of its dimensions."""
+        return Size(self.array.shape)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The dtype of its elements."""
+        return self.array.dtype
+
+    @property
+    def device(self) -> device:
+        """Where its array lives."""
+        return backend.device_of(self.array)
+
+    @property
+    def ndim(self) -> int:
+        """The number of dimensions."""
+        return self.array.ndim
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes per element."""
+        return self.array.itemsize
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all elements."""
+        return self.array.nbytes
+
+    @property
+    def is_cuda(self) -> bool:
+        """Whether it is on the card."""
+        return backend.on_card(self.array)
+
+    def size(self, dim: int | None = None) -> Any:
+        """The sizes, or the size of one dimension."""
+        return self.shape if dim is None else self.shape[dim]
+
+    def dim(self) -> int:
+        """The number of dimensions."""
+        return self.array.ndim
+
+    def numel(self) -> int:
+        """The number of elements."""
+        return self.array.size
+
+    nelement = numel
+
+    def element_size(self) -> int:
+        """Bytes per element."""
+        return self.array.itemsize
+
+    def stride(self, dim: int | None = None) -> Any:
+        """Steps between neighbours, in elements."""
+        steps = tuple(s // self.array.itemsize for s in self.array.strides)
+        return steps if dim is None else steps[dim]
+
+    def is_contiguous(self) -> bool:
+        """Whether its elements lie in memory in C order without gaps."""
+        return self.array.flags.c_contiguous
+
+    def is_floating_point(self) -> bool:
+        """Whether its dtype is a real floating type."""
+        return backend.is_floating(self.array.dtype)
+
+    def is_complex(self) -> bool:
+        """Whether its dtype is complex."""
+        return self.array.dtype.kind == "c"
+
+    def data_ptr(self) -> int:
+        """The address of the first element."""
+        return self.array.data.ptr if self.is_cuda else self.array.ctypes.data
+
+    # --- its place on the tape --------------------------------------------------------------------
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether gradients with respect to it can be asked for; set it on a leaf to ask."""
+        return current(self) is not None
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        self.requires_grad_(value)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        """Ask, or stop asking, for gradients with respect to this leaf. RuntimeError if it is not a leaf or not floating."""
+        if not self.is_leaf:
+            if requires_grad:
+                return self
+            raise RuntimeError("requires_grad_: only a leaf can stop asking for its gradient; use detach()")
+        if not requires_grad:
+            self.node = None
+        elif self.node is None:
+            if not is_differentiable(self.array.dtype):
+                raise RuntimeError(f"requires_grad_: wanted a floating or complex dtype, saw {self.array.dtype}")
+            self.node, self.view = Leaf(self), None
+        return self
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether no recorded op made it."""
+        node = current(self)
+        return node is None or type(node) is Leaf
+
+    @property
+    def grad_fn(self) -> Node | None:
+        """The node that made it; None for a leaf."""
+        node = current(self)
+        return None if node is None or type(node) is Leaf else node.edges[0] if type(node) is Output else node
+
+    @property
+    def output_nr(self) -> int:
+        """Which output of its node it is."""
+        return getattr(current(self), "index", 0)
+
+    @property
+    def _version(self) -> int:
+        return self.version.number
+
+    def backward(
+        self,
+        gradient: Any = None,
+        retain_graph: bool | None = None,
+        create_graph: bool = False,
+        inputs: Any = None,
+    ) -> None:
+        """Add d(self)/d(leaf), contracted with `gradient`, to the grad of every leaf it depends on (or of `inputs`).
+
+        gradient defaults to 1 for a tensor of one element. RuntimeError if nothing requires a gradient, if the graph was
+        freed by an earlier call without retain_graph, or if a value it needs was written in place.
+        """
+        from .autograd import backward
+
+        backward(self, gradient, retain_graph, create_graph, inputs)
+
+    def detach(self) -> Tensor:
+        """The same memory with no place on the tape; a write to either is noticed by both."""
+        t = wrap(self.array)
+        t.version = self.version
+        return t
+
+    def detach_(self) -> Tensor:
+        """Forget its place on the tape."""
+        self.node, self.view = None, None
+        return self
+
+    @property
+    def data(self) -> Tensor:
+        """The same memory with no place on the tape, and no version in common: writes to it go unnoticed."""
+        return wrap(self.array)
+
+    @data.setter
+    def data(self, value: Tensor) -> None:
+        self.array = value.array
+        if self.node is not None and type(self.node) is Leaf:
+            hooks, self.node = self.node.hooks, Leaf(self)
+            self.node.hooks = hooks
+
+    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
+        """Call hook(gradient) when this tensor's gradient is known; what it returns, if anything, takes its place."""
+        node = current(self)
+        if node is None:
+            raise RuntimeError("register_hook: the tensor does not require a gradient")
+
+        def on_array(g: Any, create: bool) -> Any:
+            if create:
+                result = hook(g)
+                return g if result is None else result
+            with tape_off():
+                result = hook(wrap(g))
+            return g if result is None else result.array
+
+        node.hooks = node.hooks if node.hooks is not None else {}
+        return RemovableHandle(node.hooks, on_array)
+
+    def retain_grad(self) -> None:
+        """Keep this tensor's gradient in grad although it is not a leaf. RuntimeError if it requires none."""
+        from weakref import ref
+
+        node = current(self)
+        if node is None:
+            raise RuntimeError("retain_grad: the tensor does not require a gradient")
+        if type(node) is Leaf or self.__dict__.get("retains_grad"):
+            return
+        self.retains_grad = True
+        me = ref(self)
+
+        def keep(g: Any, create: bool) -> Any:
+            t = me()
+            if t is not None:
+                t._receive(g, create)
+            return g
+
+        node.hooks = node.hooks if node.hooks is not None else {}
+        node.hooks[object()] = keep
+
+    retains_grad = False
+
+    def _receive(self, g: Any, create: bool) -> None:
+        """Add an arrived gradient to grad, in an array of grad's own."""
+        if create:
+            self.grad = g if self.grad is None else self.grad + g
+        elif self.grad is None:
+            # The gradient may be shared with another leaf or be a view of one number: keep a copy of our own.
+            self.grad = wrap(g.copy(order="C") if isinstance(g, np.ndarray) or backend.on_card(g) else np.asarray(g))
+        elif self.grad.node is not None:
+            self.grad = self.grad + wrap(g)
+        else:
+            # PyTorch adds in place, so that whoever holds .grad sees it grow.
+            self.grad.array += g
+            self.grad.version.bump()
+
+    # --- writing in place -------------------------------------------------------------------------
+
+    def _write(self, name: str, value: Any, where: Any = None) -> Tensor:
+        """Put `value` (a tensor or number) into self, or into self[where] for an advanced index, and record it."""
+        written = value if isinstance(value, Traced) else wrap(backend.namespace(self.array).asarray(value))
+        entry = index.index_put.op
+        node = None
+        if mode.enabled:
+            node = current(self)
+            root = self
+            while root.view is not None:
+                root = root.view.base
+            if type(current(root)) is Leaf:
+                raise RuntimeError(
+                    f"{name}: a leaf of shape {tuple(self.array.shape)} that requires a gradient was to be written in "
+                    "place; do it under no_grad() or on a copy"
+                )
+        if op._category(written.array.dtype) > op._category(self.array.dtype):
+            raise RuntimeError(f"{name}: a result of dtype {written.array.dtype} does not fit into {self.array.dtype}")
+        new = current(written) if mode.enabled else None
+        if where is not None and mode.enabled and (node is not None or new is not None):
+            out, old = wrap(self.array), wrap(self.array, node)
+            entry.record((old, where, written), (self.array, where, written.array), (out,))
+            new = out.node
+        elif where is None and mode.enabled and new is not None and written.array.shape != self.array.shape:
+            new = current(shape.expand(written, self.array.shape))
+        try:
+            self.array[... if where is None else where] = written.array
+        except (ValueError, TypeError, IndexError) as e:
+            raise op.explain(name, (self.array, written.array), e) from e
+        tracked = mode.enabled and (new is not None or node is not None)
+        olds = []
+        if mode.enabled:
+            t = self
+            while t.view is not None:
+                olds.append((t, current(t.view.base)))
+                t = t.view.base
+        self.version.bump()
+        if mode.enabled and (tracked or any(n is not None for _, n in olds)):
+            self._rebase(new, olds)
+        return self
+
+    def _rebase(self, node: Any, olds: list[tuple[Tensor, Any]]) -> None:
+        """Let `node` be what made self's new value; of every base that self is a view of, a node that says so too."""
+        t = self
+        for view, base_node in olds:
+            base = view.view.base
+            out, old, part = wrap(base.array), wrap(base.array, base_node), wrap(view.array, node)
+            index.view_write.op.record((old, part, view.view), (base.array, view.array, view.view), (out,))
+            node, t = out.node, base
+        t.node = node
+
+    def __setitem__(self, where: Any, value: Any) -> None:
+        where = index.prepare(where, self.array)
+        if index.is_basic(where):
+            part = index.slice_(self, where) if mode.enabled else wrap(self.array[where])
+            part.version = self.version
+            part._write("setitem", value)
+        else:
+            self._write("setitem", value, where)
+
+    def __getitem__(self, where: Any) -> Tensor:
+        return index.getitem(self, where)
+
+    def copy_(self, source: Any, non_blocking: bool = False) -> Tensor:
+        """Write `source`, of a shape that broadcasts to self's, into self; it is cast and moved to self's device."""
+        if isinstance(source, Traced) and (source.array.dtype != self.array.dtype or source.device != self.device):
+            source = source.to(self.device, self.array.dtype)
+        return self._write("copy_", source)
+
+    def fill_(self, value: Any) -> Tensor:
+        """Set every element to `value`."""
+        return self._write("fill_", value)
+
+    def zero_(self) -> Tensor:
+        """Set every element to zero."""
+        return self._write("zero_", 0)
+
+    # --- to and from the rest of the world ----------------------------------------------------------
+
+    def _plain(self, what: str) -> Array:
+        if current(self) is not None:
+            raise RuntimeError(f"{what}: the tensor requires a gradient, which would be lost; use detach() first")
+        return self.array
+
+    def numpy(self) -> np.ndarray:
+        """Its NumPy array, sharing memory. RuntimeError if it requires a gradient, TypeError if it is on the card."""
+        array = self._plain("numpy")
+        if self.is_cuda:
+            raise TypeError("numpy: the tensor is on the card; use cpu() first")
+        return array
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.numpy(), dtype=dtype, copy=copy)
+
+    @property
+    def __cuda_array_interface__(self) -> dict:
+        if not self.is_cuda:
+            raise AttributeError("__cuda_array_interface__: the tensor is on the CPU")
+        return self._plain("__cuda_array_interface__").__cuda_array_interface__
+
+    def __dlpack__(self, **kwargs: Any) -> Any:
+        return self._plain("__dlpack__").__dlpack__(**kwargs)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.array.__dlpack_device__()
+
+    def item(self) -> Any:
+        """Its one element as a Python number; waits for the card. RuntimeError unless it has one element."""
+        if self.array.size != 1:
+            raise RuntimeError(f"item: wanted a tensor of one element, saw shape {tuple(self.array.shape)}")
+        return self.array.item()
+
+    def tolist(self) -> Any:
+        """Its elements as nested lists of Python numbers."""
+        return self.array.tolist()
+
+    def cpu(self) -> Tensor:
+        """Itself on the CPU."""
+        return self.to("cpu")
+
+    def cuda(self, device: Any = None, non_blocking: bool = False) -> Tensor:
+        """Itself on the card."""
+        where = backend.device("cuda", device) if isinstance(device, int) else device or "cuda"
+        return self.to(where, non_blocking=non_blocking)
+
+    def to(self, *args: Any, dtype: Any = None, device: Any = None, non_blocking: bool = False, copy: bool = False) -> Tensor:
+        """Itself with another dtype and/or on another device: to(dtype), to(device), to(device, dtype), to(other)."""
+        for a in args:
+            if isinstance(a, Traced):
+                dtype, device = a.array.dtype, backend.device_of(a.array)
+            elif isinstance(a, (str, backend.device)) and (isinstance(a, backend.device) or a.startswith(("cpu", "cuda"))):
+                device = a
+            elif isinstance(a, bool):
+                non_blocking = a
+            elif a is not None:
+                dtype = a
+        t = self
+        if device is not None and backend.device(device) != t.device:
+            t = shape.move(t, backend.device(device), non_blocking)
+        if dtype is not None and np.dtype(dtype) != t.array.dtype:
+            t = pointwise.cast(t, np.dtype(dtype))
+        return t.clone() if copy and t is self else t
+
+    def type(self, dtype: Any = None) -> Any:
+        """Itself with another dtype; without one, the name of its own."""
+        return f"gradflow.{self.array.dtype}" if dtype is None else self.to(dtype)
+
+    def float(self) -> Tensor:
+        """Itself as float32."""
+        return self.to(backend.float32)
+
+    def double(self) -> Tensor:
+        """Itself as float64."""
+        return self.to(backend.float64)
+
+    def half(self) -> Tensor:
+        """Itself as float16."""
+        return self.to(backend.float16)
+
+    def bfloat16(self) -> Tensor:
+        """Itself as bfloat16."""
+        return self.to(backend.bfloat16())
+
+    def int(self) -> Tensor:
+        """Itself as int32."""
+        return self.to(backend.int32)
+
+    def long(self) -> Tensor:
+        """Itself as int64."""
+        return self.to(backend.int64)
+
+    def bool(self) -> Tensor:
+        """Itself as bool: what is not zero is True."""
+        return self.to(backend.bool_)
+
+    def __repr__(self) -> str:
+        text = np.array2string(backend.asnumpy(self.array), separator=", ", precision=4, prefix="tensor(", threshold=1000)
+        notes = []
+        if self.array.dtype not in (backend.get_default_dtype(), backend.int64, backend.bool_):
+            notes.append(f"dtype=gradflow.{self.array.dtype}")
+        if self.is_cuda:
+            notes.append(f"device='{self.device}'")
+        node = current(self)
+        if type(node) is Leaf:
+            notes.append("requires_grad=True")
+        elif node is not None:
+            notes.append(f"grad_fn=<{self.grad_fn.name}>")  # type: ignore[union-attr]
+        return f"tensor({', '.join([text, *notes])})"
+
+    __str__ = __repr__
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if self.array.ndim == 0 else format(repr(self), spec)
+
+    def __len__(self) -> int:
+        if self.array.ndim == 0:
+            raise TypeError("len: a 0-d tensor has no length")
+        return len(self.array)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if self.array.ndim == 0:
+            raise TypeError("iter: a 0-d tensor cannot be iterated over")
+        return iter([self[i] for i in range(len(self.array))])
+
+    def __bool__(self) -> bool:
+        if self.array.size != 1:
+            raise RuntimeError(f"bool: the truth of a tensor of shape {tuple(self.array.shape)} is ambiguous; use any() or all()")
+        return builtin_bool(self.array.item())
+
+    def __float__(self) -> float:
+        return builtin_float(self.item())
+
+    def __int__(self) -> int:
+        return builtin_int(self.item())
+
+    def __index__(self) -> int:
+        if self.array.size != 1 or self.array.dtype.kind not in "iub":
+            raise TypeError(f"index: wanted one integer, saw shape {tuple(self.array.shape)} {self.array.dtype}")
+        return builtin_int(self.item())
+
+    def __contains__(self, value: Any) -> bool:
+        return builtin_bool(pointwise.eq(self, value).array.any())
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise TypeError("pickle: tensors are not pickled; use gradflow.save, which writes safetensors")
+
+    def __deepcopy__(self, memo: dict) -> Tensor:
+        if not self.is_leaf:
+            raise RuntimeError("deepcopy: only a leaf can be deep-copied; use clone() or detach()")
+        t = wrap(self.array.copy())
+        t.__class__ = self.__class__
+        t.__dict__.update({k: v for k, v in self.__dict__.items() if k not in ("array", "node", "version", "view", "grad")})
+        memo[id(self)] = t
+        if self.node is not None:
+            t.requires_grad_()
+        if self.grad is not None:
+            t.grad = self.grad.__deepcopy__(memo)
+        return t
+
+
+builtin_bool, builtin_float, builtin_int = bool, float, int
+
+
+class Size(tuple):
+    """A shape: a tuple with numel()."""
+
+    def numel(self) -> int:
+        """The product of the sizes."""
+        return builtin_int(np.prod(self, dtype=np.int64))
+
+    def __repr__(self) -> str:
+        return f"Size({list(self)})"
+
+
+class RemovableHandle:
+    """What a registration gives back; remove() undoes it."""
+
+    def __init__(self, hooks: dict, hook: Callable) -> None:
+        self.hooks = hooks
+        hooks[self] = hook
+
+    def remove(self) -> None:
+        """Take the hook away."""
+        self.hooks.pop(self, None)
+
+    def __enter__(self) -> RemovableHandle:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.remove()
+
+
+class tape_off:
+    """A context in which nothing is recorded."""
+
+    def __enter__(self) -> None:
+        self.before, mode.enabled = mode.enabled, False
+
+    def __exit__(self, *exc: object) -> None:
+        mode.enabled = self.before
+
+
+def in_place(function: Callable[..., Any], name: str) -> Callable[..., Tensor]:
+    """The method that writes what `function` of self gives into self: add_ from add."""
+
+    def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        value = function(self, *args, **kwargs)
+        if value.array.shape != self.array.shape:
+            raise RuntimeError(
+                f"{name}: wanted a result of self's shape {tuple(self.array.shape)}, saw {tuple(value.array.shape)}"
+            )
+        return self._write(name, value)
+
+    method.__name__ = method.__qualname__ = name
+    method.__doc__ = f"{function.__name__}, written into self."
+    return method
+
+
+op.Tensor = Tensor
