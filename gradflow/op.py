@@ -5,7 +5,8 @@
 
 A rule `dx` is a function of `g`, the gradient of the output, and of exactly the values it names: inputs and constants by
 the definition's names, the output as `y` (or the names in `outputs`), `x_shape` and `x_dtype` for what is known of an input
-without keeping it, `needs` for which gradients are asked for. A joint rule `dx_dw` returns both. Rules are written with
+without keeping it, `needs` for which gradients are asked for. A joint rule `dx_dw` returns both. An op that has an input
+called `g` (a backward op: `tanh_backward(g, y)`) calls the gradient of its own output `gg`. Rules are written with
 operators and other ops and get bare arrays for an ordinary backward, Tensors when the backward is itself recorded.
 
 `op` gives back a plain function (so it is a method when put in a class) that takes arrays or Tensors; its entry in the
@@ -75,12 +76,15 @@ class Op:
         self.inputs: tuple[str, ...] = (code.co_varnames[count], *names) if self.variadic else names
         self.constants = code.co_kwonlyargcount if self.variadic else 0
         self.bind = _binder(signature, self.inputs, self.variadic)
-        self.outputs: tuple[str, ...] = options.get("outputs") or ("y",)
+        self.outputs: tuple[str, ...] = options.get("outputs") or (("z",) if "y" in self.inputs else ("y",))
+        self.incoming = "gg" if "g" in self.inputs else "g"
         self.rules = [(tuple(n[1:] for n in key.split("_")), rule) for key, rule in rules.items()]
-        for targets, _ in self.rules:
+        for targets, rule in self.rules:
             for target in targets:
                 if target not in self.inputs:
                     raise TypeError(f"{name}: a rule is given for {target!r}, which is not one of {self.inputs}")
+            if self.incoming not in rule.__code__.co_varnames[: rule.__code__.co_argcount]:
+                raise TypeError(f"{name}: the rule for {targets} does not name {self.incoming}, the gradient of the output")
         self.rules.sort(key=lambda r: self.inputs.index(r[0][0]))  # so that edges stand in the inputs' order
         promote = options.get("promote") or ()
         self.promote = tuple(self.inputs.index(n) for n in promote.split()) if promote else ()
@@ -207,7 +211,7 @@ class Plan:
                 continue
             words = []
             for word in rule.__code__.co_varnames[: rule.__code__.co_argcount]:
-                if word == "g":
+                if word == op.incoming:
                     words.append("g")
                 elif word == "needs":
                     words.append(repr(tuple(needs[i] for i in into)))
@@ -234,7 +238,7 @@ class Plan:
             text = "({}, )".format(", ".join(f"a{i}.{what}" for i in place)) if type(place) is tuple else f"a{place}.{what}"
             return text
         if word not in places:
-            raise TypeError(f"{self.name}: a rule names {word!r}; it may name g, needs and {', '.join(places)}")
+            raise TypeError(f"{self.name}: a rule names {word!r}; it may name {self.op.incoming}, needs and {', '.join(places)}")
         place = places[word]
         self.slots.append(place)
         return f"({''.join(f'a{i}, ' for i in place)})" if type(place) is tuple else f"a{place}"

@@ -2,25 +2,525 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from ..backend import namespace
+from ..cases import Sampler, case
 from ..op import op
 
 
 def row(head: str, definition: Callable[..., Any], doc: str, **options: Any) -> Callable[..., Any]:
-    """Enter an elementwise op: `head` is its signature, "leaky_relu(x, negative_slope=0.01)"; see op.Op for the options."""
+    """Enter an elementwise op.
+
+    head    its signature, "leaky_relu(x, negative_slope=0.01)"; parameters called x a b g y are arrays of one dtype
+    domain  (low, high) of the sample inputs; `kinks` are points near which no sample may lie
+    and the options of op.Op.
+    """
     name, _, parameters = head.partition("(")
-    signature = eval(f"lambda {parameters.rstrip(')')}: None")
-    arrays = [n for n in signature.__code__.co_varnames if f"d{n}" in options or n in ("x", "a", "b", "g", "y")]
+    signature = eval(f"lambda {parameters.rstrip(')')}: None", {"inf": math.inf})
+    names = signature.__code__.co_varnames
+    arrays = [n for n in names if n in ("x", "a", "b", "g", "y")]
+    low, high = options.pop("domain", (-3.0, 3.0))
+    kinks = options.pop("kinks", ())
+
+    def cases(r: Sampler) -> list[case]:
+        def draw(*shape: int) -> np.ndarray:
+            x = r.uniform(low, high, *shape)
+            for k in kinks:  # keep a finite difference away from the kink
+                x = np.where(np.abs(x - k) < 0.05, k + 0.1, x)
+            return x
+
+        shapes = [(3, 4), (), (0,), (2, 5), (67,)]
+        found = [case(*(draw(*s) for _ in arrays)) for s in shapes]
+        if len(arrays) == 2:
+            found += [case(draw(3, 1), draw(4)), case(draw(2, 3)[:, ::2], draw(2, 2).T)]
+        else:
+            found += [case(*(draw(6, 4)[::2].T for _ in arrays))]
+        return found
+
+    options.setdefault("cases", cases)
     options.setdefault("promote", " ".join(arrays))
     options.setdefault("twin", "pointwise")
+    if "backward" in name:
+        options.setdefault("reference", None)
     return op(definition, name=name, signature=signature, doc=doc, **options)
 
 
+def like(x: Any, value: Any) -> Any:
+    """A constant of x's dtype: keeps float16 from being computed with a float64 scalar."""
+    return x.dtype.type(value)
+
+
+# --- arithmetic -------------------------------------------------------------------------------------
+
 add = row("add(a, b)", np.add, "a + b", da=lambda g: g, db=lambda g: g)
+sub = row("sub(a, b)", np.subtract, "a - b", da=lambda g: g, db=lambda g: -g)
 mul = row("mul(a, b)", np.multiply, "a * b", da=lambda g, b: g * b, db=lambda g, a: g * a)
-tanh_backward = row("tanh_backward(g, y)", lambda g, y: g - g * y * y, "g (1 - y^2)", dg=lambda g, y: tanh_backward(g, y), dy=lambda g, y: g*y)
-tanh = row("tanh(x)", np.tanh, "tanh", dx=lambda g, y: tanh_backward(g, y), floating=True)
+div = row(
+    "div(a, b)", np.true_divide, "a / b; integers give the default floating dtype", floating=True, domain=(0.5, 3.0),
+    da=lambda g, b: g / b, db=lambda g, b, y: -g * y / b,
+)  # fmt: skip
+neg = row("neg(x)", np.negative, "-x", dx=lambda g: -g)
+positive = row("positive(x)", np.positive, "x", dx=lambda g: g)
+square = row("square(x)", np.square, "x^2", dx=lambda g, x: g * x * 2)
+reciprocal = row("reciprocal(x)", lambda x: 1 / x, "1 / x", floating=True, domain=(0.5, 3), dx=lambda g, y: -g * y * y)
+abs = row("abs(x)", np.abs, "|x|", kinks=(0,), dx=lambda g, x: g * sign(x))
+sign = row("sign(x)", np.sign, "-1, 0 or 1, as x is negative, zero or positive", kinks=(0,), dx=lambda g: g * 0)
+fmod = row(
+    "fmod(a, b)", np.fmod, "The remainder of a / b with the sign of a", domain=(0.6, 0.9), da=lambda g: g,
+    db=lambda g, a, b: -g * trunc(a / b),
+)  # fmt: skip
+remainder = row(
+    "remainder(a, b)", np.remainder, "a - b floor(a / b): the remainder with the sign of b", domain=(0.6, 0.9),
+    da=lambda g: g, db=lambda g, a, b: -g * floor(a / b),
+)  # fmt: skip
+floor_divide = row("floor_divide(a, b)", np.floor_divide, "floor(a / b)", domain=(0.5, 3))
+
+
+def _pow(a: Any, b: Any) -> Any:
+    if isinstance(b, (int, float)) and not isinstance(b, bool):
+        if b == 2:
+            return np.square(a)
+        if b == 0.5 and a.dtype.kind == "f":
+            return np.sqrt(a)
+        if b < 0 and getattr(a, "dtype", np.dtype(float)).kind in "iu":
+            raise RuntimeError("pow: integers to negative integer powers are not allowed")
+    return np.power(a, b)
+
+
+def _dpow_base(g: Any, a: Any, b: Any) -> Any:
+    if isinstance(b, (int, float)):
+        return g * 0 if b == 0 else g * b if b == 1 else g * (a ** (b - 1) * b)
+    return where(b == 0, 0.0, g * b * a ** (b - 1))  # 0 at b = 0 even where a = 0, as PyTorch has it
+
+
+def _dpow_exponent(g: Any, a: Any, b: Any, y: Any) -> Any:
+    # y log a, and 0 where a = 0 and b >= 0 (the limit), as PyTorch has it
+    safe = where((a == 0) * (b >= 0), 1.0, a)
+    return g * y * log(safe)
+
+
+pow = row(
+    "pow(a, b)", _pow, "a^b", domain=(0.3, 2.5), da=_dpow_base, db=_dpow_exponent,
+)  # fmt: skip
+
+# --- comparison: True or False, no gradient -----------------------------------------------------------
+
+eq = row("eq(a, b)", np.equal, "a == b")
+ne = row("ne(a, b)", np.not_equal, "a != b")
+lt = row("lt(a, b)", np.less, "a < b")
+le = row("le(a, b)", np.less_equal, "a <= b")
+gt = row("gt(a, b)", np.greater, "a > b")
+ge = row("ge(a, b)", np.greater_equal, "a >= b")
+logical_and = row("logical_and(a, b)", np.logical_and, "Both are nonzero")
+logical_or = row("logical_or(a, b)", np.logical_or, "One is nonzero")
+logical_xor = row("logical_xor(a, b)", np.logical_xor, "Exactly one is nonzero")
+logical_not = row("logical_not(x)", np.logical_not, "x is zero")
+isnan = row("isnan(x)", np.isnan, "x is not a number")
+isinf = row("isinf(x)", np.isinf, "x is infinite")
+isfinite = row("isfinite(x)", np.isfinite, "x is neither infinite nor NaN")
+
+
+def _integers(r: Sampler) -> list[case]:
+    return [case(r.integers(0, 9, 3, 4), r.integers(0, 5, 4)), case(r.mask(3), r.mask(3))]
+
+
+bitwise_and = row("bitwise_and(a, b)", np.bitwise_and, "a & b, bit by bit", cases=_integers, twin=None)
+bitwise_or = row("bitwise_or(a, b)", np.bitwise_or, "a | b, bit by bit", cases=_integers, twin=None)
+bitwise_xor = row("bitwise_xor(a, b)", np.bitwise_xor, "a ^ b, bit by bit", cases=_integers, twin=None)
+bitwise_not = row(
+    "bitwise_not(x)", np.bitwise_not, "~x, bit by bit", twin=None, cases=lambda r: [case(r.integers(0, 9, 3, 4)), case(r.mask(3))]
+)
+
+# --- exponentials, roots, trigonometry, hyperbolics ----------------------------------------------------
+
+exp = row("exp(x)", np.exp, "e^x", floating=True, dx=lambda g, y: g * y)
+exp2 = row("exp2(x)", np.exp2, "2^x", floating=True, dx=lambda g, y: g * y * math.log(2))
+expm1 = row("expm1(x)", np.expm1, "e^x - 1, exact near 0", floating=True, dx=lambda g, y: g * (y + 1))
+log = row("log(x)", np.log, "The natural logarithm", floating=True, domain=(0.3, 3), dx=lambda g, x: g / x)
+log2 = row("log2(x)", np.log2, "The logarithm to base 2", floating=True, domain=(0.3, 3), dx=lambda g, x: g / (x * math.log(2)))
+log10 = row(
+    "log10(x)", np.log10, "The logarithm to base 10", floating=True, domain=(0.3, 3), dx=lambda g, x: g / (x * math.log(10))
+)
+log1p = row("log1p(x)", np.log1p, "log(1 + x), exact near 0", floating=True, domain=(-0.6, 3), dx=lambda g, x: g / (x + 1))
+sqrt = row("sqrt(x)", np.sqrt, "The square root", floating=True, domain=(0.3, 3), dx=lambda g, y: g / (y * 2))
+rsqrt = row(
+    "rsqrt(x)", lambda x: 1 / np.sqrt(x), "1 / sqrt(x)", floating=True, domain=(0.3, 3), dx=lambda g, y: g * y * y * y * -0.5
+)
+sin = row("sin(x)", np.sin, "The sine", floating=True, dx=lambda g, x: g * cos(x))
+cos = row("cos(x)", np.cos, "The cosine", floating=True, dx=lambda g, x: -g * sin(x))
+tan = row("tan(x)", np.tan, "The tangent", floating=True, domain=(-1.2, 1.2), dx=lambda g, y: g * (y * y + 1))
+asin = row("asin(x)", np.arcsin, "The inverse sine", floating=True, domain=(-0.8, 0.8), dx=lambda g, x: g * rsqrt(1 - x * x))
+acos = row("acos(x)", np.arccos, "The inverse cosine", floating=True, domain=(-0.8, 0.8), dx=lambda g, x: -g * rsqrt(1 - x * x))
+atan = row("atan(x)", np.arctan, "The inverse tangent", floating=True, dx=lambda g, x: g / (x * x + 1))
+sinh = row("sinh(x)", np.sinh, "(e^x - e^-x) / 2", floating=True, dx=lambda g, x: g * cosh(x))
+cosh = row("cosh(x)", np.cosh, "(e^x + e^-x) / 2", floating=True, dx=lambda g, x: g * sinh(x))
+tanh = row("tanh(x)", np.tanh, "sinh(x) / cosh(x)", floating=True, dx=lambda g, y: tanh_backward(g, y))
+tanh_backward = row(
+    "tanh_backward(g, y)", lambda g, y: g - g * y * y, "g (1 - y^2)", domain=(-0.9, 0.9),
+    dg=lambda gg, y: tanh_backward(gg, y), dy=lambda gg, g, y: gg * g * y * -2,
+)  # fmt: skip
+asinh = row("asinh(x)", np.arcsinh, "The inverse of sinh", floating=True, dx=lambda g, x: g * rsqrt(x * x + 1))
+acosh = row("acosh(x)", np.arccosh, "The inverse of cosh", floating=True, domain=(1.2, 3), dx=lambda g, x: g * rsqrt(x * x - 1))
+atanh = row("atanh(x)", np.arctanh, "The inverse of tanh", floating=True, domain=(-0.8, 0.8), dx=lambda g, x: g / (1 - x * x))
+atan2 = row(
+    "atan2(a, b)", np.arctan2, "The angle of the point (b, a)", floating=True, domain=(0.3, 3),
+    da=lambda g, a, b: g * b / (a * a + b * b), db=lambda g, a, b: -g * a / (a * a + b * b),
+)  # fmt: skip
+hypot = row(
+    "hypot(a, b)", np.hypot, "sqrt(a^2 + b^2)", domain=(0.3, 3), da=lambda g, a, y: g * a / y, db=lambda g, b, y: g * b / y
+)
+logaddexp = row(
+    "logaddexp(a, b)", np.logaddexp, "log(e^a + e^b)", da=lambda g, a, b: g * sigmoid(a - b), db=lambda g, a, b: g * sigmoid(b - a)
+)
+
+# --- rounding: flat almost everywhere ---------------------------------------------------------------
+
+_steps = {"kinks": (-3, -2.5, -2, -1.5, -1, -0.5, 0, 0.5, 1, 1.5, 2, 2.5, 3)}
+floor = row("floor(x)", np.floor, "The largest integer not above x", dx=lambda g: g * 0, **_steps)
+ceil = row("ceil(x)", np.ceil, "The smallest integer not below x", dx=lambda g: g * 0, **_steps)
+trunc = row("trunc(x)", np.trunc, "x without its fraction", dx=lambda g: g * 0, **_steps)
+frac = row("frac(x)", lambda x: x - np.trunc(x), "The fraction of x", dx=lambda g: g, **_steps)
+round = row("round(x)", np.rint, "The nearest integer; halves go to the even one", dx=lambda g: g * 0, **_steps)
+
+# --- choosing ---------------------------------------------------------------------------------------
+
+
+def _larger(g: Any, a: Any, b: Any) -> Any:
+    """g where a > b, half of it where they tie: what PyTorch gives the first argument of maximum."""
+    return g * ((a > b) + (a == b) * 0.5)
+
+
+maximum = row(
+    "maximum(a, b)", np.maximum, "The larger; NaN if one is", da=_larger, db=lambda g, a, b: _larger(g, b, a)
+)
+minimum = row(
+    "minimum(a, b)", np.minimum, "The smaller; NaN if one is", da=lambda g, a, b: _larger(g, b, a), db=_larger
+)
+fmax = row(
+    "fmax(a, b)", np.fmax, "The larger; a number rather than NaN", da=lambda g, a, b: g * ((a >= b) + (b != b)),
+    db=lambda g, a, b: g * (1.0 - ((a >= b) + (b != b))),
+)  # fmt: skip
+fmin = row(
+    "fmin(a, b)", np.fmin, "The smaller; a number rather than NaN", da=lambda g, a, b: g * ((a <= b) + (b != b)),
+    db=lambda g, a, b: g * (1.0 - ((a <= b) + (b != b))),
+)  # fmt: skip
+
+
+@op(
+    promote="a b",
+    da=lambda g, condition: where(condition, g, 0.0),
+    db=lambda g, condition: where(condition, 0.0, g),
+    cases=lambda r: [
+        case(r.mask(3, 4), r(3, 4), r(3, 4)), case(r.mask(3, 1), r(4), r(2, 3, 4)), case(r.mask(3), r(3), 0.0),
+        case(r.mask(3), 1.5, r(3)), case(r.mask(), r(), r()), case(r.mask(0), r(0), r(0)),
+    ],
+)  # fmt: skip
+def where(condition, a, b):
+    """a where the condition holds, else b. The three broadcast."""
+    return namespace(condition).where(condition, a, b)
+
+
+def _clamp(x: Any, min: Any, max: Any) -> Any:
+    if min is None and max is None:
+        raise RuntimeError("clamp: wanted min or max, saw neither")
+    if min is not None:
+        x = np.maximum(x, min)
+    return x if max is None else np.minimum(x, max)
+
+
+def _dclamp(g: Any, x: Any, min: Any, max: Any) -> Any:
+    inside = x >= min if min is not None else x <= max
+    if min is not None and max is not None:
+        inside = inside * (x <= max)
+    return g * inside
+
+
+def _dbound(beyond: Callable[[Any, Any], Any], first: bool) -> Callable[..., Any]:
+    """The gradient of a bound that is itself a tensor: g where it was the one that counted."""
+
+    def at_min(g: Any, x: Any, min: Any, max: Any) -> Any:
+        counts = x < min
+        return g * (counts if max is None else counts * (min < max))
+
+    def at_max(g: Any, x: Any, min: Any, max: Any) -> Any:
+        counts = x > max
+        return g * (counts if min is None else maximum(counts, max < min))
+
+    return at_min if first else at_max
+
+
+clamp = row(
+    "clamp(x, min=None, max=None)", _clamp, "min(max(x, min), max); the bounds are numbers or tensors, or None", twin=None,
+    promote="x min max", dx=_dclamp, dmin=_dbound(lt, True), dmax=_dbound(gt, False),
+    cases=lambda r: [
+        case(r(3, 4), -0.5, 0.5), case(r(3, 4), min=0.1), case(r(7), max=0.2), case(r(3), r(3), r(3) + 2), case(r(0), 0.0),
+        case(r(), 0.0, 1.0),
+    ],
+)  # fmt: skip
+
+
+@op(
+    dx=lambda g, x_dtype: cast(g, x_dtype),
+    cases=lambda r: [case(r(3, 4), np.dtype("float32"), order=0), case(r.integers(0, 5, 3), np.dtype("float64"))],
+    reference=lambda torch, x, dtype: x.to(getattr(torch, dtype.name)),
+)
+def cast(x, dtype):
+    """x with another dtype; complex to real takes the real part."""
+    if x.dtype.kind == "c" and dtype.kind not in "cb":
+        x = x.real
+    return x.astype(dtype)
+
+
+# --- activations, each with its fused gradient --------------------------------------------------------
+
+
+def _sigmoid(x: Any) -> Any:
+    # where e^-x overflows, 1 / (1 + inf) = 0 is right
+    return 1 / (1 + np.exp(-x))
+
+
+sigmoid = row("sigmoid(x)", _sigmoid, "1 / (1 + e^-x)", floating=True, dx=lambda g, y: sigmoid_backward(g, y))
+sigmoid_backward = row(
+    "sigmoid_backward(g, y)", lambda g, y: g * y * (1 - y), "g y (1 - y)", domain=(0.05, 0.95),
+    dg=lambda gg, y: sigmoid_backward(gg, y), dy=lambda gg, g, y: gg * g * (1 - y * 2),
+)  # fmt: skip
+log_sigmoid = row(
+    "log_sigmoid(x)", lambda x: np.minimum(x, 0) - np.log1p(np.exp(-np.abs(x))), "log(1 / (1 + e^-x))", floating=True,
+    dx=lambda g, x: g * sigmoid(-x), reference="nn.functional.logsigmoid",
+)  # fmt: skip
+relu = row("relu(x)", lambda x: np.maximum(x, 0), "max(x, 0)", kinks=(0,), dx=lambda g, y: relu_backward(g, y))
+relu_backward = row(
+    "relu_backward(g, y)", lambda g, y: g * (y > 0), "g where y > 0", kinks=(0,), dg=lambda gg, y: relu_backward(gg, y),
+)  # fmt: skip
+relu6 = row(
+    "relu6(x)", lambda x: np.minimum(np.maximum(x, 0), 6), "min(max(x, 0), 6)", kinks=(0, 6), domain=(-2, 8),
+    dx=lambda g, x: hardtanh_backward(g, x, 0.0, 6.0),
+)  # fmt: skip
+leaky_relu = row(
+    "leaky_relu(x, negative_slope=0.01)", lambda x, negative_slope: np.where(x > 0, x, x * negative_slope),
+    "x where x > 0, else negative_slope x (Maas et al. 2013)", kinks=(0,),
+    dx=lambda g, x, negative_slope: leaky_relu_backward(g, x, negative_slope),
+)  # fmt: skip
+leaky_relu_backward = row(
+    "leaky_relu_backward(g, x, negative_slope)", lambda g, x, negative_slope: np.where(x > 0, g, g * negative_slope),
+    "g where x > 0, else negative_slope g", kinks=(0,), cases=lambda r: [case(r(3, 4), r(3, 4), 0.1), case(r(0), r(0), 0.2)],
+    dg=lambda gg, x, negative_slope: leaky_relu_backward(gg, x, negative_slope),
+)  # fmt: skip
+elu = row(
+    "elu(x, alpha=1.0, scale=1.0, input_scale=1.0)",
+    lambda x, alpha, scale, input_scale: np.where(x > 0, x * scale, np.expm1(np.minimum(x, 0) * input_scale) * (alpha * scale)),
+    "scale x where x > 0, else scale alpha (e^(input_scale x) - 1) (Clevert et al. 2016)", kinks=(0,),
+    dx=lambda g, x, alpha, scale, input_scale: elu_backward(g, x, alpha, scale, input_scale),
+    reference=lambda torch, x, alpha=1.0, scale=1.0, input_scale=1.0: torch.ops.aten.elu(x, alpha, scale, input_scale),
+)  # fmt: skip
+elu_backward = row(
+    "elu_backward(g, x, alpha, scale, input_scale)",
+    lambda g, x, alpha, scale, input_scale: g
+    * np.where(x > 0, like(x, scale), np.exp(np.minimum(x, 0) * input_scale) * (alpha * scale * input_scale)),
+    "g scale where x > 0, else g scale alpha input_scale e^(input_scale x)", kinks=(0,),
+    cases=lambda r: [case(r(3, 4), r(3, 4), 1.2, 1.1, 0.9), case(r(0), r(0), 1.0, 1.0, 1.0)],
+    dg=lambda gg, x, alpha, scale, input_scale: elu_backward(gg, x, alpha, scale, input_scale),
+    dx=lambda gg, g, x, alpha, scale, input_scale: gg * g * (x <= 0)
+    * exp(clamp(x, max=0.0) * input_scale) * (alpha * scale * input_scale * input_scale),
+)  # fmt: skip
+softplus = row(
+    "softplus(x, beta=1.0, threshold=20.0)",
+    lambda x, beta, threshold: np.where(x * beta > threshold, x, np.log1p(np.exp(np.minimum(x * beta, threshold))) / beta),
+    "log(1 + e^(beta x)) / beta, and x where beta x > threshold",
+    dx=lambda g, x, beta, threshold: softplus_backward(g, x, beta, threshold),
+)  # fmt: skip
+softplus_backward = row(
+    "softplus_backward(g, x, beta, threshold)",
+    lambda g, x, beta, threshold: np.where(x * beta > threshold, g, g * _sigmoid(x * beta)),
+    "g / (1 + e^(-beta x))", cases=lambda r: [case(r(3, 4), r(3, 4), 1.5, 20.0), case(r(0), r(0), 1.0, 20.0)],
+    dg=lambda gg, x, beta, threshold: softplus_backward(gg, x, beta, threshold),
+    dx=lambda gg, g, x, beta, threshold: gg * g * (x * beta <= threshold) * sigmoid_backward(x * 0 + beta, sigmoid(x * beta)),
+)  # fmt: skip
+silu = row(
+    "silu(x)", lambda x: x * _sigmoid(x), "x / (1 + e^-x) (Elfwing et al. 2018)", floating=True,
+    dx=lambda g, x: silu_backward(g, x),
+)  # fmt: skip
+
+
+def _silu_backward(g: Any, x: Any) -> Any:
+    s = _sigmoid(x)
+    return g * s * (1 + x * (1 - s))
+
+
+def _dsilu_backward(gg: Any, g: Any, x: Any) -> Any:
+    s = sigmoid(x)
+    return gg * g * s * (1 - s) * (2 + x * (1 - s * 2))
+
+
+silu_backward = row(
+    "silu_backward(g, x)", _silu_backward, "g s (1 + x (1 - s)), s = sigmoid(x)", dg=lambda gg, x: silu_backward(gg, x),
+    dx=_dsilu_backward,
+)  # fmt: skip
+
+
+def _erf(x: Any) -> Any:
+    """The error function, by the rational approximations of W. J. Cody, Math. Comp. 23 (1969), to rounding."""
+    xp = namespace(x)
+    t = np.abs(x) if x.dtype.itemsize >= 4 else np.abs(x.astype(np.float32))
+    z = t * t
+    small = xp.full_like(t, 1.857777061846031526730e-1)
+    den = xp.ones_like(t)
+    small = small * z
+    den = den * z
+    for p, q in zip(_CODY_A, _CODY_B, strict=True):
+        small, den = (small + p) * z, (den + q) * z
+    small = t * (small + 3.209377589138469472562e3) / (den + 2.844236833439170622273e3)
+    m = np.minimum(np.maximum(t, 0.46875), 4.0)
+    num, den = m * 2.15311535474403846343e-8, m
+    for p, q in zip(_CODY_C, _CODY_D, strict=True):
+        num, den = (num + p) * m, (den + q) * m
+    middle = np.exp(-m * m) * (num + 1.23033935479799725272e3) / (den + 1.23033935480374942043e3)
+    b = np.minimum(np.maximum(t, 4.0), 6.0)  # erf is 1 to the last bit from 6 on
+    w = 1 / (b * b)
+    num, den = w * 1.63153871373020978498e-2, w
+    for p, q in zip(_CODY_P, _CODY_Q, strict=True):
+        num, den = (num + p) * w, (den + q) * w
+    large = w * (num + 6.58749161529837803157e-4) / (den + 2.33520497626869185443e-3)
+    large = np.exp(-b * b) * (0.56418958354775628695 - large) / b
+    y = np.where(t <= 0.46875, small, np.where(t <= 4.0, 1 - middle, 1 - large))
+    y = np.where(np.isnan(t), t, y)
+    return (np.sign(x) * y).astype(x.dtype)
+
+
+# fmt: off
+_CODY_A = (3.16112374387056560e0, 1.13864154151050156e2, 3.77485237685302021e2)
+_CODY_B = (2.36012909523441209e1, 2.44024637934444173e2, 1.28261652607737228e3)
+_CODY_C = (
+    5.64188496988670089e-1, 8.88314979438837594e0, 6.61191906371416295e1, 2.98635138197400131e2, 8.81952221241769090e2,
+    1.71204761263407058e3, 2.05107837782607147e3,
+)
+_CODY_D = (
+    1.57449261107098347e1, 1.17693950891312499e2, 5.37181101862009858e2, 1.62138957456669019e3, 3.29079923573345963e3,
+    4.36261909014324716e3, 3.43936767414372164e3,
+)
+_CODY_P = (3.05326634961232344e-1, 3.60344899949804439e-1, 1.25781726111229246e-1, 1.60837851487422766e-2)
+_CODY_Q = (2.56852019228982242e0, 1.87295284992346725e0, 5.27905102951428412e-1, 6.05183413124413191e-2)
+# fmt: on
+
+erf = row("erf(x)", _erf, "2 / sqrt(pi) times the integral of e^(-t^2) from 0 to x", floating=True,
+    dx=lambda g, x: g * exp(-x * x) * (2 / math.sqrt(math.pi)))  # fmt: skip
+_SQRT_HALF, _INV_SQRT_2PI = math.sqrt(0.5), 1 / math.sqrt(2 * math.pi)
+_TANH_A, _TANH_B = math.sqrt(2 / math.pi), 0.044715
+
+
+def _gelu(x: Any, approximate: str) -> Any:
+    if approximate == "tanh":
+        return x * (1 + np.tanh((x * x * _TANH_B + 1) * x * _TANH_A)) * 0.5
+    if approximate != "none":
+        raise RuntimeError(f"gelu: wanted approximate 'none' or 'tanh', saw {approximate!r}")
+    return x * (1 + _erf(x * _SQRT_HALF)) * 0.5
+
+
+def _gelu_slope(x: Any, approximate: str) -> Any:
+    if approximate == "tanh":
+        t = np.tanh((x * x * _TANH_B + 1) * x * _TANH_A)
+        return (1 + t + x * (1 - t * t) * (x * x * (3 * _TANH_B) + 1) * _TANH_A) * 0.5
+    return (1 + _erf(x * _SQRT_HALF)) * 0.5 + x * np.exp(x * x * -0.5) * _INV_SQRT_2PI
+
+
+def _gelu_curvature(x: Any, approximate: str) -> Any:
+    if approximate == "tanh":
+        t = tanh((x * x * _TANH_B + 1) * x * _TANH_A)
+        slope = (x * x * (3 * _TANH_B) + 1) * _TANH_A
+        return (1 - t * t) * (slope + x * (3 * _TANH_A * _TANH_B) * x - x * t * slope * slope)
+    return exp(x * x * -0.5) * (2 - x * x) * _INV_SQRT_2PI
+
+
+_gelu_cases = {"cases": lambda r: [case(r(3, 4)), case(r(67), "tanh"), case(r()), case(r(0)), case(r.strided(3, 4), "tanh")]}
+gelu = row(
+    "gelu(x, approximate='none')", _gelu, "x Phi(x), Phi the normal distribution function (Hendrycks & Gimpel 2016)",
+    dx=lambda g, x, approximate: gelu_backward(g, x, approximate), **_gelu_cases,
+)  # fmt: skip
+gelu_backward = row(
+    "gelu_backward(g, x, approximate)", lambda g, x, approximate: g * _gelu_slope(x, approximate), "g (Phi(x) + x phi(x))",
+    cases=lambda r: [case(r(3, 4), r(3, 4), "none"), case(r(67), r(67), "tanh"), case(r(0), r(0), "none")],
+    dg=lambda gg, x, approximate: gelu_backward(gg, x, approximate),
+    dx=lambda gg, g, x, approximate: gg * g * _gelu_curvature(x, approximate),
+)  # fmt: skip
+hardtanh = row(
+    "hardtanh(x, min_val=-1.0, max_val=1.0)", lambda x, min_val, max_val: np.minimum(np.maximum(x, min_val), max_val),
+    "x clipped to [min_val, max_val]", kinks=(-1, 1),
+    dx=lambda g, x, min_val, max_val: hardtanh_backward(g, x, min_val, max_val),
+)  # fmt: skip
+hardtanh_backward = row(
+    "hardtanh_backward(g, x, min_val, max_val)", lambda g, x, min_val, max_val: g * ((x > min_val) & (x < max_val)),
+    "g strictly inside (min_val, max_val)", cases=lambda r: [case(r(3, 4), r(3, 4), -0.5, 0.7), case(r(0), r(0), -1.0, 1.0)],
+    dg=lambda gg, x, min_val, max_val: hardtanh_backward(gg, x, min_val, max_val),
+)  # fmt: skip
+hardsigmoid = row(
+    "hardsigmoid(x)", lambda x: np.minimum(np.maximum(x + 3, 0), 6) / 6, "min(max(x + 3, 0), 6) / 6", kinks=(-3, 3),
+    domain=(-4, 4), dx=lambda g, x: hardtanh_backward(g, x, -3.0, 3.0) / 6,
+)  # fmt: skip
+hardswish = row(
+    "hardswish(x)", lambda x: x * (np.minimum(np.maximum(x + 3, 0), 6) / 6), "x hardsigmoid(x) (Howard et al. 2019)",
+    kinks=(-3, 3), domain=(-4, 4), dx=lambda g, x: g * (hardtanh_backward(x * 0 + 1, x, -3.0, 3.0) * x / 6 + hardsigmoid(x)),
+)  # fmt: skip
+softsign = row("softsign(x)", lambda x: x / (1 + np.abs(x)), "x / (1 + |x|)", kinks=(0,),
+    dx=lambda g, x: g / square(abs(x) + 1))  # fmt: skip
+tanhshrink = row("tanhshrink(x)", lambda x: x - np.tanh(x), "x - tanh(x)", dx=lambda g, x: g * square(tanh(x)))
+softshrink = row(
+    "softshrink(x, lambd=0.5)", lambda x, lambd: x - np.minimum(np.maximum(x, -lambd), lambd), "x moved lambd towards 0",
+    kinks=(-0.5, 0.5), dx=lambda g, y: g * (y != 0),
+)  # fmt: skip
+hardshrink = row(
+    "hardshrink(x, lambd=0.5)", lambda x, lambd: x * ((x > lambd) | (x < -lambd) | (x != x)), "x where |x| > lambd, else 0",
+    kinks=(-0.5, 0.5), dx=lambda g, x, lambd: g * (abs(x) > lambd),
+)  # fmt: skip
+threshold = row(
+    "threshold(x, threshold, value)", lambda x, threshold, value: np.where(x > threshold, x, like(x, value)),
+    "x where x > threshold, else value", kinks=(0.1,), cases=lambda r: [case(r(3, 4), 0.1, 20.0), case(r(0), 0.1, 20.0)],
+    dx=lambda g, x, threshold: g * (x > threshold),
+)  # fmt: skip
+mish = row(
+    "mish(x)", lambda x: x * np.tanh(np.logaddexp(x, 0)), "x tanh(softplus(x)) (Misra 2019)",
+    dx=lambda g, x: mish_backward(g, x),
+)  # fmt: skip
+
+
+def _mish_backward(g: Any, x: Any) -> Any:
+    t, s = np.tanh(np.logaddexp(x, 0)), _sigmoid(x)
+    return g * (t + x * (1 - t * t) * s)
+
+
+def _dmish_backward(gg: Any, g: Any, x: Any) -> Any:
+    t, s = tanh(softplus(x)), sigmoid(x)
+    u = (1 - t * t) * s
+    return gg * g * (u * 2 + x * (u * (1 - s) - t * u * s * 2))
+
+
+mish_backward = row(
+    "mish_backward(g, x)", _mish_backward, "g (t + x (1 - t^2) s), t = tanh(softplus(x)), s = sigmoid(x)",
+    dg=lambda gg, x: mish_backward(gg, x), dx=_dmish_backward,
+)  # fmt: skip
+
+# Klambauer et al. 2017, eq. 14
+_SELU_ALPHA, _SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
+
+
+def selu(x: Any) -> Any:
+    """scale (x where x > 0, else alpha (e^x - 1)) with the self-normalising alpha, scale (Klambauer et al. 2017)."""
+    return elu(x, _SELU_ALPHA, _SELU_SCALE)
+
+
+def celu(x: Any, alpha: float = 1.0) -> Any:
+    """x where x > 0, else alpha (e^(x / alpha) - 1) (Barron 2017). ZeroDivisionError for alpha 0."""
+    return elu(x, alpha, 1.0, 1.0 / alpha)
+
+
+def prelu(x: Any, weight: Any) -> Any:
+    """x where x > 0, else weight x, one weight for all or one per channel, dimension 1 (He et al. 2015)."""
+    if weight.ndim == 1 and weight.shape[0] > 1:
+        if x.ndim < 2 or x.shape[1] != weight.shape[0]:
+            raise RuntimeError(f"prelu: wanted {weight.shape[0]} channels in dimension 1, saw shape {tuple(x.shape)}")
+        weight = weight.reshape((weight.shape[0], *(1,) * (x.ndim - 2)))
+    return where(x > 0, x, x * weight)
