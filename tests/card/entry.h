@@ -17,7 +17,7 @@ template <class T> constexpr int card_size() {
   if constexpr (std::is_void<T>::value) return 0; else return sizeof(T);
 }
 template <class T> constexpr card_parameter card_describe() {
-  typedef std::remove_cv_t<T> V;
+  typedef std::remove_cv_t<std::remove_reference_t<T>> V;
   typedef std::remove_cv_t<std::remove_pointer_t<V>> P;
   return {card_kind<V>(), int(sizeof(V)), std::is_pointer<V>::value ? card_kind<P>() : 0,
           std::is_pointer<V>::value ? card_size<P>() : 0};
@@ -27,7 +27,7 @@ template <auto kernel, class F> struct card_entry;
 template <auto kernel, class... A> struct card_entry<kernel, void (*)(A...)> {
   template <size_t... I> static void threads(void** args, std::index_sequence<I...>) {
     while (card_next()) {
-      kernel(*static_cast<std::remove_cv_t<A>*>(args[I])...);
+      kernel(*static_cast<std::remove_reference_t<A>*>(args[I])...);
       card_done();
     }
   }

@@ -21,6 +21,13 @@ template <class A, class B> inline typename std::common_type<A, B>::type card_ma
 template <class A, class B, CARD_BOTH_ARITHMETIC(A, B)> inline auto min(A a, B b) { return card_min(a, b); }
 template <class A, class B, CARD_BOTH_ARITHMETIC(A, B)> inline auto max(A a, B b) { return card_max(a, b); }
 
+// Newer C libraries declare some of these names themselves: ours get names of their own.
+#define rsqrtf card_rsqrtf
+#define rsqrt card_rsqrt
+#define sinpif card_sinpif
+#define cospif card_cospif
+#define sinpi card_sinpi
+#define cospi card_cospi
 inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }
 inline double rsqrt(double x) { return 1.0 / ::sqrt(x); }
 inline float rsqrt(float x) { return 1.0f / sqrtf(x); }
@@ -137,7 +144,6 @@ inline size_t __cvta_generic_to_shared(const void* p) { return reinterpret_cast<
 inline size_t __cvta_generic_to_global(const void* p) { return reinterpret_cast<size_t>(p); }
 inline void __nanosleep(unsigned) {}
 inline long long clock64() { static long long ticks; return ++ticks; }
-inline int clock() { return int(clock64()); }
 
 // ---- atomics: the threads take turns, so plain arithmetic is atomic -------------------------------------------------
 #define CARD_ATOMIC(name, expression)                                                              \

@@ -1,0 +1,171 @@
+"""The stand-in card: a module that plays CuPy 14 on a machine without a GPU, running real CUDA texts thread by thread."""
+
+import contextlib as _contextlib
+import functools as _functools
+import types as _types
+
+import numpy as _np
+
+from . import array as _array
+from . import cuda
+from .array import Ufunc as ufunc
+from .array import apply as _apply
+from .array import device as _device
+from .array import fresh as _fresh
+from .array import ndarray
+from .build import CompileException
+from .elementwise import ElementwiseKernel
+from .kernel import RawKernel, RawModule
+from .memory import CardError, OutOfMemoryError, UnownedMemory, check, counts
+from .memory import default_pool as _pool
+from .memory import pinned_pool as _pinned
+
+__version__ = "14.2.0"
+is_available = cuda.is_available
+
+
+def _host_or_card(name):
+    """asarray and its family: the one door for host data."""
+    function = getattr(_np, name)
+
+    @_functools.wraps(function)
+    def call(a, *args, **kwargs):
+        for extra in ("blocking", "stream"):
+            kwargs.pop(extra, None)
+        if not isinstance(a, ndarray):
+            if cuda.capturing() is not None and isinstance(a, _np.ndarray):
+                raise RuntimeError(f"{name}: a copy from host to device is not allowed while a stream captures")
+            counts.device_copies += 1
+            if kwargs.get("copy") is None:
+                kwargs.pop("copy", None)
+        return _apply(function, (a, *args), kwargs, name, host_ok=True)
+
+    return call
+
+
+array, asarray, asanyarray = (_host_or_card(n) for n in ("array", "asarray", "asanyarray"))
+ascontiguousarray, asfortranarray = (_host_or_card(n) for n in ("ascontiguousarray", "asfortranarray"))
+
+
+def empty(shape, dtype=float, order="C"):
+    return _fresh(shape, dtype, order)
+
+
+def empty_like(a, dtype=None, order="K", subok=None, shape=None):
+    if not isinstance(a, ndarray):
+        raise _array.unsupported(a)
+    out = _device(_np.empty_like(a._a, dtype, order, False, shape))
+    if out.size:
+        _np.asarray(out._memory)[...] = _array.poison(out.dtype)
+    return out
+
+
+def asnumpy(a, stream=None, order="C", out=None, *, blocking=True):
+    """A host copy; host data passes through."""
+    if isinstance(a, ndarray):
+        return a.get(order=order, out=out)
+    if out is not None:
+        out[...] = a
+        return out
+    return _np.asarray(a, order=order)
+
+
+def get_array_module(*args):
+    import sys
+
+    return sys.modules[__name__] if any(isinstance(a, ndarray) for a in args) else _np
+
+
+def from_dlpack(x, *, device=None, copy=None):
+    if not isinstance(x, ndarray):
+        raise BufferError(f"the stand-in card cannot take {type(x)} by DLPack")
+    return x[...]
+
+
+def get_default_memory_pool():
+    return _pool
+
+
+def get_default_pinned_memory_pool():
+    return _pinned
+
+
+def copyto(dst, src, casting="same_kind", where=None):
+    _apply(_np.copyto, (dst, src), {"casting": casting, "where": True if where is None else where}, "copyto")
+
+
+@_contextlib.contextmanager
+def _errstate(**kwargs):
+    with _np.errstate(**kwargs):
+        yield
+
+
+errstate = _errstate
+
+
+def _wrap(module, name):
+    """A name of a NumPy module as CuPy would offer it."""
+    of = getattr(module, name)
+    if isinstance(of, _np.ufunc):
+        return ufunc(of)
+    if isinstance(of, type) or not callable(of):
+        return of
+
+    @_functools.wraps(of)
+    def call(*args, **kwargs):
+        return _apply(of, args, kwargs, name)
+
+    return call
+
+
+_NOT_IN_CUPY = {
+    "matrix", "asmatrix", "memmap", "recarray", "nditer", "ndenumerate", "str_", "bytes_", "object_", "datetime64",
+    "timedelta64", "void", "char", "ma", "strings", "rec", "emath", "ctypeslib", "longdouble", "clongdouble", "float128",
+    "insert", "frompyfunc", "nested_iters", "ravel_multi_index_", "save_", "test", "ndindex_",
+}  # fmt: skip
+
+
+def _submodule(path, module):
+    """numpy.<path> as a module of the card's."""
+    sub = _types.ModuleType(f"{__name__}.{path}")
+
+    def lookup(name):
+        if name.startswith("__") or not hasattr(module, name):
+            raise AttributeError(f"module 'cupy.{path}' has no attribute {name!r}")
+        of = getattr(module, name)
+        found = _submodule(f"{path}.{name}", of) if isinstance(of, _types.ModuleType) else _wrap(module, name)
+        setattr(sub, name, found)
+        return found
+
+    sub.__getattr__ = lookup
+    return sub
+
+
+linalg, fft, random, lib = (_submodule(n, getattr(_np, n)) for n in ("linalg", "fft", "random", "lib"))
+
+
+class testing:  # noqa: N801 - CuPy's module
+    """Assertions that bring both sides to the host themselves."""
+
+    @staticmethod
+    def assert_allclose(actual, desired, rtol=1e-7, atol=0, err_msg="", verbose=True):
+        _np.testing.assert_allclose(asnumpy(actual), asnumpy(desired), rtol, atol, err_msg=err_msg, verbose=verbose)
+
+    @staticmethod
+    def assert_array_equal(actual, desired, err_msg="", verbose=True):
+        _np.testing.assert_array_equal(asnumpy(actual), asnumpy(desired), err_msg=err_msg, verbose=verbose)
+
+
+def __getattr__(name):
+    if name.startswith("_") or name in _NOT_IN_CUPY or not hasattr(_np, name):
+        raise AttributeError(f"module 'cupy' has no attribute {name!r}")
+    of = getattr(_np, name)
+    if isinstance(of, _types.ModuleType):
+        raise AttributeError(f"module 'cupy' has no attribute {name!r}")
+    found = globals()[name] = _wrap(_np, name)
+    return found
+
+
+__all__ = [
+    "CardError", "CompileException", "ElementwiseKernel", "OutOfMemoryError", "RawKernel", "RawModule", "UnownedMemory", "array", "asarray", "asnumpy", "check", "counts", "cuda", "ndarray",
+]  # fmt: skip

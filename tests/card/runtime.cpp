@@ -1,0 +1,497 @@
+// The card's machinery: device memory between guard pages, and blocks whose threads are fibers of one host thread.
+// Built once; every kernel library finds these symbols in the process.
+#include <card.h>
+
+#include <csetjmp>
+#include <csignal>
+#include <cstdlib>
+#include <sys/mman.h>
+#include <unistd.h>
+#include <vector>
+
+card_state card_now;
+uint3 threadIdx, blockIdx;
+dim3 blockDim, gridDim;
+
+// ---- memory: [no access][red zone, data, at most 15 bytes of red zone][no access] --------------------------------------
+// The data ends where the no-access page begins, so a read or a write past the end faults at once.
+static const size_t page = sysconf(_SC_PAGESIZE);
+static size_t whole(size_t n, size_t unit) { return (n + unit - 1) / unit * unit; }
+static std::vector<std::pair<size_t, void*>> kept;  // freed blocks of few pages, for the next of the same size
+
+static void* map(size_t bytes) {
+  char* p = (char*)mmap(nullptr, bytes + 2 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (p == MAP_FAILED || mprotect(p + page, bytes, PROT_READ | PROT_WRITE)) return nullptr;
+  return p + page;
+}
+
+extern "C" void* card_alloc(size_t bytes, int fill, size_t align) {  // fill < 0: the caller writes everything
+  const size_t room = whole(bytes, page), tail = whole(bytes, align);
+  char* start = nullptr;
+  for (size_t i = kept.size(); i-- > 0;)
+    if (kept[i].first == room) {
+      start = (char*)kept[i].second;
+      kept.erase(kept.begin() + i);
+      break;
+    }
+  if (!start) start = (char*)map(room);
+  if (!start) return nullptr;
+  char* data = start + room - tail;
+  std::memset(start, 0xff, room - tail);
+  std::memset(data + bytes, 0xff, tail - bytes);
+  if (fill >= 0) std::memset(data, fill, bytes);
+  return data;
+}
+
+static bool all_ff(const char* p, size_t n) {
+  for (; n >= 8; p += 8, n -= 8) {
+    uint64_t v;
+    std::memcpy(&v, p, 8);
+    if (~v) return false;
+  }
+  for (; n; ++p, --n) if (*p != char(0xff)) return false;
+  return true;
+}
+
+// 0 when both red zones are whole, else 1 (before the data) or 2 (after it).
+extern "C" int card_check(const void* p, size_t bytes, size_t align) {
+  const char* data = (const char*)p;
+  const size_t room = whole(bytes, page), tail = whole(bytes, align);
+  if (!all_ff(data + tail - room, room - tail)) return 1;
+  return all_ff(data + bytes, tail - bytes) ? 0 : 2;
+}
+
+extern "C" int card_free(void* p, size_t bytes, size_t align) {
+  const int broken = card_check(p, bytes, align);
+  const size_t room = whole(bytes, page);
+  char* start = (char*)p + whole(bytes, align) - room;
+  if (room <= 64 * page && kept.size() < 512) {
+    std::memset(start, 0xff, room);  // whoever still reads it reads NaN
+    kept.push_back({room, start});
+  } else {
+    munmap(start - page, room + 2 * page);
+  }
+  return broken;
+}
+
+extern "C" size_t card_kept() {
+  size_t n = 0;
+  for (auto& k : kept) n += k.first;
+  return n;
+}
+extern "C" void card_trim() {
+  for (auto& k : kept) munmap((char*)k.second - page, k.first + 2 * page);
+  kept.clear();
+}
+
+// ---- fibers -------------------------------------------------------------------------------------------------------------
+extern "C" void card_switch(void** save, void* load);
+#if defined(__x86_64__)
+asm(".text\n.globl card_switch\n.type card_switch,@function\ncard_switch:\n"
+    "pushq %rbp\npushq %rbx\npushq %r12\npushq %r13\npushq %r14\npushq %r15\n"
+    "movq %rsp,(%rdi)\nmovq %rsi,%rsp\n"
+    "popq %r15\npopq %r14\npopq %r13\npopq %r12\npopq %rbx\npopq %rbp\nret\n");
+static void* prepare(char* top, void (*entry)()) {
+  void** sp = (void**)((uintptr_t)top & ~uintptr_t(15));
+  *--sp = nullptr;  // the entry starts as if called: 8 below a multiple of 16
+  *--sp = (void*)entry;
+  for (int i = 0; i < 6; ++i) *--sp = nullptr;
+  return sp;
+}
+#elif defined(__aarch64__)
+asm(".text\n.globl card_switch\n.type card_switch,%function\ncard_switch:\n"
+    "sub sp,sp,#160\nstp x19,x20,[sp]\nstp x21,x22,[sp,#16]\nstp x23,x24,[sp,#32]\nstp x25,x26,[sp,#48]\n"
+    "stp x27,x28,[sp,#64]\nstp x29,x30,[sp,#80]\nstp d8,d9,[sp,#96]\nstp d10,d11,[sp,#112]\n"
+    "stp d12,d13,[sp,#128]\nstp d14,d15,[sp,#144]\nmov x9,sp\nstr x9,[x0]\nmov sp,x1\n"
+    "ldp x19,x20,[sp]\nldp x21,x22,[sp,#16]\nldp x23,x24,[sp,#32]\nldp x25,x26,[sp,#48]\n"
+    "ldp x27,x28,[sp,#64]\nldp x29,x30,[sp,#80]\nldp d8,d9,[sp,#96]\nldp d10,d11,[sp,#112]\n"
+    "ldp d12,d13,[sp,#128]\nldp d14,d15,[sp,#144]\nadd sp,sp,#160\nret\n");
+static void* prepare(char* top, void (*entry)()) {
+  void** sp = (void**)((uintptr_t)top & ~uintptr_t(15)) - 20;
+  std::memset(sp, 0, 160);
+  sp[11] = (void*)entry;  // x30, the return address
+  return sp;
+}
+#else
+#include <ucontext.h>
+struct Context { ucontext_t c; };
+extern "C" void card_switch(void** save, void* load) {
+  Context here;
+  *save = &here;
+  swapcontext(&here.c, &((Context*)load)->c);
+}
+static void* prepare(char* top, void (*entry)()) {
+  static std::vector<Context*> all;
+  Context* c = new Context;
+  getcontext(&c->c);
+  c->c.uc_stack.ss_sp = top - 60000;
+  c->c.uc_stack.ss_size = 60000;
+  makecontext(&c->c, entry, 0);
+  return c;
+}
+#endif
+
+enum { running, ready, blocked };  // an exited thread stays 'running'
+constexpr int most = 1024;
+constexpr size_t stack_bytes = 128 << 10;
+
+struct Fiber { void* sp; char* stack; };
+struct Wait { int kind, lane, line; unsigned mask; uint64_t value; };
+struct Warp { unsigned alive, waiting; };
+struct Copy { void* to; const void* from; size_t bytes, filled; };
+struct Thread { int state; int barrier; Fiber* fiber; Wait wait; };
+
+static Fiber fibers[most];
+static int fibers_made, fibers_idle;
+static Fiber* idle[most];
+static Fiber* current;
+static void* scheduler;
+static Thread threads[most];
+static Warp warps[most / 32];
+static std::vector<std::vector<Copy>> copies[most];  // per thread: committed groups, and the open one last
+static bool copies_used;
+static int arrived, barrier_line, barrier_sum, barrier_result;
+static void (*entry)(void**);
+
+static void fiber_main() {
+  for (;;) {
+    entry(card_now.args);
+    idle[fibers_idle++] = current;
+    card_switch(&current->sp, scheduler);
+  }
+}
+
+static Fiber* take_fiber() {
+  if (fibers_idle) return idle[--fibers_idle];
+  Fiber* f = &fibers[fibers_made++];
+  if (!f->stack) {
+    f->stack = (char*)mmap(nullptr, stack_bytes, PROT_READ | PROT_WRITE,
+                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    mprotect(f->stack, page, PROT_NONE);
+  }
+  // Stacks at equal distances would all compete for the same cache lines: stagger them.
+  f->sp = prepare(f->stack + stack_bytes - 64 - (f - fibers) % 61 * 64, fiber_main);
+  return f;
+}
+
+// ---- errors ---------------------------------------------------------------------------------------------------------------
+struct card_report { int code, line; uint64_t address; int write; unsigned block[3], thread[3]; char text[400]; };
+static card_report report;
+static sigjmp_buf escape;
+static volatile bool inside;
+static char signal_stack[64 << 10];
+
+[[noreturn]] static void leave(int code) {
+  report.code = code;
+  std::memcpy(report.block, &blockIdx, 12);
+  std::memcpy(report.thread, &threadIdx, 12);
+  fibers_made = fibers_idle = 0;  // every fiber is abandoned where it stands
+  siglongjmp(escape, 1);
+}
+
+extern "C" void card_fail(const char* what, int line) {
+  std::snprintf(report.text, sizeof report.text, "%s", what);
+  report.line = line;
+  leave(1);
+}
+
+static void on_signal(int number, siginfo_t* info, void* context) {
+  if (!inside) {  // not ours
+    signal(number, SIG_DFL);
+    return;
+  }
+  report.address = (uint64_t)info->si_addr;
+  report.write = -1;
+#if defined(__x86_64__) && defined(__linux__)
+  report.write = ((ucontext_t*)context)->uc_mcontext.gregs[REG_ERR] >> 1 & 1;
+  if (info->si_code == SI_KERNEL) report.address = 0, number = SIGBUS;  // how a misaligned vector access shows
+#endif
+  report.line = 0;
+  leave(100 + number);
+}
+
+// ---- what a running thread calls ----------------------------------------------------------------------------------------
+static void note_block() {  // the first call of a block that may wait; blocks that never wait pay nothing
+  static uint64_t noted;
+  if (noted == card_now.block) return;
+  noted = card_now.block;
+  const int n = card_now.threads;
+  for (int i = 0; i < n; ++i) threads[i].state = running, threads[i].barrier = 0;
+  for (int w = 0; w * 32 < n; ++w) warps[w] = {n - w * 32 >= 32 ? ~0u : (1u << (n - w * 32)) - 1, 0};
+}
+
+static void wait_here() {
+  Thread& t = threads[card_now.thread];
+  const int me = card_now.thread;
+  t.state = blocked;
+  t.fiber = current;
+  ++card_now.waiting;
+  card_switch(&current->sp, scheduler);
+  card_now.thread = me;  // the scheduler has set the same, and threadIdx
+}
+
+static void wake(Thread& t) {
+  t.state = ready;
+  --card_now.waiting;
+}
+
+static void open_barrier() {
+  for (int i = 0; i < card_now.threads; ++i)
+    if (threads[i].state == blocked && threads[i].barrier) threads[i].barrier = 0, wake(threads[i]);
+  arrived = 0;
+  barrier_result = barrier_sum;
+  barrier_sum = 0;
+}
+
+extern "C" int card_barrier(int value, int line) {
+  note_block();
+  if (arrived && line != barrier_line) {
+    std::snprintf(report.text, sizeof report.text,
+                  "divergent barrier: this thread waits at line %d, others of its block at line %d", line, barrier_line);
+    report.line = line;
+    leave(1);
+  }
+  barrier_line = line;
+  barrier_sum += value;
+  if (++arrived == card_now.alive) {
+    open_barrier();
+  } else {
+    threads[card_now.thread].barrier = 1;
+    wait_here();
+  }
+  return barrier_result;
+}
+
+static void finish_warp(int first, unsigned group) {
+  Thread* w = threads + first;
+  const int leader = __builtin_ctz(group), kind = w[leader].wait.kind;
+  for (unsigned g = group; g; g &= g - 1) {
+    const Wait &a = w[leader].wait, &b = w[__builtin_ctz(g)].wait;
+    if (a.kind == b.kind && a.mask == b.mask && a.line == b.line) continue;
+    std::snprintf(report.text, sizeof report.text,
+                  "divergent warp: lane %d calls a warp function at line %d with mask %08x, lane %d at line %d with mask %08x",
+                  leader, a.line, a.mask, __builtin_ctz(g), b.line, b.mask);
+    report.line = a.line;
+    leave(1);
+  }
+  uint64_t old[32], all = w[leader].wait.value;
+  void* lanes[32] = {};
+  unsigned ballot = 0;
+  for (unsigned g = group; g; g &= g - 1) {
+    const int i = __builtin_ctz(g);
+    const uint64_t v = old[i] = w[i].wait.value;
+    const int sa = int(unsigned(all)), sv = int(unsigned(v));
+    const unsigned ua = unsigned(all), uv = unsigned(v);
+    if (v) ballot |= 1u << i;
+    lanes[i] = (void*)v;
+    if (i == leader) continue;
+    switch (kind) {
+      case CARD_ADD: all = ua + uv; break;
+      case CARD_MIN_I: all = unsigned(sv < sa ? sv : sa); break;
+      case CARD_MAX_I: all = unsigned(sv > sa ? sv : sa); break;
+      case CARD_MIN_U: all = uv < ua ? uv : ua; break;
+      case CARD_MAX_U: all = uv > ua ? uv : ua; break;
+      case CARD_AND: all = ua & uv; break;
+      case CARD_OR: all = ua | uv; break;
+      case CARD_XOR: all = ua ^ uv; break;
+    }
+  }
+  if (kind == CARD_BALLOT) all = ballot;
+  if (kind == CARD_CALL) (*(void (**)(void**))((char*)lanes[leader] + 16))(lanes);
+  for (unsigned g = group; g; g &= g - 1) {
+    const int i = __builtin_ctz(g);
+    uint64_t& v = w[i].wait.value;
+    if (kind == CARD_SHUFFLE) {
+      const int from = w[i].wait.lane & 31;
+      v = group >> from & 1 ? old[from] : ~uint64_t(0);  // from a lane that takes no part: undefined, so poison
+    } else if (kind == CARD_MATCH) {
+      v = 0;
+      for (int j = 0; j < 32; ++j) v |= uint64_t(group >> j & 1 && old[j] == old[i]) << j;
+    } else {
+      v = all;
+    }
+    if (w[i].state == blocked) wake(w[i]);
+  }
+}
+
+static bool try_warp(int index) {
+  Warp& warp = warps[index];
+  for (unsigned g = warp.waiting; g; g &= g - 1) {
+    const unsigned need = threads[index * 32 + __builtin_ctz(g)].wait.mask & warp.alive;
+    if ((warp.waiting & need) != need) continue;
+    warp.waiting &= ~need;
+    finish_warp(index * 32, need);
+    return true;
+  }
+  return false;
+}
+
+extern "C" uint64_t card_warp(int kind, unsigned mask, uint64_t value, int lane, int line) {
+  note_block();
+  const int t = card_now.thread;
+  Warp& warp = warps[t / 32];
+  if (!(mask >> (t & 31) & 1)) card_fail("a warp function called by a lane that its mask leaves out", line);
+  threads[t].wait = {kind, lane, line, mask, value};
+  warp.waiting |= 1u << (t & 31);
+  const unsigned need = mask & warp.alive;
+  if ((warp.waiting & need) == need) {
+    warp.waiting &= ~need;
+    finish_warp(t & ~31, need);
+  } else {
+    wait_here();
+  }
+  return threads[t].wait.value;
+}
+
+extern "C" void card_thread_left() {  // somebody waits: perhaps only for this thread
+  if (arrived && arrived == card_now.alive) open_barrier();
+}
+
+// Nobody can move: a warp may be waiting for lanes that have exited, which CUDA lets it go without.
+static bool forget_exited() {
+  bool moved = false;
+  for (int w = 0; w * 32 < card_now.threads; ++w) {
+    unsigned alive = 0;
+    for (int i = 0; i < 32 && w * 32 + i < card_now.threads; ++i) alive |= unsigned(threads[w * 32 + i].state == blocked) << i;
+    warps[w].alive = alive;
+    while (try_warp(w)) moved = true;
+  }
+  return moved;
+}
+
+static size_t shared_bytes, shared_limit;
+extern "C" void card_shared(card_slot* slot, size_t bytes, size_t align) {
+  if (!slot->memory || slot->bytes != bytes) slot->memory = card_alloc(bytes, 0xff, align < 16 ? 16 : align);
+  slot->bytes = bytes;
+  slot->block = card_now.block;
+  std::memset(slot->memory, 0xff, bytes);
+  shared_bytes += bytes;
+  if (shared_bytes > shared_limit) card_fail("too much shared memory: static and dynamic together exceed the limit", 0);
+}
+
+static std::vector<std::vector<Copy>>& my_copies() {
+  auto& c = copies[card_now.thread];
+  if (c.empty()) c.emplace_back();
+  copies_used = true;
+  return c;
+}
+extern "C" void card_copy_async(void* shared, const void* global, size_t bytes, size_t filled) {
+  if ((uintptr_t)shared % bytes || (filled && (uintptr_t)global % bytes))
+    card_fail("misaligned address in an asynchronous copy", 0);
+  std::memset(shared, 0xff, bytes);
+  my_copies().back().push_back({shared, global, bytes, filled});
+}
+extern "C" void card_copy_commit() { my_copies().emplace_back(); }
+extern "C" void card_copy_wait(int groups) {
+  auto& c = my_copies();
+  while (int(c.size()) - 1 > groups) {
+    for (const Copy& copy : c.front()) {
+      std::memcpy(copy.to, copy.from, copy.filled);
+      std::memset((char*)copy.to + copy.filled, 0, copy.bytes - copy.filled);
+    }
+    c.erase(c.begin());
+  }
+}
+
+// ---- a block, a grid ------------------------------------------------------------------------------------------------------
+static void set_thread(int t) {
+  card_now.thread = t;
+  threadIdx.x = t % blockDim.x;
+  threadIdx.y = t / blockDim.x % blockDim.y;
+  threadIdx.z = t / blockDim.x / blockDim.y;
+}
+
+[[noreturn]] static void deadlock() {
+  int at = -1, n = 0;
+  for (int i = 0; i < card_now.threads; ++i)
+    if (threads[i].state == blocked) ++n, at = at < 0 ? i : at;
+  set_thread(at);
+  std::snprintf(report.text, sizeof report.text,
+                "deadlock: %d threads wait, this one at %s of line %d; %d threads at a barrier (line %d), %d have exited",
+                n, threads[at].barrier ? "the barrier" : "the warp function",
+                threads[at].barrier ? barrier_line : threads[at].wait.line, arrived, arrived ? barrier_line : 0,
+                card_now.threads - card_now.alive);
+  report.line = threads[at].barrier ? barrier_line : threads[at].wait.line;
+  leave(1);
+}
+
+static void run_block(int n, bool backwards) {
+  card_now.left = card_now.alive = n;
+  card_now.waiting = 0;
+  card_now.next = backwards ? n - 1 : 0;
+  card_now.step = backwards ? -1 : 1;
+  ++card_now.block;
+  arrived = barrier_sum = 0;
+  threadIdx = {0, 0, 0};
+  while (card_now.left > 0) {
+    current = take_fiber();
+    card_switch(&scheduler, current->sp);
+  }
+  while (card_now.alive > 0) {  // alternate the direction, so that no order of the threads is safe to rely on
+    bool moved = false;
+    backwards = !backwards;
+    for (int k = 0; k < n; ++k) {
+      const int i = backwards ? n - 1 - k : k;
+      if (threads[i].state != ready) continue;
+      threads[i].state = running;
+      moved = true;
+      set_thread(i);
+      current = threads[i].fiber;
+      card_switch(&scheduler, current->sp);
+    }
+    if (!moved && !forget_exited()) deadlock();
+  }
+}
+
+struct card_launch {
+  void (*run)(void**);
+  void** args;
+  unsigned grid[3], block[3];
+  uint64_t shared, limit;
+};
+
+extern "C" int card_launch_kernel(const card_launch* launch, card_report* out) {
+  static char* arena = (char*)map(1 << 18);
+  const size_t shared = whole(launch->shared, 16);
+  entry = launch->run;
+  card_now.args = launch->args;
+  card_now.dynamic_shared = arena + (1 << 18) - shared;
+  const int n = card_now.threads = launch->block[0] * launch->block[1] * launch->block[2];
+  card_now.flat = launch->block[1] * launch->block[2] == 1;
+  blockDim = dim3(launch->block[0], launch->block[1], launch->block[2]);
+  gridDim = dim3(launch->grid[0], launch->grid[1], launch->grid[2]);
+  std::memset(&report, 0, sizeof report);
+
+  const int numbers[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP};
+  struct sigaction mine = {}, old[5];
+  stack_t ours = {}, theirs;
+  ours.ss_sp = signal_stack;
+  ours.ss_size = sizeof signal_stack;
+  sigaltstack(&ours, &theirs);
+  mine.sa_sigaction = on_signal;
+  mine.sa_flags = SA_SIGINFO | SA_ONSTACK;
+  for (int i = 0; i < 5; ++i) sigaction(numbers[i], &mine, &old[i]);
+  if (sigsetjmp(escape, 1) == 0) {
+    inside = true;
+    shared_limit = launch->limit;
+    bool backwards = false;
+    for (unsigned z = 0; z < gridDim.z; ++z)
+      for (unsigned y = 0; y < gridDim.y; ++y)
+        for (unsigned x = 0; x < gridDim.x; ++x) {
+          blockIdx = {x, y, z};
+          shared_bytes = launch->shared;
+          if (shared) std::memset(card_now.dynamic_shared, 0xff, shared);
+          if (copies_used) {
+            for (auto& c : copies) c.clear();
+            copies_used = false;
+          }
+          run_block(n, backwards);
+          backwards = !backwards;
+        }
+  }
+  inside = false;
+  for (int i = 0; i < 5; ++i) sigaction(numbers[i], &old[i], nullptr);
+  sigaltstack(&theirs, nullptr);
+  *out = report;
+  return report.code;
+}
