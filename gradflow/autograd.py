@@ -508,13 +508,8 @@ def gradgradcheck(
     n = len(inputs)
 
     def gradients(*args: Any) -> tuple:
-        xs = _differentiable(args[:n])
         with enable_grad():
-            if not xs:  # a numerical evaluation under no_grad: track the inputs afresh
-                xs = []
-            fresh = [a.detach().requires_grad_() if any(a is x for x in inputs) and a.is_floating_point() else a for a in args[:n]]
-            use = args[:n] if mode.enabled and xs else fresh
-            ys = _differentiable(_several(func(*use)))
-            return grad(ys, _differentiable(use), list(args[n:]), create_graph=True, materialize_grads=True)
+            ys = _differentiable(_several(func(*args[:n])))
+            return grad(ys, _differentiable(args[:n]), list(args[n:]), create_graph=True, materialize_grads=True)
 
     return gradcheck(gradients, (*inputs, *gs), eps, atol, rtol, raise_exception, fast_mode)

@@ -91,7 +91,8 @@ class Op:
         if promote and self.variadic:
             self.promote = (0,)
         self.floating, self.view = bool(options.get("floating")), bool(options.get("view"))
-        self.cases, self.reference, self.note = options.get("cases"), options.get("reference"), options.get("note", "")
+        self.cases, self.note = options.get("cases"), options.get("note", "")
+        self.reference = options.get("reference", "")  # "" is by the op's own name, None is that PyTorch has none
         self.doc = definition.__doc__ or options.get("doc", "")
         self.plan = cache(self._plan)
 

@@ -10,7 +10,7 @@ import numpy as np
 from . import backend, op, tape
 from .backend import Array, device, is_differentiable
 from .op import current, wrap
-from .ops import index, pointwise, reduce, shape
+from .ops import index, linalg, pointwise, reduce, shape
 from .tape import Leaf, Node, Output, Traced, Version, mode
 
 
@@ -474,6 +474,87 @@ class Tensor(Traced):
     def __reduce_ex__(self, protocol: Any) -> Any:
         raise TypeError("pickle: tensors are not pickled; use gradflow.save, which writes safetensors")
 
+    # --- operators (the hot ones written out, so that a call is one frame above the op's) ---------------
+
+    def __add__(self, other: Any) -> Tensor:
+        return pointwise.add(self, other)
+
+    def __sub__(self, other: Any) -> Tensor:
+        return pointwise.sub(self, other)
+
+    def __mul__(self, other: Any) -> Tensor:
+        return pointwise.mul(self, other)
+
+    def __truediv__(self, other: Any) -> Tensor:
+        return pointwise.div(self, other)
+
+    def __matmul__(self, other: Any) -> Tensor:
+        return linalg.matmul(self, other)
+
+    def __pow__(self, other: Any) -> Tensor:
+        return pointwise.pow(self, other)
+
+    def __neg__(self) -> Tensor:
+        return pointwise.neg(self)
+
+    def __rsub__(self, other: Any) -> Tensor:
+        return pointwise.sub(other, self)
+
+    def __rtruediv__(self, other: Any) -> Tensor:
+        return pointwise.div(other, self)
+
+    def __rpow__(self, other: Any) -> Tensor:
+        return pointwise.pow(other, self)
+
+    def __rmatmul__(self, other: Any) -> Tensor:
+        return linalg.matmul(other, self)
+
+    def __rfloordiv__(self, other: Any) -> Tensor:
+        return pointwise.floor_divide(other, self)
+
+    def __rmod__(self, other: Any) -> Tensor:
+        return pointwise.remainder(other, self)
+
+    __radd__, __rmul__, __pos__, __abs__, __invert__ = __add__, __mul__, pointwise.positive, pointwise.abs, pointwise.bitwise_not
+    __floordiv__, __mod__ = pointwise.floor_divide, pointwise.remainder
+    __eq__, __ne__, __lt__, __le__ = pointwise.eq, pointwise.ne, pointwise.lt, pointwise.le  # type: ignore[assignment]
+    __gt__, __ge__ = pointwise.gt, pointwise.ge
+    __and__ = __rand__ = pointwise.bitwise_and
+    __or__ = __ror__ = pointwise.bitwise_or
+    __xor__ = __rxor__ = pointwise.bitwise_xor
+
+    # --- pointwise --------------------------------------------------------------------------------------
+
+    add, sub, mul, div = pointwise.add_scaled, pointwise.sub_scaled, pointwise.mul, pointwise.divide
+    subtract, multiply, divide, true_divide = sub, mul, div, pointwise.div
+    neg, negative, positive, square = pointwise.neg, pointwise.neg, pointwise.positive, pointwise.square
+    abs, absolute, sign, reciprocal = pointwise.abs, pointwise.abs, pointwise.sign, pointwise.reciprocal
+    pow, fmod, remainder, floor_divide = pointwise.pow, pointwise.fmod, pointwise.remainder, pointwise.floor_divide
+    eq, ne, not_equal, lt, less = pointwise.eq, pointwise.ne, pointwise.ne, pointwise.lt, pointwise.lt
+    le, less_equal, gt, greater = pointwise.le, pointwise.le, pointwise.gt, pointwise.gt
+    ge, greater_equal = pointwise.ge, pointwise.ge
+    logical_and, logical_or, logical_xor = pointwise.logical_and, pointwise.logical_or, pointwise.logical_xor
+    logical_not, isnan, isinf, isfinite = pointwise.logical_not, pointwise.isnan, pointwise.isinf, pointwise.isfinite
+    bitwise_and, bitwise_or, bitwise_xor = pointwise.bitwise_and, pointwise.bitwise_or, pointwise.bitwise_xor
+    bitwise_not = pointwise.bitwise_not
+    exp, exp2, expm1, log, log2 = pointwise.exp, pointwise.exp2, pointwise.expm1, pointwise.log, pointwise.log2
+    log10, log1p, sqrt, rsqrt = pointwise.log10, pointwise.log1p, pointwise.sqrt, pointwise.rsqrt
+    sin, cos, tan, asin, acos, atan = (
+        pointwise.sin, pointwise.cos, pointwise.tan, pointwise.asin, pointwise.acos, pointwise.atan,
+    )  # fmt: skip
+    arcsin, arccos, arctan = asin, acos, atan
+    sinh, cosh, tanh, asinh, acosh, atanh = (
+        pointwise.sinh, pointwise.cosh, pointwise.tanh, pointwise.asinh, pointwise.acosh, pointwise.atanh,
+    )  # fmt: skip
+    atan2, arctan2, hypot, logaddexp = pointwise.atan2, pointwise.atan2, pointwise.hypot, pointwise.logaddexp
+    floor, ceil, trunc, fix = pointwise.floor, pointwise.ceil, pointwise.trunc, pointwise.trunc
+    frac, round = pointwise.frac, pointwise.round_to
+    maximum, minimum, fmax, fmin = pointwise.maximum, pointwise.minimum, pointwise.fmax, pointwise.fmin
+    clamp, clip, sigmoid, relu = pointwise.clamp, pointwise.clamp, pointwise.sigmoid, pointwise.relu
+    erf, erfc = pointwise.erf, pointwise.erfc
+    where = lambda self, condition, other: pointwise.where(condition, self, other)  # noqa: E731
+    masked_fill = lambda self, mask, value: pointwise.where(mask, value, self)  # noqa: E731
+
     def __deepcopy__(self, memo: dict) -> Tensor:
         if not self.is_leaf:
             raise RuntimeError("deepcopy: only a leaf can be deep-copied; use clone() or detach()")
@@ -545,5 +626,15 @@ def in_place(function: Callable[..., Any], name: str) -> Callable[..., Tensor]:
     method.__doc__ = f"{function.__name__}, written into self."
     return method
 
+
+for _name in (
+    "add sub mul div subtract multiply divide neg abs sign reciprocal pow fmod remainder floor_divide square exp exp2 expm1 log "
+    "log2 log10 log1p sqrt rsqrt sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh floor ceil trunc frac round clamp "
+    "clip sigmoid relu erf erfc masked_fill eq ne lt le gt ge logical_and logical_or logical_xor logical_not bitwise_and "
+    "bitwise_or bitwise_xor bitwise_not"
+).split():
+    setattr(Tensor, f"{_name}_", in_place(getattr(Tensor, _name), f"{_name}_"))
+for _name in "add sub mul truediv floordiv mod pow and or xor".split():
+    setattr(Tensor, f"__i{_name}__", in_place(getattr(Tensor, f"__{_name}__"), f"{_name}_"))
 
 op.Tensor = Tensor

@@ -363,52 +363,68 @@ silu_backward = row(
 )  # fmt: skip
 
 
-def _erf(x: Any) -> Any:
-    """The error function, by the rational approximations of W. J. Cody, Math. Comp. 23 (1969), to rounding."""
-    xp = namespace(x)
+def _cody(x: Any, top: float) -> tuple[Any, Any, Any]:
+    """|x|, erf(x) for |x| <= 0.46875 and erfc(|x|) beyond, up to |x| = top (W. J. Cody, Math. Comp. 23, 1969)."""
     t = np.abs(x) if x.dtype.itemsize >= 4 else np.abs(x.astype(np.float32))
-    z = t * t
-    small = xp.full_like(t, 1.857777061846031526730e-1)
-    den = xp.ones_like(t)
-    small = small * z
-    den = den * z
-    for p, q in zip(_CODY_A, _CODY_B, strict=True):
-        small, den = (small + p) * z, (den + q) * z
-    small = t * (small + 3.209377589138469472562e3) / (den + 2.844236833439170622273e3)
+    z = np.minimum(t, 0.5) ** 2
+    num, den = z * _CODY_A[0], z
+    for p, q in zip(_CODY_A[1:-1], _CODY_B[:-1], strict=True):
+        num, den = (num + p) * z, (den + q) * z
+    small = np.sign(x) * t * (num + _CODY_A[-1]) / (den + _CODY_B[-1])
     m = np.minimum(np.maximum(t, 0.46875), 4.0)
-    num, den = m * 2.15311535474403846343e-8, m
-    for p, q in zip(_CODY_C, _CODY_D, strict=True):
+    num, den = m * _CODY_C[0], m
+    for p, q in zip(_CODY_C[1:-1], _CODY_D[:-1], strict=True):
         num, den = (num + p) * m, (den + q) * m
-    middle = np.exp(-m * m) * (num + 1.23033935479799725272e3) / (den + 1.23033935480374942043e3)
-    b = np.minimum(np.maximum(t, 4.0), 6.0)  # erf is 1 to the last bit from 6 on
+    middle = np.exp(-m * m) * (num + _CODY_C[-1]) / (den + _CODY_D[-1])
+    b = np.minimum(np.maximum(t, 4.0), top)
     w = 1 / (b * b)
-    num, den = w * 1.63153871373020978498e-2, w
-    for p, q in zip(_CODY_P, _CODY_Q, strict=True):
+    num, den = w * _CODY_P[0], w
+    for p, q in zip(_CODY_P[1:-1], _CODY_Q[:-1], strict=True):
         num, den = (num + p) * w, (den + q) * w
-    large = w * (num + 6.58749161529837803157e-4) / (den + 2.33520497626869185443e-3)
-    large = np.exp(-b * b) * (0.56418958354775628695 - large) / b
-    y = np.where(t <= 0.46875, small, np.where(t <= 4.0, 1 - middle, 1 - large))
-    y = np.where(np.isnan(t), t, y)
-    return (np.sign(x) * y).astype(x.dtype)
+    large = np.exp(-b * b) * (_INV_SQRT_PI - w * (num + _CODY_P[-1]) / (den + _CODY_Q[-1])) / b
+    return t, small, np.where(t <= 4.0, middle, large)
+
+
+def _erf(x: Any) -> Any:
+    t, small, tail = _cody(x, 6.0)  # erf is 1 to the last bit from 6 on
+    y = np.where(t <= 0.46875, small, np.sign(x) * (1 - tail))
+    return np.where(np.isnan(t), t, y).astype(x.dtype)
+
+
+def _erfc(x: Any) -> Any:
+    t, small, tail = _cody(x, 27.0)  # erfc is 0 in float64 from 27 on
+    y = np.where(t <= 0.46875, 1 - small, np.where(x < 0, 2 - tail, tail))
+    return np.where(np.isnan(t), t, y).astype(x.dtype)
 
 
 # fmt: off
-_CODY_A = (3.16112374387056560e0, 1.13864154151050156e2, 3.77485237685302021e2)
-_CODY_B = (2.36012909523441209e1, 2.44024637934444173e2, 1.28261652607737228e3)
+_INV_SQRT_PI = 0.56418958354775628695
+_CODY_A = (
+    1.857777061846031526730e-1, 3.16112374387056560e0, 1.13864154151050156e2, 3.77485237685302021e2,
+    3.209377589138469472562e3,
+)
+_CODY_B = (2.36012909523441209e1, 2.44024637934444173e2, 1.28261652607737228e3, 2.844236833439170622273e3)
 _CODY_C = (
-    5.64188496988670089e-1, 8.88314979438837594e0, 6.61191906371416295e1, 2.98635138197400131e2, 8.81952221241769090e2,
+    2.15311535474403846343e-8, 5.64188496988670089e-1, 8.88314979438837594e0, 6.61191906371416295e1, 2.98635138197400131e2, 8.81952221241769090e2,
     1.71204761263407058e3, 2.05107837782607147e3,
 )
 _CODY_D = (
     1.57449261107098347e1, 1.17693950891312499e2, 5.37181101862009858e2, 1.62138957456669019e3, 3.29079923573345963e3,
-    4.36261909014324716e3, 3.43936767414372164e3,
+    4.36261909014324716e3, 3.43936767414372164e3, 1.23033935480374942043e3,
 )
-_CODY_P = (3.05326634961232344e-1, 3.60344899949804439e-1, 1.25781726111229246e-1, 1.60837851487422766e-2)
-_CODY_Q = (2.56852019228982242e0, 1.87295284992346725e0, 5.27905102951428412e-1, 6.05183413124413191e-2)
+_CODY_P = (
+    1.63153871373020978498e-2, 3.05326634961232344e-1, 3.60344899949804439e-1, 1.25781726111229246e-1,
+    1.60837851487422766e-2, 6.58749161529837803157e-4,
+)
+_CODY_Q = (
+    2.56852019228982242e0, 1.87295284992346725e0, 5.27905102951428412e-1, 6.05183413124413191e-2, 2.33520497626869185443e-3,
+)
 # fmt: on
 
 erf = row("erf(x)", _erf, "2 / sqrt(pi) times the integral of e^(-t^2) from 0 to x", floating=True,
     dx=lambda g, x: g * exp(-x * x) * (2 / math.sqrt(math.pi)))  # fmt: skip
+erfc = row("erfc(x)", _erfc, "1 - erf(x), exact where it is small", floating=True,
+    dx=lambda g, x: g * exp(-x * x) * (-2 / math.sqrt(math.pi)))  # fmt: skip
 _SQRT_HALF, _INV_SQRT_2PI = math.sqrt(0.5), 1 / math.sqrt(2 * math.pi)
 _TANH_A, _TANH_B = math.sqrt(2 / math.pi), 0.044715
 
@@ -524,3 +540,36 @@ def prelu(x: Any, weight: Any) -> Any:
             raise RuntimeError(f"prelu: wanted {weight.shape[0]} channels in dimension 1, saw shape {tuple(x.shape)}")
         weight = weight.reshape((weight.shape[0], *(1,) * (x.ndim - 2)))
     return where(x > 0, x, x * weight)
+
+
+def add_scaled(a: Any, b: Any, alpha: Any = 1) -> Any:
+    """a + alpha b."""
+    return add(a, b if alpha == 1 else mul(b, alpha))
+
+
+def sub_scaled(a: Any, b: Any, alpha: Any = 1) -> Any:
+    """a - alpha b."""
+    return sub(a, b if alpha == 1 else mul(b, alpha))
+
+
+def divide(a: Any, b: Any, rounding_mode: str | None = None) -> Any:
+    """a / b, or its integer below ('floor') or towards zero ('trunc'). RuntimeError for another rounding_mode."""
+    if rounding_mode is None:
+        return div(a, b)
+    if rounding_mode == "floor":
+        return floor_divide(a, b)
+    if rounding_mode == "trunc":
+        quotient = trunc(div(a, b))
+        integral = all(kind_of(v) in "biu" for v in (a, b))
+        return cast(quotient, np.dtype(np.int64)) if integral else quotient
+    raise RuntimeError(f"div: wanted rounding_mode None, 'trunc' or 'floor', saw {rounding_mode!r}")
+
+
+def kind_of(v: Any) -> str:
+    """The kind of a tensor's, array's or Python number's dtype."""
+    return v.dtype.kind if hasattr(v, "dtype") else np.asarray(v).dtype.kind
+
+
+def round_to(x: Any, decimals: int = 0) -> Any:
+    """x rounded to `decimals` decimal places, halves to even."""
+    return round(x) if decimals == 0 else round(x * 10**decimals) / 10**decimals

@@ -1,0 +1,229 @@
+"""How tensors are made: from data, filled, counted out, or drawn at random."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from . import backend
+from .backend import Generator, device, get_default_dtype
+from .op import wrap
+from .ops import random
+from .tape import Traced
+from .tensor import Tensor
+
+
+def _finish(array: Any, requires_grad: bool) -> Tensor:
+    t = wrap(array)
+    return t.requires_grad_() if requires_grad else t
+
+
+def _data(data: Any) -> Any:
+    """Nested lists that hold Tensors, as nested lists of numbers."""
+    if isinstance(data, Traced):
+        return backend.asnumpy(data.array)
+    if isinstance(data, (list, tuple)) and any(isinstance(v, (Traced, list, tuple)) for v in data):
+        return [_data(v) for v in data]
+    return data
+
+
+def _array(name: str, data: Any, dtype: Any, where: Any, copy: bool) -> Any:
+    if isinstance(data, Traced):
+        data = data.array
+    if backend.is_array(data) or isinstance(data, np.generic):
+        array = np.asarray(data) if isinstance(data, np.generic) else data
+    else:
+        try:
+            array = np.asarray(_data(data))
+        except ValueError as e:
+            raise ValueError(f"{name}: wanted nested sequences of equal lengths, saw ragged ones") from e
+        copy = False
+        if array.dtype.kind not in "biufcV":
+            raise TypeError(f"{name}: wanted numbers, saw {type(data).__name__} of {array.dtype}")
+        if dtype is None:
+            # Python floats have no dtype of their own: they take the default one.
+            if array.dtype == backend.float64 and not _has_arrays(data):
+                array = array.astype(get_default_dtype())
+            elif array.dtype == backend.complex128 and not _has_arrays(data):
+                array = array.astype(backend.complex64)
+    if dtype is not None and array.dtype != np.dtype(dtype):
+        array, copy = array.astype(np.dtype(dtype)), False
+    if where is not None and device(where) != backend.device_of(array):
+        return backend.to_device(array, where)
+    return array.copy() if copy else array
+
+
+def _has_arrays(data: Any) -> bool:
+    if isinstance(data, (list, tuple)):
+        return any(_has_arrays(v) for v in data[:1])
+    return isinstance(data, np.generic) or backend.is_array(data)
+
+
+def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False, pin_memory: bool = False) -> Tensor:
+    """A new tensor that copies `data`: numbers, nested sequences, arrays or tensors. Python floats become float32."""
+    return _finish(_array("tensor", data, dtype, device, True), requires_grad)
+
+
+def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
+    """A tensor of `data`, sharing its memory (and a tensor's place on the tape) where dtype and device allow."""
+    if isinstance(data, Tensor) and (dtype is None or data.dtype == np.dtype(dtype)):
+        return data if device is None else data.to(device=device)
+    return wrap(_array("as_tensor", data, dtype, device, False))
+
+
+asarray = as_tensor
+
+
+def from_numpy(array: np.ndarray) -> Tensor:
+    """A tensor that shares the memory of a NumPy array. TypeError for anything else."""
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"from_numpy: wanted a numpy.ndarray, saw {type(array).__name__}")
+    return wrap(array)
+
+
+def from_dlpack(x: Any) -> Tensor:
+    """A tensor that shares the memory of any DLPack array: NumPy, CuPy, PyTorch, JAX, ..."""
+    on_card = x.__dlpack_device__()[0] == 2
+    return wrap((backend.need_card("from_dlpack") if on_card else np).from_dlpack(x))
+
+
+def _size(size: tuple) -> tuple[int, ...]:
+    if len(size) == 1 and isinstance(size[0], (tuple, list)):
+        size = tuple(size[0])
+    return tuple(int(n) for n in size)
+
+
+def _filled(how: str) -> Any:
+    def make(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+        with backend.on(backend.device(device or "cpu")) as xp:
+            return _finish(getattr(xp, how)(_size(size), np.dtype(dtype or get_default_dtype())), requires_grad)
+
+    def make_like(input: Tensor, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+        with backend.on(backend.device(device or input.device)) as xp:
+            return _finish(getattr(xp, how)(input.array.shape, np.dtype(dtype or input.dtype)), requires_grad)
+
+    make.__name__, make_like.__name__ = how, f"{how}_like"
+    make.__doc__ = f"{how.capitalize()}, of the given size: {how}(2, 3) or {how}((2, 3)); float32 unless dtype is given."
+    make_like.__doc__ = f"{how.capitalize()}, of the size, dtype and device of `input` unless given."
+    return make, make_like
+
+
+zeros, zeros_like = _filled("zeros")
+ones, ones_like = _filled("ones")
+empty, empty_like = _filled("empty")
+
+
+def full(size: Any, fill_value: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Every element fill_value; its dtype follows the value unless given."""
+    with backend.on(backend.device(device or "cpu")) as xp:
+        dtype = dtype or _array("full", fill_value, None, None, False).dtype
+        return _finish(xp.full(_size((size,)), fill_value, np.dtype(dtype)), requires_grad)
+
+
+def full_like(input: Tensor, fill_value: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Every element fill_value, of the size, dtype and device of `input` unless given."""
+    return full(input.array.shape, fill_value, dtype or input.dtype, device or input.device, requires_grad)
+
+
+def arange(
+    start: Any, end: Any = None, step: Any = 1, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """start, start + step, ... below end: int64 if all three are integers, else the default floating dtype."""
+    if end is None:
+        start, end = 0, start
+    start, end, step = (v.item() if isinstance(v, Traced) else v for v in (start, end, step))
+    if step == 0 or (end - start) * step < 0:
+        raise RuntimeError(f"arange: wanted a step from {start} towards {end}, saw {step}")
+    if dtype is None:
+        dtype = get_default_dtype() if any(isinstance(v, (float, np.floating)) for v in (start, end, step)) else backend.int64
+    with backend.on(backend.device(device or "cpu")) as xp:
+        n = int(np.ceil((end - start) / step))
+        # start + i step, not repeated addition, so that no rounding accumulates
+        return _finish((xp.arange(n) * step + start).astype(np.dtype(dtype)), requires_grad)
+
+
+def linspace(
+    start: Any, end: Any, steps: int, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """`steps` evenly spaced numbers from start to end, both included."""
+    with backend.on(backend.device(device or "cpu")) as xp:
+        return _finish(xp.linspace(start, end, steps).astype(np.dtype(dtype or get_default_dtype())), requires_grad)
+
+
+def logspace(start: Any, end: Any, steps: int, base: float = 10.0, dtype: Any = None, device: Any = None) -> Tensor:
+    """base to the powers linspace(start, end, steps)."""
+    with backend.on(backend.device(device or "cpu")) as xp:
+        return wrap((base ** xp.linspace(start, end, steps)).astype(np.dtype(dtype or get_default_dtype())))
+
+
+def eye(n: int, m: int | None = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """The n x m matrix with ones on the diagonal."""
+    with backend.on(backend.device(device or "cpu")) as xp:
+        return _finish(xp.eye(n, m, dtype=np.dtype(dtype or get_default_dtype())), requires_grad)
+
+
+# --- drawn at random, from the default generator unless one is given ------------------------------------
+
+
+def _drawn(how: Any, size: Any, dtype: Any, where: Any, generator: Generator | None, requires_grad: bool) -> Tensor:
+    with backend.on(backend.device(where or "cpu")) as xp:
+        return _finish(
+            how(size, np.dtype(dtype or get_default_dtype()), xp, generator or backend.default_generator), requires_grad
+        )
+
+
+def rand(*size: Any, dtype: Any = None, device: Any = None, generator: Generator | None = None, requires_grad: bool = False) -> Tensor:
+    """Uniform in [0, 1)."""
+    return _drawn(random.uniform, _size(size), dtype, device, generator, requires_grad)
+
+
+def randn(*size: Any, dtype: Any = None, device: Any = None, generator: Generator | None = None, requires_grad: bool = False) -> Tensor:
+    """Standard normal."""
+    return _drawn(random.normal, _size(size), dtype, device, generator, requires_grad)
+
+
+def rand_like(input: Tensor, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Uniform in [0, 1), of the size, dtype and device of `input` unless given."""
+    return rand(input.array.shape, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad)
+
+
+def randn_like(input: Tensor, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Standard normal, of the size, dtype and device of `input` unless given."""
+    return randn(input.array.shape, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad)
+
+
+def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, generator: Generator | None = None, dtype: Any = None, device: Any = None) -> Tensor:
+    """Normal with the given mean and standard deviation, numbers or tensors that broadcast."""
+    like = next((v for v in (mean, std) if isinstance(v, Traced)), None)
+    if size is None:
+        if like is None:
+            raise TypeError("normal: wanted a size where mean and std are numbers, saw none")
+        size = np.broadcast_shapes(*(v.array.shape for v in (mean, std) if isinstance(v, Traced)))
+    z = randn(size, dtype=dtype, device=device or (like.device if like is not None else None), generator=generator)
+    return z * std + mean
+
+
+def randint(low: int, high: Any = None, size: Any = None, dtype: Any = None, device: Any = None, generator: Generator | None = None) -> Tensor:
+    """Integers in [low, high), int64 unless dtype is given: randint(high, size) or randint(low, high, size)."""
+    if size is None:
+        low, high, size = 0, low, high
+    with backend.on(backend.device(device or "cpu")) as xp:
+        g = generator or backend.default_generator
+        return wrap(random.integers(low, high, _size((size,)), np.dtype(dtype or backend.int64), xp, g))
+
+
+def randperm(n: int, dtype: Any = None, device: Any = None, generator: Generator | None = None) -> Tensor:
+    """A random permutation of 0 .. n - 1."""
+    with backend.on(backend.device(device or "cpu")) as xp:
+        return wrap(random.permutation(n, xp, generator or backend.default_generator).astype(np.dtype(dtype or backend.int64)))
+
+
+def bernoulli(input: Tensor, generator: Generator | None = None) -> Tensor:
+    """1 with the probability that each element of `input` says, else 0."""
+    return wrap(random.bernoulli(input.array, generator or backend.default_generator))
+
+
+def multinomial(input: Tensor, num_samples: int, replacement: bool = False, generator: Generator | None = None) -> Tensor:
+    """num_samples indices for each row of weights, with the probability that the weights say."""
+    return wrap(random.multinomial(input.array, num_samples, replacement, generator or backend.default_generator))

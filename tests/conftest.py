@@ -1,0 +1,60 @@
+"""What every test shares: the sample cases of the op table, and the card, real or stand-in."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import gradflow
+import gradflow.ops
+from gradflow import backend
+from gradflow.cases import Sampler
+
+
+def pytest_addoption(parser):
+    parser.addoption("--real-card", action="store_true", help="run the card's tests on the CUDA card instead of the stand-in")
+
+
+@pytest.fixture(scope="session")
+def cards(pytestconfig):
+    """The module that plays CuPy: CuPy itself with --real-card, else the stand-in of tests/card."""
+    if pytestconfig.getoption("--real-card"):
+        backend.plug(None)
+        module = backend.card()
+        if module is None:
+            pytest.exit("--real-card: no CUDA card was found", returncode=2)
+        return module
+    import card
+
+    return card
+
+
+@pytest.fixture
+def card(cards):
+    """The card, plugged in for one test."""
+    before = backend._card, backend._searched
+    backend.plug(cards)
+    yield cards
+    backend._card, backend._searched = before
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    gradflow.manual_seed(0)
+    np.random.seed(0)
+
+
+def cases_of(entry):
+    """The sample cases of an op or kernel, drawn afresh from a fixed seed."""
+    return entry.cases(Sampler()) if entry.cases else []
+
+
+def as_dtype(args, dtype):
+    """Floating arrays among args (also inside lists) with another dtype; the rest as it is."""
+    if isinstance(args, np.ndarray):
+        return args.astype(dtype) if args.dtype.kind == "f" else args
+    if isinstance(args, (list, tuple)):
+        return type(args)(as_dtype(a, dtype) for a in args)
+    if isinstance(args, dict):
+        return {k: as_dtype(v, dtype) for k, v in args.items()}
+    return args
