@@ -33,15 +33,15 @@ class Sampler:
         self.rng = np.random.default_rng(seed)
 
     def __call__(self, *shape: int) -> np.ndarray:
-        return self.rng.standard_normal(shape)
+        return np.asarray(self.rng.standard_normal(shape))
 
     def uniform(self, low: float, high: float, *shape: int) -> np.ndarray:
         """Uniform in (low, high)."""
-        return self.rng.uniform(low, high, shape)
+        return np.asarray(self.rng.uniform(low, high, shape))
 
     def positive(self, *shape: int) -> np.ndarray:
         """Uniform in (0.3, 3): away from the edge of log's and sqrt's domain."""
-        return self.rng.uniform(0.3, 3.0, shape)
+        return np.asarray(self.rng.uniform(0.3, 3.0, shape))
 
     def distinct(self, *shape: int) -> np.ndarray:
         """All values at least 0.1 apart, in random order: no ties for max, sort and the like."""
@@ -55,8 +55,8 @@ class Sampler:
 
     def integers(self, low: int, high: int, *shape: int) -> np.ndarray:
         """int64 in [low, high)."""
-        return self.rng.integers(low, high, shape)
+        return np.asarray(self.rng.integers(low, high, shape))
 
     def mask(self, *shape: int) -> np.ndarray:
         """Random booleans."""
-        return self.rng.random(shape) < 0.5
+        return np.asarray(self.rng.random(shape) < 0.5)

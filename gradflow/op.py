@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from . import backend
-from .backend import Array, is_differentiable, is_floating, namespace, on_card
+from .backend import Array, float32, float64, is_differentiable, is_floating, namespace, on_card
 from .kernel import Kernel, kernels
 from .tape import Leaf, Node, Output, Traced, Version, mode
 
@@ -102,11 +102,19 @@ class Op:
 
     def run(self, args: tuple) -> Any:
         """Compute on bare arrays."""
+        if self.promote and not self.variadic and self.half(args):
+            y = self.definition(*[a.astype(np.float32) if _is_half(a) else a for a in args])
+            return y.astype(args[self.promote[0]].dtype) if y.dtype == np.float32 else y
         k = self.kernel if self.place is not None else self.definition
         if self.variadic and self.constants:
             names = self.inputs[1:]
             return k(*args[: -self.constants], **dict(zip(names, args[-self.constants :], strict=True)))
         return k(*args)
+
+    def half(self, args: Sequence[Any]) -> bool:
+        """Whether an elementwise op is asked for 2-byte floats on the CPU: they are computed in float32 and rounded once."""
+        x = args[self.promote[0]]
+        return type(x) is np.ndarray and _is_half(x)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Compute, and record what the rules will need if an input asks for a gradient."""
@@ -293,6 +301,10 @@ class Plan:
         )
 
 
+def _is_half(x: Any) -> bool:
+    return type(x) is np.ndarray and x.dtype.itemsize == 2 and is_floating(x.dtype)
+
+
 def _same(x: Any) -> Any:
     return x
 
@@ -476,23 +488,25 @@ def op(definition: Callable[..., Any] | None = None, /, **options: Any) -> Calla
 
 
 def _unary(entry: Op) -> Callable[..., Any]:
-    definition, floating, plan = entry.definition, entry.floating, None
+    definition, plan = entry.definition, None
 
     def call(*args: Any, **kwargs: Any) -> Any:
         nonlocal plan
-        if kwargs or len(args) != 1 or not isinstance(args[0], Traced):
+        if kwargs or len(args) != 1:
             return entry(*args, **kwargs)
         (a,) = args
-        x = a.array
-        if type(x) is not np.ndarray or (floating and x.dtype.kind not in "fc"):
+        x = a.array if isinstance(a, Traced) else a
+        if type(x) is not np.ndarray or ((d := x.dtype) is not float32 and d is not float64):
             return entry(a)
+        if x is a:
+            return definition(x)
         try:
             y = definition(x)
-        except (ValueError, TypeError) as e:
+        except (ValueError, TypeError, IndexError) as e:
             raise explain(entry.name, (x,), e) from e
-        t = Tensor.__new__(Tensor)
         if type(y) is not np.ndarray:  # NumPy gives scalars for 0-d results
             y = np.asarray(y)
+        t = Tensor.__new__(Tensor)
         t.array = y
         t.version = Version()
         t.node = None
@@ -509,30 +523,38 @@ def _unary(entry: Op) -> Callable[..., Any]:
 
 
 def _binary(entry: Op) -> Callable[..., Any]:
-    definition, floating, plans = entry.definition, entry.floating, entry.plan
+    definition, plans = entry.definition, entry.plan
 
     def call(*args: Any, **kwargs: Any) -> Any:
         if kwargs or len(args) != 2:
             return entry(*args, **kwargs)
         a, b = args
-        if not (isinstance(a, Traced) and isinstance(b, Traced)):
+        x = a.array if isinstance(a, Traced) else a
+        w = b.array if isinstance(b, Traced) else b
+        if type(x) is not np.ndarray or ((d := x.dtype) is not float32 and d is not float64):
             return entry(a, b)
-        x, w = a.array, b.array
-        if type(x) is not np.ndarray or type(w) is not np.ndarray or x.dtype is not w.dtype or (floating and x.dtype.kind not in "fc"):
+        if type(w) is not np.ndarray:
+            if type(w) is not float and type(w) is not int:
+                return entry(a, b)
+        elif w.dtype is not d:
+            return entry(a, b)
+        if x is a and w is b:
+            return definition(x, w)
+        if x is a:
             return entry(a, b)
         try:
             y = definition(x, w)
-        except (ValueError, TypeError) as e:
+        except (ValueError, TypeError, IndexError) as e:
             raise explain(entry.name, (x, w), e) from e
-        t = Tensor.__new__(Tensor)
-        if type(y) is not np.ndarray:  # NumPy gives scalars for 0-d results
+        if type(y) is not np.ndarray:
             y = np.asarray(y)
+        t = Tensor.__new__(Tensor)
         t.array = y
         t.version = Version()
         t.node = None
         if mode.enabled:
             m = a.node if a.view is None else current(a)
-            n = b.node if b.view is None else current(b)
+            n = None if w is b else b.node if b.view is None else current(b)
             if m is not None or n is not None:
                 plan = plans((m is not None, n is not None))
                 if plan is not None:

@@ -405,8 +405,8 @@ _CODY_A = (
 )
 _CODY_B = (2.36012909523441209e1, 2.44024637934444173e2, 1.28261652607737228e3, 2.844236833439170622273e3)
 _CODY_C = (
-    2.15311535474403846343e-8, 5.64188496988670089e-1, 8.88314979438837594e0, 6.61191906371416295e1, 2.98635138197400131e2, 8.81952221241769090e2,
-    1.71204761263407058e3, 2.05107837782607147e3,
+    2.15311535474403846343e-8, 5.64188496988670089e-1, 8.88314979438837594e0, 6.61191906371416295e1,
+    2.98635138197400131e2, 8.81952221241769090e2, 1.71204761263407058e3, 2.05107837782607147e3, 1.23033935479799725272e3,
 )
 _CODY_D = (
     1.57449261107098347e1, 1.17693950891312499e2, 5.37181101862009858e2, 1.62138957456669019e3, 3.29079923573345963e3,
@@ -452,7 +452,7 @@ def _gelu_curvature(x: Any, approximate: str) -> Any:
     return exp(x * x * -0.5) * (2 - x * x) * _INV_SQRT_2PI
 
 
-_gelu_cases = {"cases": lambda r: [case(r(3, 4)), case(r(67), "tanh"), case(r()), case(r(0)), case(r.strided(3, 4), "tanh")]}
+_gelu_cases = {"cases": lambda r: [case(r(3, 4)), case(r(67), approximate="tanh"), case(r()), case(r(0)), case(r.strided(3, 4), approximate="tanh")]}
 gelu = row(
     "gelu(x, approximate='none')", _gelu, "x Phi(x), Phi the normal distribution function (Hendrycks & Gimpel 2016)",
     dx=lambda g, x, approximate: gelu_backward(g, x, approximate), **_gelu_cases,
