@@ -99,7 +99,7 @@ def build(text, options=(), note="the kernel's text does not compile"):
 def runtime():
     """The library with the fibers and the memory; its symbols are visible to every kernel library."""
     text = (HERE / "runtime.cpp").read_text()
-    options = ["-O2", "-pthread"]
+    options = ["-O2", "-pthread", *(["-mno-red-zone"] if os.uname().machine == "x86_64" else [])]
     lib = ctypes.CDLL(str(build(text, options, "runtime.cpp does not compile")), mode=ctypes.RTLD_GLOBAL)
     size, address = ctypes.c_size_t, ctypes.c_void_p
     for name, result, arguments in [

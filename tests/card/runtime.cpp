@@ -85,20 +85,26 @@ extern "C" void card_trim() {
 }
 
 // ---- fibers -------------------------------------------------------------------------------------------------------------
-extern "C" void card_switch(void** save, void* load);
+// card_switch(&mine, other): leave my stack pointer in 'mine', go on where 'other' was left. The processor predicts a
+// ret by counting calls; so the x86 one is neither called nor returned from, and saves only what the compiler holds.
 #if defined(__x86_64__)
-asm(".text\n.globl card_switch\n.type card_switch,@function\ncard_switch:\n"
-    "pushq %rbp\npushq %rbx\npushq %r12\npushq %r13\npushq %r14\npushq %r15\n"
-    "movq %rsp,(%rdi)\nmovq %rsi,%rsp\n"
-    "popq %r15\npopq %r14\npopq %r13\npopq %r12\npopq %rbx\npopq %rbp\nret\n");
+static inline __attribute__((always_inline)) void card_switch(void** save, void* load) {
+  asm volatile(
+      "pushq %%rbp\nleaq 1f(%%rip),%%rax\npushq %%rax\nmovq %%rsp,(%0)\nmovq %1,%%rsp\npopq %%rax\njmpq *%%rax\n"
+      "1:\npopq %%rbp\n"
+      : "+D"(save), "+S"(load)
+      :
+      : "rax", "rbx", "rcx", "rdx", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "memory", "cc", "xmm0", "xmm1",
+        "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15");
+}
 static void* prepare(char* top, void (*entry)()) {
   void** sp = (void**)((uintptr_t)top & ~uintptr_t(15));
   *--sp = nullptr;  // the entry starts as if called: 8 below a multiple of 16
   *--sp = (void*)entry;
-  for (int i = 0; i < 6; ++i) *--sp = nullptr;
   return sp;
 }
 #elif defined(__aarch64__)
+extern "C" void card_switch(void** save, void* load);
 asm(".text\n.globl card_switch\n.type card_switch,%function\ncard_switch:\n"
     "sub sp,sp,#160\nstp x19,x20,[sp]\nstp x21,x22,[sp,#16]\nstp x23,x24,[sp,#32]\nstp x25,x26,[sp,#48]\n"
     "stp x27,x28,[sp,#64]\nstp x29,x30,[sp,#80]\nstp d8,d9,[sp,#96]\nstp d10,d11,[sp,#112]\n"
@@ -131,7 +137,6 @@ static void* prepare(char* top, void (*entry)()) {
 }
 #endif
 
-enum { running, ready, blocked };  // an exited thread stays 'running'
 constexpr int most = 1024;
 constexpr size_t stack_bytes = 128 << 10;
 
@@ -139,27 +144,32 @@ struct Fiber { void* sp; char* stack; };
 struct Wait { int kind, lane, line; unsigned mask; uint64_t value; };
 struct Warp { unsigned alive, waiting; };
 struct Copy { void* to; const void* from; size_t bytes, filled; };
-struct Thread { int state; int barrier; Fiber* fiber; Wait wait; };
-
 static Fiber fibers[most];
+struct Thread { int blocked, barrier; Fiber* fiber = fibers; Wait wait; };
+
 static int fibers_made, fibers_idle;
 static Fiber* idle[most];
 static Fiber* current;
-static void* scheduler;
-static Thread threads[most];
+static Fiber scheduler;
+static Thread threads[most];  // a thread that never waited has fiber 0, good enough to prefetch
+static int awake[most], awake_head, awake_count;  // threads that may go on: a ring
+static bool backwards;  // the order in which threads are woken; it alternates, so that no order is safe to rely on
 static Warp warps[most / 32];
 static std::vector<std::vector<Copy>> copies[most];  // per thread: committed groups, and the open one last
 static bool copies_used;
 static int arrived, barrier_line, barrier_sum, barrier_result;
 static void (*entry)(void**);
 
-static void fiber_main() {
-  for (;;) {
-    entry(card_now.args);
-    idle[fibers_idle++] = current;
-    card_switch(&current->sp, scheduler);
-  }
+static inline void set_thread(int t) {
+  card_now.thread = t;
+  threadIdx.x = t;
+  if (card_now.flat) return;
+  threadIdx.x = t % blockDim.x;
+  threadIdx.y = t / blockDim.x % blockDim.y;
+  threadIdx.z = t / blockDim.x / blockDim.y;
 }
+
+static void fiber_main();
 
 static Fiber* take_fiber() {
   if (fibers_idle) return idle[--fibers_idle];
@@ -172,6 +182,33 @@ static Fiber* take_fiber() {
   // Stacks at equal distances would all compete for the same cache lines: stagger them.
   f->sp = prepare(f->stack + stack_bytes - 64 - (f - fibers) % 61 * 64, fiber_main);
   return f;
+}
+
+// Leave the current fiber for whatever can run: a thread not started, a thread woken, else the scheduler.
+static inline void switch_away(Fiber* from) {
+  void* to = scheduler.sp;
+  if (card_now.left > 0) {
+    current = take_fiber();
+    to = current->sp;
+  } else if (awake_count > 0) {
+    const int t = awake[awake_head], soon = awake[(awake_head + 3) % most];
+    awake_head = (awake_head + 1) % most;
+    --awake_count;
+    __builtin_prefetch(threads[soon].fiber->sp);  // stacks are many and cold
+    set_thread(t);
+    current = threads[t].fiber;
+    to = current->sp;
+  }
+  card_switch(&from->sp, to);
+}
+
+static void fiber_main() {
+  for (;;) {
+    entry(card_now.args);
+    Fiber* me = current;
+    idle[fibers_idle++] = me;
+    switch_away(me);
+  }
 }
 
 // ---- errors ---------------------------------------------------------------------------------------------------------------
@@ -216,28 +253,31 @@ static void note_block() {  // the first call of a block that may wait; blocks t
   if (noted == card_now.block) return;
   noted = card_now.block;
   const int n = card_now.threads;
-  for (int i = 0; i < n; ++i) threads[i].state = running, threads[i].barrier = 0;
+  for (int i = 0; i < n; ++i) threads[i].blocked = threads[i].barrier = 0;
   for (int w = 0; w * 32 < n; ++w) warps[w] = {n - w * 32 >= 32 ? ~0u : (1u << (n - w * 32)) - 1, 0};
 }
 
 static void wait_here() {
   Thread& t = threads[card_now.thread];
-  const int me = card_now.thread;
-  t.state = blocked;
+  t.blocked = 1;
   t.fiber = current;
   ++card_now.waiting;
-  card_switch(&current->sp, scheduler);
-  card_now.thread = me;  // the scheduler has set the same, and threadIdx
+  switch_away(current);
 }
 
-static void wake(Thread& t) {
-  t.state = ready;
+static inline void wake(int i) {
+  threads[i].blocked = threads[i].barrier = 0;
+  awake[(awake_head + awake_count++) % most] = i;
   --card_now.waiting;
 }
 
 static void open_barrier() {
-  for (int i = 0; i < card_now.threads; ++i)
-    if (threads[i].state == blocked && threads[i].barrier) threads[i].barrier = 0, wake(threads[i]);
+  const int n = card_now.threads;
+  backwards = !backwards;
+  for (int k = 0; k < n; ++k) {
+    const int i = backwards ? n - 1 - k : k;
+    if (threads[i].barrier) wake(i);
+  }
   arrived = 0;
   barrier_result = barrier_sum;
   barrier_sum = 0;
@@ -310,7 +350,7 @@ static void finish_warp(int first, unsigned group) {
     } else {
       v = all;
     }
-    if (w[i].state == blocked) wake(w[i]);
+    if (w[i].blocked) wake(first + i);
   }
 }
 
@@ -352,7 +392,7 @@ static bool forget_exited() {
   bool moved = false;
   for (int w = 0; w * 32 < card_now.threads; ++w) {
     unsigned alive = 0;
-    for (int i = 0; i < 32 && w * 32 + i < card_now.threads; ++i) alive |= unsigned(threads[w * 32 + i].state == blocked) << i;
+    for (int i = 0; i < 32 && w * 32 + i < card_now.threads; ++i) alive |= unsigned(threads[w * 32 + i].blocked) << i;
     warps[w].alive = alive;
     while (try_warp(w)) moved = true;
   }
@@ -394,17 +434,10 @@ extern "C" void card_copy_wait(int groups) {
 }
 
 // ---- a block, a grid ------------------------------------------------------------------------------------------------------
-static void set_thread(int t) {
-  card_now.thread = t;
-  threadIdx.x = t % blockDim.x;
-  threadIdx.y = t / blockDim.x % blockDim.y;
-  threadIdx.z = t / blockDim.x / blockDim.y;
-}
-
 [[noreturn]] static void deadlock() {
   int at = -1, n = 0;
   for (int i = 0; i < card_now.threads; ++i)
-    if (threads[i].state == blocked) ++n, at = at < 0 ? i : at;
+    if (threads[i].blocked) ++n, at = at < 0 ? i : at;
   set_thread(at);
   std::snprintf(report.text, sizeof report.text,
                 "deadlock: %d threads wait, this one at %s of line %d; %d threads at a barrier (line %d), %d have exited",
@@ -415,31 +448,19 @@ static void set_thread(int t) {
   leave(1);
 }
 
-static void run_block(int n, bool backwards) {
+static void run_block(int n, bool reverse) {
   card_now.left = card_now.alive = n;
   card_now.waiting = 0;
-  card_now.next = backwards ? n - 1 : 0;
-  card_now.step = backwards ? -1 : 1;
+  card_now.next = reverse ? n - 1 : 0;
+  card_now.step = reverse ? -1 : 1;
   ++card_now.block;
-  arrived = barrier_sum = 0;
+  arrived = barrier_sum = awake_count = 0;
   threadIdx = {0, 0, 0};
-  while (card_now.left > 0) {
-    current = take_fiber();
-    card_switch(&scheduler, current->sp);
-  }
-  while (card_now.alive > 0) {  // alternate the direction, so that no order of the threads is safe to rely on
-    bool moved = false;
-    backwards = !backwards;
-    for (int k = 0; k < n; ++k) {
-      const int i = backwards ? n - 1 - k : k;
-      if (threads[i].state != ready) continue;
-      threads[i].state = running;
-      moved = true;
-      set_thread(i);
-      current = threads[i].fiber;
-      card_switch(&scheduler, current->sp);
-    }
-    if (!moved && !forget_exited()) deadlock();
+  current = take_fiber();
+  card_switch(&scheduler.sp, current->sp);
+  while (card_now.alive > 0) {  // back here: nobody can run
+    if (!forget_exited()) deadlock();
+    switch_away(&scheduler);
   }
 }
 
@@ -474,7 +495,7 @@ extern "C" int card_launch_kernel(const card_launch* launch, card_report* out) {
   if (sigsetjmp(escape, 1) == 0) {
     inside = true;
     shared_limit = launch->limit;
-    bool backwards = false;
+    bool reverse = backwards = false;
     for (unsigned z = 0; z < gridDim.z; ++z)
       for (unsigned y = 0; y < gridDim.y; ++y)
         for (unsigned x = 0; x < gridDim.x; ++x) {
@@ -485,8 +506,8 @@ extern "C" int card_launch_kernel(const card_launch* launch, card_report* out) {
             for (auto& c : copies) c.clear();
             copies_used = false;
           }
-          run_block(n, backwards);
-          backwards = !backwards;
+          run_block(n, reverse);
+          reverse = !reverse;
         }
   }
   inside = false;
