@@ -1,0 +1,47 @@
+"""Dimensions and sizes as users name them, checked and counted from the front."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def dimension(name: str, dim: int, ndim: int) -> int:
+    """dim counted from the front; IndexError unless it is one of ndim dimensions (0-d counts as one)."""
+    n = ndim or 1
+    if not -n <= dim < n:
+        raise IndexError(f"{name}: wanted a dimension in [{-n}, {n - 1}], saw {dim}")
+    return dim % n
+
+
+def dimensions(name: str, dim: Any, ndim: int) -> tuple[int, ...]:
+    """The dimensions of a reduction: all for None and ().
+
+    IndexError for one out of range, RuntimeError for one named twice.
+    """
+    if dim is None or dim == () or dim == []:
+        return tuple(range(ndim))
+    if not isinstance(dim, (tuple, list)):
+        d = dimension(name, dim, ndim)
+        return (d,) if ndim else ()
+    found = tuple(dimension(name, d, ndim) for d in dim)
+    if len(set(found)) != len(found):
+        raise RuntimeError(f"{name}: wanted each dimension once, saw {tuple(dim)}")
+    return found if ndim else ()
+
+
+def inverse(dims: Any) -> tuple[int, ...]:
+    """The permutation that undoes `dims`."""
+    n, undo = len(dims), [0] * len(dims)
+    for i, d in enumerate(dims):
+        undo[d % n] = i
+    return tuple(undo)
+
+
+def expanded(name: str, old: tuple[int, ...], size: Any) -> tuple[int, ...]:
+    """The shape that `size` asks of one of shape `old`, -1 standing for a size as it is."""
+    lead = len(size) - len(old)
+    fits = lead >= 0 and all(s >= 0 for s in size[:lead])
+    fits = fits and all(s in (n, -1) or n == 1 for s, n in zip(size[lead:], old, strict=True))
+    if not fits or any(s < -1 for s in size):
+        raise RuntimeError(f"{name}: wanted sizes to which {tuple(old)} broadcasts, saw {tuple(size)}")
+    return tuple(old[i - lead] if s == -1 else int(s) for i, s in enumerate(size))
