@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -195,7 +196,7 @@ class Generator:
 
     def seed(self) -> int:
         """Restart from fresh entropy and return the new seed."""
-        self.manual_seed(np.random.SeedSequence().entropy)  # type: ignore[arg-type]
+        self.manual_seed(int.from_bytes(os.urandom(8), "little"))
         return self.key
 
     def reserve(self, words: int) -> tuple[int, int]:

@@ -16,7 +16,7 @@ table is `function.op`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -75,7 +75,7 @@ class Op:
         names = code.co_varnames[:count]
         self.inputs: tuple[str, ...] = (code.co_varnames[count], *names) if self.variadic else names
         self.constants = code.co_kwonlyargcount if self.variadic else 0
-        self.bind = _binder(signature, self.inputs, self.variadic)
+        self.signature = signature
         self.outputs: tuple[str, ...] = options.get("outputs") or (("z",) if "y" in self.inputs else ("y",))
         self.incoming = "gg" if "g" in self.inputs else "g"
         self.rules = [(tuple(n[1:] for n in key.split("_")), rule) for key, rule in rules.items()]
@@ -95,6 +95,11 @@ class Op:
         self.reference = options.get("reference", "")  # "" is by the op's own name, None is that PyTorch has none
         self.doc = definition.__doc__ or options.get("doc", "")
         self.plan = cache(self._plan)
+
+    @cached_property
+    def bind(self) -> Callable[..., tuple]:
+        """(*args, **kwargs) -> one tuple in the definition's order, defaults filled in."""
+        return _binder(self.signature, self.inputs, self.variadic)
 
     def _plan(self, needs: tuple[bool, ...]) -> Plan | None:
         plan = Plan(self, needs)

@@ -1,0 +1,53 @@
+"""gradflow: automatic differentiation for NumPy and CuPy. The public names, one by one."""
+
+from importlib import import_module as _import_module
+
+from . import autograd
+from .autograd import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
+from .backend import (
+    Generator, bool_, complex64, complex128, default_generator, device, float16, float32, float64, get_default_dtype, int8,
+    int16, int32, int64, manual_seed, set_default_dtype, uint8, uint16, uint32, uint64,
+)  # fmt: skip
+from .create import (
+    arange, as_tensor, asarray, bernoulli, empty, empty_like, eye, from_dlpack, from_numpy, full, full_like, linspace,
+    logspace, multinomial, normal, ones, ones_like, rand, rand_like, randint, randn, randn_like, randperm, tensor, zeros,
+    zeros_like,
+)  # fmt: skip
+from .op import promote_types, result_type
+from .ops.pointwise import (
+    abs, acos, acosh, asin, asinh, atan, atan2, atanh, bitwise_and, bitwise_not, bitwise_or, bitwise_xor, ceil, celu, clamp,
+    cos, cosh, eq, erf, erfc, exp, exp2, expm1, floor, floor_divide, fmax, fmin, fmod, frac, ge, gt, hypot, isfinite, isinf,
+    isnan, le, log, log1p, log2, log10, logaddexp, logical_and, logical_not, logical_or, logical_xor, lt, maximum, minimum,
+    mul, ne, neg, positive, pow, prelu, reciprocal, relu, remainder, rsqrt, selu, sigmoid, sign, sin, sinh, sqrt, square, tan,
+    tanh, trunc, where,
+)  # fmt: skip
+from .ops.pointwise import abs as absolute, clamp as clip, ge as greater_equal, gt as greater, le as less_equal
+from .ops.pointwise import acos as arccos, asin as arcsin, atan as arctan, atan2 as arctan2, mul as multiply, ne as not_equal
+from .ops.pointwise import add_scaled as add, divide, divide as div, lt as less, neg as negative, round_to as round
+from .ops.pointwise import div as true_divide, sub_scaled as sub, sub_scaled as subtract, trunc as fix
+from .tensor import Size, Tensor
+
+__version__ = "0.1.0"
+
+half, float, double, short, int, long, bool = float16, float32, float64, int16, int32, int64, bool_
+inf, nan, pi, e = float32.type("inf").item(), float32.type("nan").item(), 3.141592653589793, 2.718281828459045
+
+# Loaded when first used, so that `import gradflow` stays quick.
+_LAZY = {"amp", "cuda", "data", "examples", "io", "nn", "optim", "train"}
+
+
+def __getattr__(name: str) -> object:
+    if name in _LAZY:
+        return _import_module(f"{__name__}.{name}")
+    if name in ("save", "load"):
+        return getattr(_import_module(f"{__name__}.io"), name)
+    if name == "bfloat16":
+        from .backend import bfloat16
+
+        return bfloat16()
+    raise AttributeError(f"gradflow has no {name!r}")
+
+
+def is_tensor(x: object) -> bool:  # type: ignore[valid-type]
+    """Whether x is a Tensor."""
+    return isinstance(x, Tensor)
