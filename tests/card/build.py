@@ -17,6 +17,8 @@ FLAGS = (
     "-std=gnu++17 -O1 -fPIC -shared -fwrapv -fno-strict-aliasing -ffp-contract=off -fno-math-errno -fno-trapping-math "
     "-fno-gnu-unique -fno-exceptions -U_FORTIFY_SOURCE -w"
 ).split()
+# Checks inside the kernels; what they call when they fail is in runtime.cpp, not in a library of the compiler's.
+CHECKS = "-fsanitize=alignment,bounds,shift-exponent,return -fno-sanitize-recover=all -g1 -nodefaultlibs -lm -lc".split()
 
 
 class CompileException(Exception):  # noqa: N818 - CuPy's name
@@ -45,7 +47,7 @@ def cache():
 def fingerprint():
     h = hashlib.sha256()
     version = subprocess.run([compiler(), "--version"], capture_output=True, text=True, check=True).stdout
-    h.update(" ".join([version, os.uname().machine, *FLAGS]).encode())
+    h.update(" ".join([version, os.uname().machine, *FLAGS, *CHECKS]).encode())
     for name in HEADERS:
         h.update((HERE / name).read_bytes())
     return h.hexdigest()
@@ -76,21 +78,22 @@ def prelude():
             scratch = folder / f"{name}.{os.getpid()}"
             shutil.copy(HERE / name, scratch)
             os.replace(scratch, folder / name)
-        flags = [f for f in FLAGS if f != "-shared"]
+        flags = [f for f in FLAGS + CHECKS if f != "-shared" and f[:2] != "-l"]
         compile_text(
             [compiler(), *flags, "-x", "c++-header", str(folder / "card.h")], ready, "", "card.h does not compile"
         )
     return folder
 
 
-def build(text, options=(), note="the kernel's text does not compile"):
+def build(text, options=(), checks=CHECKS, note="the kernel's text does not compile"):
     """The path of the shared library made from a text."""
     options = list(options)
-    key = hashlib.sha256("\0".join([fingerprint(), *options, text]).encode()).hexdigest()
+    key = hashlib.sha256("\0".join([fingerprint(), *options, *checks, text]).encode()).hexdigest()
     target = cache() / f"{key[:40]}.so"
     if not target.exists():
         folder = prelude()
-        command = [compiler(), *FLAGS, *options, "-I", str(folder), "-include", "card.h", "-Wl,-Bsymbolic", "-x", "c++", "-"]
+        command = [compiler(), *FLAGS, *options, "-I", str(folder), "-include", str(folder / "card.h"), "-Wl,-Bsymbolic"]
+        command += [*[c for c in checks if c[:2] != "-l"], "-x", "c++", "-", *[c for c in checks if c[:2] == "-l"]]
         compile_text(command, target, text, note)
     return target
 
@@ -100,7 +103,7 @@ def runtime():
     """The library with the fibers and the memory; its symbols are visible to every kernel library."""
     text = (HERE / "runtime.cpp").read_text()
     options = ["-O2", "-pthread", *(["-mno-red-zone"] if os.uname().machine == "x86_64" else [])]
-    lib = ctypes.CDLL(str(build(text, options, "runtime.cpp does not compile")), mode=ctypes.RTLD_GLOBAL)
+    lib = ctypes.CDLL(str(build(text, options, [], "runtime.cpp does not compile")), mode=ctypes.RTLD_GLOBAL)
     size, address = ctypes.c_size_t, ctypes.c_void_p
     for name, result, arguments in [
         ("card_alloc", address, [size, ctypes.c_int, size]),

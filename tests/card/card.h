@@ -26,9 +26,8 @@
 #define __grid_constant__
 #define __align__(n) __attribute__((aligned(n)))
 #define __noinline__ __attribute__((noinline))
-#define assert(e) ((e) ? (void)0 : card_fail("assertion failed: " #e, __builtin_LINE()))
-#define __trap() card_fail("__trap()", __builtin_LINE())
-#define CARD_LINE int line = __builtin_LINE()
+#define assert(e) ((e) ? (void)0 : card_fail("assertion failed: " #e))
+#define __trap() card_fail("__trap()")
 
 namespace cuda { namespace std { using namespace ::std; } }
 
@@ -70,21 +69,25 @@ struct card_state {
   void* dynamic_shared;
 };
 struct card_slot { uint64_t block; void* memory; size_t bytes; };
+struct card_place { const char* file; int line; };
+// Last parameters that hold the line of the caller.
+#define CARD_PLACE const char* file = __builtin_FILE(), int line = __builtin_LINE()
 
 extern "C" {
 extern card_state card_now;
 extern uint3 threadIdx, blockIdx;
 extern dim3 blockDim, gridDim;
 void card_thread_left();
-[[noreturn]] void card_fail(const char* what, int line);
-int card_barrier(int value, int line);  // the number of threads that brought a non-zero value
-uint64_t card_warp(int kind, unsigned mask, uint64_t value, int lane, int line);
+[[noreturn]] void card_fail_at(const char* what, card_place at);
+int card_barrier(int value, card_place at);  // the number of threads that brought a non-zero value
+uint64_t card_warp(int kind, unsigned mask, uint64_t value, int lane, card_place at);
 void card_shared(card_slot* slot, size_t bytes, size_t align);
 void card_copy_async(void* shared, const void* global, size_t bytes, size_t filled);
 void card_copy_commit();
 void card_copy_wait(int groups);
 }
 
+[[noreturn]] inline void card_fail(const char* what, CARD_PLACE) { card_fail_at(what, {file, line}); }
 constexpr int warpSize = 32;
 
 inline bool card_next() {  // start the next thread of the block, unless all have started
@@ -113,10 +116,10 @@ template <class T> inline T& card_shared_array(card_slot& slot, size_t align) {
 }
 
 // ---- barriers and warps -----------------------------------------------------------------------------------------------
-inline void __syncthreads(CARD_LINE) { card_barrier(0, line); }
-inline int __syncthreads_count(int p, CARD_LINE) { return card_barrier(p != 0, line); }
-inline int __syncthreads_or(int p, CARD_LINE) { return card_barrier(p != 0, line) != 0; }
-inline int __syncthreads_and(int p, CARD_LINE) { return card_barrier(p == 0, line) == 0; }
+inline void __syncthreads(CARD_PLACE) { card_barrier(0, {file, line}); }
+inline int __syncthreads_count(int p, CARD_PLACE) { return card_barrier(p != 0, {file, line}); }
+inline int __syncthreads_or(int p, CARD_PLACE) { return card_barrier(p != 0, {file, line}) != 0; }
+inline int __syncthreads_and(int p, CARD_PLACE) { return card_barrier(p == 0, {file, line}) == 0; }
 inline void __threadfence() {}
 inline void __threadfence_block() {}
 inline void __threadfence_system() {}
@@ -125,62 +128,62 @@ enum { CARD_SYNC, CARD_SHUFFLE, CARD_BALLOT, CARD_MATCH, CARD_ADD, CARD_MIN_I, C
        CARD_AND, CARD_OR, CARD_XOR, CARD_CALL };
 
 inline int card_lane() { return card_now.thread & 31; }
-inline void __syncwarp(unsigned mask = ~0u, CARD_LINE) { card_warp(CARD_SYNC, mask, 0, 0, line); }
+inline void __syncwarp(unsigned mask = ~0u, CARD_PLACE) { card_warp(CARD_SYNC, mask, 0, 0, {file, line}); }
 
-template <class T> inline T card_shuffle(unsigned mask, T v, int lane, int line) {
+template <class T> inline T card_shuffle(unsigned mask, T v, int lane, const char* file, int line) {
   static_assert(sizeof(T) <= 8 && std::is_trivially_copyable<T>::value, "shuffles move at most 8 bytes");
   uint64_t bits = 0;
   std::memcpy(&bits, &v, sizeof(T));
-  bits = card_warp(CARD_SHUFFLE, mask, bits, lane, line);
+  bits = card_warp(CARD_SHUFFLE, mask, bits, lane, {file, line});
   std::memcpy(&v, &bits, sizeof(T));
   return v;
 }
-template <class T> inline T __shfl_sync(unsigned mask, T v, int lane, int width = 32, CARD_LINE) {
-  return card_shuffle(mask, v, (card_lane() & ~(width - 1)) | (lane & (width - 1)), line);
+template <class T> inline T __shfl_sync(unsigned mask, T v, int lane, int width = 32, CARD_PLACE) {
+  return card_shuffle(mask, v, (card_lane() & ~(width - 1)) | (lane & (width - 1)), file, line);
 }
-template <class T> inline T __shfl_up_sync(unsigned mask, T v, unsigned d, int width = 32, CARD_LINE) {
+template <class T> inline T __shfl_up_sync(unsigned mask, T v, unsigned d, int width = 32, CARD_PLACE) {
   const int me = card_lane(), from = me - int(d);
-  return card_shuffle(mask, v, from < (me & ~(width - 1)) ? me : from, line);
+  return card_shuffle(mask, v, from < (me & ~(width - 1)) ? me : from, file, line);
 }
-template <class T> inline T __shfl_down_sync(unsigned mask, T v, unsigned d, int width = 32, CARD_LINE) {
+template <class T> inline T __shfl_down_sync(unsigned mask, T v, unsigned d, int width = 32, CARD_PLACE) {
   const int me = card_lane();
-  return card_shuffle(mask, v, (me & (width - 1)) + int(d) >= width ? me : me + int(d), line);
+  return card_shuffle(mask, v, (me & (width - 1)) + int(d) >= width ? me : me + int(d), file, line);
 }
-template <class T> inline T __shfl_xor_sync(unsigned mask, T v, int d, int width = 32, CARD_LINE) {
+template <class T> inline T __shfl_xor_sync(unsigned mask, T v, int d, int width = 32, CARD_PLACE) {
   const int me = card_lane(), from = me ^ d;
-  return card_shuffle(mask, v, from >= (me & ~(width - 1)) + width ? me : from, line);
+  return card_shuffle(mask, v, from >= (me & ~(width - 1)) + width ? me : from, file, line);
 }
-inline unsigned __ballot_sync(unsigned mask, int p, CARD_LINE) { return card_warp(CARD_BALLOT, mask, p != 0, 0, line); }
-inline int __any_sync(unsigned mask, int p, CARD_LINE) { return card_warp(CARD_BALLOT, mask, p != 0, 0, line) != 0; }
-inline int __all_sync(unsigned mask, int p, CARD_LINE) { return card_warp(CARD_BALLOT, mask, p == 0, 0, line) == 0; }
+inline unsigned __ballot_sync(unsigned mask, int p, CARD_PLACE) { return card_warp(CARD_BALLOT, mask, p != 0, 0, {file, line}); }
+inline int __any_sync(unsigned mask, int p, CARD_PLACE) { return card_warp(CARD_BALLOT, mask, p != 0, 0, {file, line}) != 0; }
+inline int __all_sync(unsigned mask, int p, CARD_PLACE) { return card_warp(CARD_BALLOT, mask, p == 0, 0, {file, line}) == 0; }
 inline unsigned __activemask() { return 1u << card_lane(); }  // all that the language promises
-template <class T> inline unsigned __match_any_sync(unsigned mask, T v, CARD_LINE) {
+template <class T> inline unsigned __match_any_sync(unsigned mask, T v, CARD_PLACE) {
   uint64_t bits = 0;
   std::memcpy(&bits, &v, sizeof(T));
-  return card_warp(CARD_MATCH, mask, bits, 0, line);
+  return card_warp(CARD_MATCH, mask, bits, 0, {file, line});
 }
-inline unsigned __reduce_add_sync(unsigned m, unsigned v, CARD_LINE) { return card_warp(CARD_ADD, m, v, 0, line); }
-inline int __reduce_add_sync(unsigned m, int v, CARD_LINE) { return card_warp(CARD_ADD, m, v, 0, line); }
-inline int __reduce_min_sync(unsigned m, int v, CARD_LINE) { return card_warp(CARD_MIN_I, m, v, 0, line); }
-inline int __reduce_max_sync(unsigned m, int v, CARD_LINE) { return card_warp(CARD_MAX_I, m, v, 0, line); }
-inline unsigned __reduce_min_sync(unsigned m, unsigned v, CARD_LINE) { return card_warp(CARD_MIN_U, m, v, 0, line); }
-inline unsigned __reduce_max_sync(unsigned m, unsigned v, CARD_LINE) { return card_warp(CARD_MAX_U, m, v, 0, line); }
-inline unsigned __reduce_and_sync(unsigned m, unsigned v, CARD_LINE) { return card_warp(CARD_AND, m, v, 0, line); }
-inline unsigned __reduce_or_sync(unsigned m, unsigned v, CARD_LINE) { return card_warp(CARD_OR, m, v, 0, line); }
-inline unsigned __reduce_xor_sync(unsigned m, unsigned v, CARD_LINE) { return card_warp(CARD_XOR, m, v, 0, line); }
+inline unsigned __reduce_add_sync(unsigned m, unsigned v, CARD_PLACE) { return card_warp(CARD_ADD, m, v, 0, {file, line}); }
+inline int __reduce_add_sync(unsigned m, int v, CARD_PLACE) { return card_warp(CARD_ADD, m, v, 0, {file, line}); }
+inline int __reduce_min_sync(unsigned m, int v, CARD_PLACE) { return card_warp(CARD_MIN_I, m, v, 0, {file, line}); }
+inline int __reduce_max_sync(unsigned m, int v, CARD_PLACE) { return card_warp(CARD_MAX_I, m, v, 0, {file, line}); }
+inline unsigned __reduce_min_sync(unsigned m, unsigned v, CARD_PLACE) { return card_warp(CARD_MIN_U, m, v, 0, {file, line}); }
+inline unsigned __reduce_max_sync(unsigned m, unsigned v, CARD_PLACE) { return card_warp(CARD_MAX_U, m, v, 0, {file, line}); }
+inline unsigned __reduce_and_sync(unsigned m, unsigned v, CARD_PLACE) { return card_warp(CARD_AND, m, v, 0, {file, line}); }
+inline unsigned __reduce_or_sync(unsigned m, unsigned v, CARD_PLACE) { return card_warp(CARD_OR, m, v, 0, {file, line}); }
+inline unsigned __reduce_xor_sync(unsigned m, unsigned v, CARD_PLACE) { return card_warp(CARD_XOR, m, v, 0, {file, line}); }
 
 namespace card {
 // One function for a whole warp: every lane brings its own 'data'; when all 32 are there, f(lanes) runs once with the
 // 32 pointers and may read and write them all. This is how a host version of mma.sync or ldmatrix is written.
-template <class T> inline void warp_call(T* data, void (*f)(T* const* lanes), CARD_LINE) {
+template <class T> inline void warp_call(T* data, void (*f)(T* const* lanes), CARD_PLACE) {
   struct call { T* data; void (*f)(T* const*); static void run(void** p) {
     T* lanes[32];
     for (int i = 0; i < 32; ++i) lanes[i] = p[i] ? static_cast<call*>(p[i])->data : nullptr;
-    for (int i = 0; i < 32; ++i) if (!lanes[i]) card_fail("a warp-wide instruction needs all 32 lanes", 0);
+    for (int i = 0; i < 32; ++i) if (!lanes[i]) card_fail("a warp-wide instruction needs all 32 lanes");
     static_cast<call*>(p[0])->f(lanes);
   } void (*go)(void**); } mine{data, f, &call::run};
   static_assert(offsetof(call, go) == 16, "runtime.cpp reads 'go' there");
-  card_warp(CARD_CALL, ~0u, reinterpret_cast<uint64_t>(&mine), 0, line);
+  card_warp(CARD_CALL, ~0u, reinterpret_cast<uint64_t>(&mine), 0, {file, line});
 }
 // cp.async: the bytes arrive only at the wait that asks for them, so a missing wait reads poison.
 // 'filled' is the src-size of the instruction: that many bytes are copied, the rest become zero.

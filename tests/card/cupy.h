@@ -42,7 +42,7 @@ template <class T> struct CArray {
     return *reinterpret_cast<T*>((char*)data_ + at);
   }
   T& operator[](ptrdiff_t i) const {
-    if (i < 0 || i >= size_) card_fail("index outside a raw array", 0);
+    if (i < 0 || i >= size_) card_fail("index outside a raw array");
     ptrdiff_t at = 0;
     for (int d = int(ndim) - 1; d > 0; --d) at += i % shape_[d] * strides_[d], i /= shape_[d];
     if (ndim > 0) at += i * strides_[0];

@@ -2,6 +2,10 @@
 
 import ctypes
 import functools
+import re
+import shutil
+import subprocess
+from pathlib import Path
 
 import numpy as np
 
@@ -60,10 +64,12 @@ class Report(ctypes.Structure):
     _fields_ = [
         ("code", ctypes.c_int),
         ("line", ctypes.c_int),
-        ("address", ctypes.c_uint64),
         ("write", ctypes.c_int),
+        ("address", ctypes.c_uint64),
+        ("instruction", ctypes.c_uint64),
         ("block", ctypes.c_uint * 3),
         ("thread", ctypes.c_uint * 3),
+        ("file", ctypes.c_char * 120),
         ("text", ctypes.c_char * 400),
     ]
 
@@ -74,13 +80,29 @@ launching = memory.lock  # a kernel allocates its shared arrays from the same he
 def describe_address(report):
     """Where a faulting access points, in words."""
     verb = {1: "write to", 0: "read from"}.get(report.write, "access to")
+    if report.text:
+        return f"illegal {verb} {report.text.decode()}"
     near = memory.owner_of(report.address)
     if report.address < 4096:
         return f"illegal {verb} a null pointer (an array without elements, or None, has no memory)"
     if near is None:
-        return f"illegal {verb} address {report.address:#x}: no array there (shared memory, a stack, or a wild pointer)"
+        return f"illegal {verb} address {report.address:#x}: no array there"
     block, offset = near
     return f"illegal {verb} byte {offset} of an allocation of {block.size} bytes"
+
+
+def place(report):
+    """The file and line of an error: as reported, or from the faulting instruction's address where addr2line is installed."""
+    if report.line:
+        return f", {Path(report.file.decode()).name}:{report.line}".replace("<stdin>:", "line ")
+    maps = Path("/proc/self/maps")
+    for line in maps.read_text().splitlines() if report.instruction and maps.exists() and shutil.which("addr2line") else ():
+        found = re.match(r"([0-9a-f]+)-([0-9a-f]+) r-xp ([0-9a-f]+) \S+ \S+ +(\S+\.so)$", line)
+        if found and int(found[1], 16) <= report.instruction < int(found[2], 16):
+            offset = report.instruction - int(found[1], 16) + int(found[3], 16)
+            done = subprocess.run(["addr2line", "-e", found[4], hex(offset)], capture_output=True, text=True)
+            return ", " + Path(done.stdout.strip().split(" ")[0]).name.replace("<stdin>:", "line ")
+    return ""
 
 
 def raise_report(name, report):
@@ -90,8 +112,8 @@ def raise_report(name, report):
         what = SIGNALS.get(report.code, f"signal {report.code - 100}")
     else:
         what = report.text.decode()
-    at = f", line {report.line}" if report.line else ""
-    raise CardError(f"kernel {name}: {what} [block {tuple(report.block)}, thread {tuple(report.thread)}{at}]")
+    where = f"[block {tuple(report.block)}, thread {tuple(report.thread)}{place(report)}]"
+    raise CardError(f"kernel {name}: {what} {where}")
 
 
 def check_pointer(name, i, p, dtype):

@@ -205,7 +205,7 @@ def owner_of(address):
         distance = max(memory.ptr - address, address - (memory.ptr + memory.size), 0)
         if best is None or distance < best[0]:
             best = distance, memory
-    if best and best[0] <= 1 << 20:
+    if best and best[0] < 4 << 20:  # the no-access pages on either side
         return best[1], address - best[1].ptr
     return None
 

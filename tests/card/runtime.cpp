@@ -14,15 +14,16 @@ uint3 threadIdx, blockIdx;
 dim3 blockDim, gridDim;
 
 // ---- memory: [no access][red zone, data, at most 15 bytes of red zone][no access] --------------------------------------
-// The data ends where the no-access page begins, so a read or a write past the end faults at once.
+// The data ends where the no-access pages begin, so a read or a write past the end faults at once, even a far one.
 static const size_t page = sysconf(_SC_PAGESIZE);
+static const size_t guard = 4 << 20;  // addresses only: no memory stands behind them
 static size_t whole(size_t n, size_t unit) { return (n + unit - 1) / unit * unit; }
 static std::vector<std::pair<size_t, void*>> kept;  // freed blocks of few pages, for the next of the same size
 
 static void* map(size_t bytes) {
-  char* p = (char*)mmap(nullptr, bytes + 2 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (p == MAP_FAILED || mprotect(p + page, bytes, PROT_READ | PROT_WRITE)) return nullptr;
-  return p + page;
+  char* p = (char*)mmap(nullptr, bytes + 2 * guard, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (p == MAP_FAILED || mprotect(p + guard, bytes, PROT_READ | PROT_WRITE)) return nullptr;
+  return p + guard;
 }
 
 extern "C" void* card_alloc(size_t bytes, int fill, size_t align) {  // fill < 0: the caller writes everything
@@ -69,7 +70,7 @@ extern "C" int card_free(void* p, size_t bytes, size_t align) {
     std::memset(start, 0xff, room);  // whoever still reads it reads NaN
     kept.push_back({room, start});
   } else {
-    munmap(start - page, room + 2 * page);
+    munmap(start - guard, room + 2 * guard);
   }
   return broken;
 }
@@ -80,14 +81,14 @@ extern "C" size_t card_kept() {
   return n;
 }
 extern "C" void card_trim() {
-  for (auto& k : kept) munmap((char*)k.second - page, k.first + 2 * page);
+  for (auto& k : kept) munmap((char*)k.second - guard, k.first + 2 * guard);
   kept.clear();
 }
 
 // ---- fibers -------------------------------------------------------------------------------------------------------------
 // card_switch(&mine, other): leave my stack pointer in 'mine', go on where 'other' was left. The processor predicts a
 // ret by counting calls; so the x86 one is neither called nor returned from, and saves only what the compiler holds.
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(CARD_PORTABLE)
 static inline __attribute__((always_inline)) void card_switch(void** save, void* load) {
   asm volatile(
       "pushq %%rbp\nleaq 1f(%%rip),%%rax\npushq %%rax\nmovq %%rsp,(%0)\nmovq %1,%%rsp\npopq %%rax\njmpq *%%rax\n"
@@ -103,7 +104,7 @@ static void* prepare(char* top, void (*entry)()) {
   *--sp = (void*)entry;
   return sp;
 }
-#elif defined(__aarch64__)
+#elif defined(__aarch64__) && !defined(CARD_PORTABLE)
 extern "C" void card_switch(void** save, void* load);
 asm(".text\n.globl card_switch\n.type card_switch,%function\ncard_switch:\n"
     "sub sp,sp,#160\nstp x19,x20,[sp]\nstp x21,x22,[sp,#16]\nstp x23,x24,[sp,#32]\nstp x25,x26,[sp,#48]\n"
@@ -141,7 +142,7 @@ constexpr int most = 1024;
 constexpr size_t stack_bytes = 128 << 10;
 
 struct Fiber { void* sp; char* stack; };
-struct Wait { int kind, lane, line; unsigned mask; uint64_t value; };
+struct Wait { int kind, lane; card_place at; unsigned mask; uint64_t value; };
 struct Warp { unsigned alive, waiting; };
 struct Copy { void* to; const void* from; size_t bytes, filled; };
 static Fiber fibers[most];
@@ -157,7 +158,8 @@ static bool backwards;  // the order in which threads are woken; it alternates, 
 static Warp warps[most / 32];
 static std::vector<std::vector<Copy>> copies[most];  // per thread: committed groups, and the open one last
 static bool copies_used;
-static int arrived, barrier_line, barrier_sum, barrier_result;
+static int arrived, barrier_sum, barrier_result;
+static card_place barrier_at;
 static void (*entry)(void**);
 
 static inline void set_thread(int t) {
@@ -212,8 +214,15 @@ static void fiber_main() {
 }
 
 // ---- errors ---------------------------------------------------------------------------------------------------------------
-struct card_report { int code, line; uint64_t address; int write; unsigned block[3], thread[3]; char text[400]; };
+struct card_report {
+  int code, line, write;
+  uint64_t address, instruction;
+  unsigned block[3], thread[3];
+  char file[120], text[400];
+};
 static card_report report;
+static std::vector<std::pair<char*, size_t>> shared_arrays;  // the dynamic one first, to name them when one is overrun
+static size_t shared_bytes, shared_limit;
 static sigjmp_buf escape;
 static volatile bool inside;
 static char signal_stack[64 << 10];
@@ -226,10 +235,32 @@ static char signal_stack[64 << 10];
   siglongjmp(escape, 1);
 }
 
-extern "C" void card_fail(const char* what, int line) {
-  std::snprintf(report.text, sizeof report.text, "%s", what);
-  report.line = line;
+template <class... A> [[noreturn]] static void fail(card_place at, const char* format, A... a) {
+  std::snprintf(report.text, sizeof report.text, format, a...);
+  std::snprintf(report.file, sizeof report.file, "%s", at.file ? at.file : "");
+  report.line = at.line;
   leave(1);
+}
+extern "C" void card_fail_at(const char* what, card_place at) { fail(at, "%s", what); }
+
+static bool same(card_place a, card_place b) {
+  return a.line == b.line && (a.file == b.file || !std::strcmp(a.file, b.file));
+}
+
+// What the compiler's checks call: -fsanitize=alignment,bounds,shift-exponent,return.
+extern "C" {
+struct Type { uint16_t kind, info; char name[1]; };
+struct CheckedType { const char* file; uint32_t line, column; const Type* type; unsigned char log_alignment; };
+void __ubsan_handle_type_mismatch_v1_abort(CheckedType* c, uintptr_t p) {
+  fail({c->file, int(c->line)}, "misaligned address %#zx for %s, which needs a multiple of %d", p, c->type->name, 1 << c->log_alignment);
+}
+void __ubsan_handle_out_of_bounds_abort(CheckedType* c, uintptr_t index) {
+  fail({c->file, int(c->line)}, "index %lld is outside %s", (long long)index, c->type->name);
+}
+void __ubsan_handle_shift_out_of_bounds_abort(CheckedType* c, uintptr_t, uintptr_t by) {
+  fail({c->file, int(c->line)}, "%s shifted by %lld bits", c->type->name, (long long)by);
+}
+void __ubsan_handle_missing_return(CheckedType* c) { fail({c->file, int(c->line)}, "a function ends without its return"); }
 }
 
 static void on_signal(int number, siginfo_t* info, void* context) {
@@ -240,10 +271,14 @@ static void on_signal(int number, siginfo_t* info, void* context) {
   report.address = (uint64_t)info->si_addr;
   report.write = -1;
 #if defined(__x86_64__) && defined(__linux__)
+  report.instruction = ((ucontext_t*)context)->uc_mcontext.gregs[REG_RIP];
   report.write = ((ucontext_t*)context)->uc_mcontext.gregs[REG_ERR] >> 1 & 1;
   if (info->si_code == SI_KERNEL) report.address = 0, number = SIGBUS;  // how a misaligned vector access shows
 #endif
-  report.line = 0;
+  for (const auto& s : shared_arrays)
+    if (report.address - (uint64_t)s.first + guard < s.second + 2 * guard)
+      std::snprintf(report.text, sizeof report.text, "byte %lld of a shared array of %zu bytes",
+                    (long long)(report.address - (uint64_t)s.first), s.second);
   leave(100 + number);
 }
 
@@ -283,15 +318,11 @@ static void open_barrier() {
   barrier_sum = 0;
 }
 
-extern "C" int card_barrier(int value, int line) {
+extern "C" int card_barrier(int value, card_place at) {
   note_block();
-  if (arrived && line != barrier_line) {
-    std::snprintf(report.text, sizeof report.text,
-                  "divergent barrier: this thread waits at line %d, others of its block at line %d", line, barrier_line);
-    report.line = line;
-    leave(1);
-  }
-  barrier_line = line;
+  if (arrived && !same(at, barrier_at))
+    fail(at, "divergent barrier: this thread waits at line %d, others of its block at line %d", at.line, barrier_at.line);
+  barrier_at = at;
   barrier_sum += value;
   if (++arrived == card_now.alive) {
     open_barrier();
@@ -307,12 +338,9 @@ static void finish_warp(int first, unsigned group) {
   const int leader = __builtin_ctz(group), kind = w[leader].wait.kind;
   for (unsigned g = group; g; g &= g - 1) {
     const Wait &a = w[leader].wait, &b = w[__builtin_ctz(g)].wait;
-    if (a.kind == b.kind && a.mask == b.mask && a.line == b.line) continue;
-    std::snprintf(report.text, sizeof report.text,
-                  "divergent warp: lane %d calls a warp function at line %d with mask %08x, lane %d at line %d with mask %08x",
-                  leader, a.line, a.mask, __builtin_ctz(g), b.line, b.mask);
-    report.line = a.line;
-    leave(1);
+    if (a.kind == b.kind && a.mask == b.mask && same(a.at, b.at)) continue;
+    fail(a.at, "divergent warp: lane %d calls a warp function at line %d with mask %08x, lane %d at line %d with mask %08x",
+         leader, a.at.line, a.mask, __builtin_ctz(g), b.at.line, b.mask);
   }
   uint64_t old[32], all = w[leader].wait.value;
   void* lanes[32] = {};
@@ -366,12 +394,12 @@ static bool try_warp(int index) {
   return false;
 }
 
-extern "C" uint64_t card_warp(int kind, unsigned mask, uint64_t value, int lane, int line) {
+extern "C" uint64_t card_warp(int kind, unsigned mask, uint64_t value, int lane, card_place at) {
   note_block();
   const int t = card_now.thread;
   Warp& warp = warps[t / 32];
-  if (!(mask >> (t & 31) & 1)) card_fail("a warp function called by a lane that its mask leaves out", line);
-  threads[t].wait = {kind, lane, line, mask, value};
+  if (!(mask >> (t & 31) & 1)) fail(at, "a warp function called by a lane that its mask %08x leaves out", mask);
+  threads[t].wait = {kind, lane, at, mask, value};
   warp.waiting |= 1u << (t & 31);
   const unsigned need = mask & warp.alive;
   if ((warp.waiting & need) == need) {
@@ -399,14 +427,16 @@ static bool forget_exited() {
   return moved;
 }
 
-static size_t shared_bytes, shared_limit;
 extern "C" void card_shared(card_slot* slot, size_t bytes, size_t align) {
-  if (!slot->memory || slot->bytes != bytes) slot->memory = card_alloc(bytes, 0xff, align < 16 ? 16 : align);
+  if (!slot->memory) {
+    slot->memory = card_alloc(bytes, 0xff, align < 16 ? 16 : align);
+    shared_arrays.push_back({(char*)slot->memory, bytes});
+  }
   slot->bytes = bytes;
   slot->block = card_now.block;
   std::memset(slot->memory, 0xff, bytes);
   shared_bytes += bytes;
-  if (shared_bytes > shared_limit) card_fail("too much shared memory: static and dynamic together exceed the limit", 0);
+  if (shared_bytes > shared_limit) card_fail("too much shared memory: static and dynamic together exceed the limit");
 }
 
 static std::vector<std::vector<Copy>>& my_copies() {
@@ -417,7 +447,7 @@ static std::vector<std::vector<Copy>>& my_copies() {
 }
 extern "C" void card_copy_async(void* shared, const void* global, size_t bytes, size_t filled) {
   if ((uintptr_t)shared % bytes || (filled && (uintptr_t)global % bytes))
-    card_fail("misaligned address in an asynchronous copy", 0);
+    card_fail("misaligned address in an asynchronous copy");
   std::memset(shared, 0xff, bytes);
   my_copies().back().push_back({shared, global, bytes, filled});
 }
@@ -439,13 +469,10 @@ extern "C" void card_copy_wait(int groups) {
   for (int i = 0; i < card_now.threads; ++i)
     if (threads[i].blocked) ++n, at = at < 0 ? i : at;
   set_thread(at);
-  std::snprintf(report.text, sizeof report.text,
-                "deadlock: %d threads wait, this one at %s of line %d; %d threads at a barrier (line %d), %d have exited",
-                n, threads[at].barrier ? "the barrier" : "the warp function",
-                threads[at].barrier ? barrier_line : threads[at].wait.line, arrived, arrived ? barrier_line : 0,
-                card_now.threads - card_now.alive);
-  report.line = threads[at].barrier ? barrier_line : threads[at].wait.line;
-  leave(1);
+  const bool barrier = threads[at].barrier;
+  fail(barrier ? barrier_at : threads[at].wait.at,
+       "deadlock: %d threads wait, this one at %s; %d are at a barrier (line %d), %d have exited", n,
+       barrier ? "a barrier" : "a warp function", arrived, arrived ? barrier_at.line : 0, card_now.threads - card_now.alive);
 }
 
 static void run_block(int n, bool reverse) {
@@ -474,6 +501,8 @@ struct card_launch {
 extern "C" int card_launch_kernel(const card_launch* launch, card_report* out) {
   static char* arena = (char*)map(1 << 18);
   const size_t shared = whole(launch->shared, 16);
+  if (shared_arrays.empty()) shared_arrays.emplace_back();
+  shared_arrays[0] = {arena + (1 << 18) - shared, shared};
   entry = launch->run;
   card_now.args = launch->args;
   card_now.dynamic_shared = arena + (1 << 18) - shared;
