@@ -1,0 +1,209 @@
+"""Optimizer steps on the card: the twins of gradflow/optim's rules, each one launch for all parameters."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import wraps
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from ..backend import Array, need_card, on_card
+from .launch import blocks, contiguous, ctype, launch
+
+CHUNK, THREADS = 8192, 256  # as in kernels/optim.cu
+KINDS = {1.0: 1, 2.0: 2, float("inf"): 3}  # the norms that have a kernel
+
+
+def instantiations() -> list[str]:
+    """Every kernel that the launchers below can ask for."""
+    types, flags = ("float", "double", "__half", "__nv_bfloat16"), ("false", "true")
+    return [
+        *(f"{name}<{t}, {flag}>" for name, t, flag in product(("sgd", "adam"), types, flags)),
+        *(f"rmsprop<{t}, {m}, {c}>" for t, m, c in product(types, flags, flags)),
+        *(f"{name}<{t}>" for name, t in product(("adagrad", "count_step", "scale_gradient", "clamp_gradient"), types)),
+        *(f"norm_parts<{t}, {k}>" for t, k in product(types, KINDS.values())),
+        *(f"norm_whole<{t}, {k}>" for t, k in product(types[:2], KINDS.values())),
+        "write_row",
+    ]
+
+
+# --- the table ------------------------------------------------------------------------------------------------------------
+
+_tables: OrderedDict[tuple, Array] = OrderedDict()  # a table says only addresses and sizes, so it never goes stale
+_captured: dict[tuple, Array] = {}  # tables that a CUDA graph reads: it may be launched again at any time
+KEPT = 64
+
+
+def table(columns: list[list[Array] | None], steps: list[Array] | None) -> tuple[Array, int]:
+    """(rows, blocks): for each parameter the addresses of its arrays, its size and its first block, in device memory.
+
+    columns   the parameters, their gradients, up to three states; steps: their counts of steps, if those are on the card
+    """
+    p = columns[0]
+    assert p is not None
+    address = [[0] * len(p) if c is None else [x.data.ptr for x in c] for c in columns]
+    address += [[0] * len(p)] * (5 - len(columns))
+    address.append([0] * len(p) if steps is None else [x.data.ptr for x in steps])
+    sizes = [x.size for x in p]
+    firsts = [0]
+    for n in sizes:
+        firsts.append(firsts[-1] + blocks(n, CHUNK))
+    key = (p[0].device.id, *map(tuple, address), *sizes)
+    cp = need_card("optim")
+    capturing = cp.cuda.get_current_stream().is_capturing()
+    rows = _captured.get(key)
+    if rows is None:
+        rows = _tables.get(key)
+        if rows is not None:
+            _tables.move_to_end(key)
+            if capturing:
+                _captured[key] = rows
+        elif capturing:
+            rows = cp.empty((len(p), 8), np.int64)
+            for i, values in enumerate(zip(*address, sizes, firsts[:-1], strict=True)):
+                launch("optim", "write_row", 1, 1, rows, np.int32(i), *values)
+        else:
+            with p[0].device:
+                rows = cp.asarray(np.array([*address, sizes, firsts[:-1]], np.int64).T.copy())
+            _tables[key] = rows
+            if len(_tables) > KEPT:
+                _tables.popitem(last=False)
+    return rows, firsts[-1]
+
+
+# --- steps ----------------------------------------------------------------------------------------------------------------
+
+
+def step(kernel: str, columns: list[Any], steps: Any, *numbers: Any) -> Any:
+    """Launch `kernel`, with T for the dtype, over lists of arrays; NotImplemented where one that is written has gaps."""
+    p = columns[0]
+    columns = [c for i, c in enumerate(columns) if i < 2 or c is not None]
+    for i, column in enumerate(columns):
+        for x in column:
+            if not on_card(x):
+                raise RuntimeError(f"step: wanted all of a parameter's arrays on {p[0].device}, saw one on the CPU")
+            if i != 1 and not x.flags.c_contiguous:
+                return NotImplemented
+    if len(columns) > 1:
+        columns[1] = [contiguous(g) for g in columns[1]]
+    rows, grid = table(columns, steps if type(steps) is list else None)
+    launch("optim", kernel.replace("T", ctype(p[0].dtype)), grid, THREADS, rows, np.int32(len(p)), *numbers)
+    return None
+
+
+def in_place(columns: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Make a launcher, which writes into lists of arrays, a twin, which given `columns` single arrays returns new ones."""
+
+    def wrap(launcher: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(launcher)
+        def twin(*args: Any) -> Any:
+            if type(args[0]) is list:
+                return launcher(*args)
+            lists = [None if x is None else [x.copy()] for x in args[:columns]]
+            if launcher(*lists, *args[columns:]) is NotImplemented:
+                return NotImplemented
+            return tuple(None if x is None else x[0] for i, x in enumerate(lists) if i != 1)
+
+        return twin
+
+    return wrap
+
+
+def number(x: Any) -> tuple[Any, np.float64]:
+    """A learning rate as (address or None, value)."""
+    if not on_card(x):
+        return None, np.float64(x)
+    return x.astype(np.float32, copy=False), np.float64(0)
+
+
+def count(step: Any) -> np.float64:
+    """A count of steps as a value; zero if the counts are on the card, where the table says."""
+    return np.float64(0 if type(step) is list else step)
+
+
+def flag(x: Any) -> str:
+    """A C++ bool."""
+    return "true" if x else "false"
+
+
+@in_place(3)
+def sgd(
+    p: Any, g: Any, m: Any, lr: Any, momentum: Any, dampening: Any, weight_decay: Any, nesterov: bool, first: bool,
+    maximize: bool,
+) -> Any:  # fmt: skip
+    return step(
+        f"sgd<T, {flag(m is not None)}>", [p, g, m], None, *number(lr), np.float64(momentum), np.float64(dampening),
+        np.float64(weight_decay), bool(nesterov), bool(first), bool(maximize),
+    )  # fmt: skip
+
+
+@in_place(5)
+def adam(
+    p: Any, g: Any, m: Any, v: Any, top: Any, t: Any, lr: Any, beta1: Any, beta2: Any, eps: Any, weight_decay: Any,
+    decoupled: bool, maximize: bool,
+) -> Any:  # fmt: skip
+    return step(
+        f"adam<T, {flag(top is not None)}>", [p, g, m, v, top], t, *number(lr), count(t), np.float64(beta1),
+        np.float64(beta2), np.float64(eps), np.float64(weight_decay), bool(decoupled), bool(maximize),
+    )  # fmt: skip
+
+
+@in_place(5)
+def rmsprop(
+    p: Any, g: Any, v: Any, m: Any, mean: Any, lr: Any, alpha: Any, eps: Any, weight_decay: Any, momentum: Any,
+    maximize: bool,
+) -> Any:  # fmt: skip
+    return step(
+        f"rmsprop<T, {flag(m is not None)}, {flag(mean is not None)}>", [p, g, v, m, mean], None, *number(lr),
+        np.float64(alpha), np.float64(eps), np.float64(weight_decay), np.float64(momentum), bool(maximize),
+    )  # fmt: skip
+
+
+@in_place(3)
+def adagrad(
+    p: Any, g: Any, v: Any, t: Any, lr: Any, lr_decay: Any, weight_decay: Any, eps: Any, maximize: bool
+) -> Any:
+    return step(
+        "adagrad<T>", [p, g, v], t, *number(lr), count(t), np.float64(lr_decay), np.float64(weight_decay),
+        np.float64(eps), bool(maximize),
+    )  # fmt: skip
+
+
+@in_place(1)
+def count_step(p: Any) -> Any:
+    return step("count_step<T>", [p], None)
+
+
+# --- clipping -------------------------------------------------------------------------------------------------------------
+
+
+@in_place(1)
+def scale_gradient(p: Any, norm: Array, most: Any) -> Any:
+    dtype = (p[0] if type(p) is list else p).dtype
+    norm = norm.astype(np.float32 if dtype.itemsize == 2 else dtype, copy=False)
+    return step("scale_gradient<T>", [p], None, norm, np.float64(most))
+
+
+@in_place(1)
+def clamp_gradient(p: Any, low: Any, high: Any) -> Any:
+    return step("clamp_gradient<T>", [p], None, np.float64(low), np.float64(high))
+
+
+def gradient_norm(p: Any, order: float) -> Any:
+    """The norm of one array, or of all the arrays of a list together, as a 0-d array on the card."""
+    arrays = [contiguous(x) for x in (p if type(p) is list else [p])]
+    kind = KINDS.get(float(order))
+    if kind is None:
+        return NotImplemented
+    first = arrays[0]
+    rows, grid = table([arrays], None)
+    cp = need_card("gradient_norm")
+    with first.device:
+        parts = cp.empty(grid, np.float64)
+        norm = cp.empty((), np.float32 if first.dtype.itemsize == 2 else first.dtype)
+    launch("optim", f"norm_parts<{ctype(first.dtype)}, {kind}>", grid, THREADS, rows, np.int32(len(arrays)), parts)
+    launch("optim", f"norm_whole<{ctype(norm.dtype)}, {kind}>", 1, THREADS, parts, grid, norm)
+    return norm

@@ -1,0 +1,214 @@
+// Optimizer steps, clipping, and the norm of all gradients: one launch for all the parameters of a model.
+//
+// A table in device memory has a row for each parameter: the addresses of its arrays, its size, and its first block. Every
+// block takes CHUNK elements of one parameter, which it finds in the table, so that a thousand small tensors cost one
+// launch and a large one is spread over the card. A rule is a function of one element: each() streams p, g and up to three
+// state arrays through it, 16 bytes at a time where addresses allow. All arithmetic is in acc_t<T>; what depends on the
+// step alone is worked out in double. A learning rate or a count of steps may also live in device memory, for CUDA graphs.
+#include "common.cuh"
+
+constexpr int CHUNK = 8192;    // elements per block; gradflow/cuda/optim.py knows it too
+constexpr int THREADS = 256;
+
+struct row { index_t p, g, s[3], step, n, first; };  // addresses; then how many elements, and the first block
+
+// The row of this block's parameter. All threads look at once: their loads overlap.
+__device__ __forceinline__ row my_row(const row* rows, int count) {
+  __shared__ int mine;
+  for (int i = threadIdx.x; i < count; i += blockDim.x) {
+    const index_t first = rows[i].first;
+    if (first <= blockIdx.x && blockIdx.x < first + ceil_div(rows[i].n, CHUNK)) mine = i;
+  }
+  __syncthreads();
+  return rows[mine];
+}
+
+__device__ __forceinline__ double value(const float* at, double otherwise) { return at ? double(*at) : otherwise; }
+
+// Where a block's chunk of an array starts.
+template <class T> __device__ __forceinline__ T* chunk(const row& r, index_t address) {
+  return reinterpret_cast<T*>(address) + (blockIdx.x - r.first) * CHUNK;
+}
+__device__ __forceinline__ int chunk_size(const row& r) {
+  const index_t left = r.n - (blockIdx.x - r.first) * CHUNK;
+  return left < CHUNK ? int(left) : CHUNK;
+}
+
+// N neighbouring elements: p = f(p, g, s), where f may change its S states s.
+template <class T, int S, bool has_g, int N, class F>
+__device__ __forceinline__ void neighbours(T* p, const T* g, T* const* s, int i, F f) {
+  using A = acc_t<T>;
+  using P = pack<T, N>;
+  P pv = *reinterpret_cast<const P*>(p + i), gv, sv[S ? S : 1];
+  if (has_g) gv = *reinterpret_cast<const P*>(g + i);
+#pragma unroll
+  for (int k = 0; k < S; ++k) sv[k] = *reinterpret_cast<const P*>(s[k] + i);
+#pragma unroll
+  for (int j = 0; j < N; ++j) {
+    A state[S ? S : 1];
+#pragma unroll
+    for (int k = 0; k < S; ++k) state[k] = to_acc<T>(sv[k].v[j]);
+    pv.v[j] = from_acc<T>(f(to_acc<T>(pv.v[j]), has_g ? to_acc<T>(gv.v[j]) : A(0), state));
+#pragma unroll
+    for (int k = 0; k < S; ++k) sv[k].v[j] = from_acc<T>(state[k]);
+  }
+  *reinterpret_cast<P*>(p + i) = pv;
+#pragma unroll
+  for (int k = 0; k < S; ++k) *reinterpret_cast<P*>(s[k] + i) = sv[k];
+}
+
+// Every element of this block's chunk.
+template <class T, int S, bool has_g, class F> __device__ __forceinline__ void each(const row& r, F f) {
+  constexpr int N = pack_size<T>;
+  T* s[S ? S : 1] = {};
+  index_t all = r.p | (has_g ? r.g : 0);
+#pragma unroll
+  for (int k = 0; k < S; ++k) {
+    s[k] = chunk<T>(r, r.s[k]);
+    all |= r.s[k];
+  }
+  T* p = chunk<T>(r, r.p);
+  const T* g = has_g ? chunk<T>(r, r.g) : nullptr;
+  const int n = chunk_size(r), packed = all % 16 ? 0 : n / N * N;
+  for (int i = threadIdx.x * N; i < packed; i += THREADS * N) neighbours<T, S, has_g, N>(p, g, s, i, f);
+  for (int i = packed + threadIdx.x; i < n; i += THREADS) neighbours<T, S, has_g, 1>(p, g, s, i, f);
+}
+
+// The gradient with weight decay; without it, an infinite p does not become NaN.
+template <class A> __device__ __forceinline__ A decayed(A g, A decay, A p) { return decay != 0 ? g + decay * p : g; }
+
+// ---- update rules -----------------------------------------------------------------------------------------------------
+
+template <class T, bool momentum>
+__global__ void __launch_bounds__(THREADS) sgd(
+    const row* rows, int count, const float* lr_at, double lr_value, double rate, double damping, double weight_decay,
+    bool nesterov, bool first, bool maximize) {
+  using A = acc_t<T>;
+  const row r = my_row(rows, count);
+  const A lr = value(lr_at, lr_value), mu = rate, keep = 1 - damping, decay = weight_decay, sign = maximize ? -1 : 1;
+  each<T, momentum, true>(r, [=](A p, A g, A* s) {
+    g = decayed(sign * g, decay, p);
+    if (momentum) {
+      s[0] = first ? g : mu * s[0] + keep * g;
+      g = nesterov ? g + mu * s[0] : s[0];
+    }
+    return p - lr * g;
+  });
+}
+
+template <class T, bool amsgrad>
+__global__ void __launch_bounds__(THREADS) adam(
+    const row* rows, int count, const float* lr_at, double lr_value, double step, double beta1, double beta2, double eps,
+    double weight_decay, bool decoupled, bool maximize) {
+  using A = acc_t<T>;
+  const row r = my_row(rows, count);
+  __shared__ double bias[2];
+  if (threadIdx.x < 2)
+    bias[threadIdx.x] = 1 - pow(threadIdx.x ? beta2 : beta1, value(reinterpret_cast<const float*>(r.step), step));
+  __syncthreads();
+  const double lr = value(lr_at, lr_value);
+  const A rate = lr / bias[0], root = 1 / sqrt(bias[1]), small = eps, b2 = beta2, c1 = 1 - beta1, c2 = 1 - beta2;
+  const A shrink = decoupled ? 1 - lr * weight_decay : 1, decay = decoupled ? 0 : weight_decay, sign = maximize ? -1 : 1;
+  each<T, amsgrad ? 3 : 2, true>(r, [=](A p, A g, A* s) {
+    g = decayed(sign * g, decay, p);
+    s[0] += c1 * (g - s[0]);
+    s[1] = b2 * s[1] + c2 * (g * g);
+    if (amsgrad) s[2] = nan_max(s[2], s[1]);
+    return shrink * p - rate * s[0] / (sqrt(amsgrad ? s[2] : s[1]) * root + small);
+  });
+}
+
+// The states are v, then momentum's m, then the mean for the centred form, as far as they are there.
+template <class T, bool momentum, bool centered>
+__global__ void __launch_bounds__(THREADS) rmsprop(
+    const row* rows, int count, const float* lr_at, double lr_value, double alpha, double eps, double weight_decay,
+    double rate, bool maximize) {
+  using A = acc_t<T>;
+  const row r = my_row(rows, count);
+  const A lr = value(lr_at, lr_value), a = alpha, b = 1 - alpha, small = eps, decay = weight_decay, mu = rate;
+  const A sign = maximize ? -1 : 1;
+  each<T, 1 + momentum + centered, true>(r, [=](A p, A g, A* s) {
+    g = decayed(sign * g, decay, p);
+    A v = s[0] = a * s[0] + b * (g * g);
+    if (centered) {
+      A& mean = s[momentum ? 2 : 1];
+      mean += b * (g - mean);
+      v -= mean * mean;
+    }
+    A step = g / (sqrt(v) + small);
+    if (momentum) step = s[1] = mu * s[1] + step;
+    return p - lr * step;
+  });
+}
+
+template <class T>
+__global__ void __launch_bounds__(THREADS) adagrad(
+    const row* rows, int count, const float* lr_at, double lr_value, double step, double lr_decay, double weight_decay,
+    double eps, bool maximize) {
+  using A = acc_t<T>;
+  const row r = my_row(rows, count);
+  const double t = value(reinterpret_cast<const float*>(r.step), step);
+  const A lr = value(lr_at, lr_value) / (1 + (t - 1) * lr_decay), decay = weight_decay, small = eps;
+  const A sign = maximize ? -1 : 1;
+  each<T, 1, true>(r, [=](A p, A g, A* s) {
+    g = decayed(sign * g, decay, p);
+    s[0] += g * g;
+    return p - lr * g / (sqrt(s[0]) + small);
+  });
+}
+
+// Counts of steps that live on the card.
+template <class T> __global__ void __launch_bounds__(THREADS) count_step(const row* rows, int count) {
+  using A = acc_t<T>;
+  each<T, 0, false>(my_row(rows, count), [=](A p, A, A*) { return p + A(1); });
+}
+
+// ---- clipping ---------------------------------------------------------------------------------------------------------
+
+// Gradients times most / norm where that is below one. The norm is read where the reduction left it.
+template <class T>
+__global__ void __launch_bounds__(THREADS) scale_gradient(
+    const row* rows, int count, const acc_t<T>* norm, double most) {
+  using A = acc_t<T>;
+  const A by = nan_min(A(most) / (*norm + A(1e-6)), A(1));
+  each<T, 0, false>(my_row(rows, count), [=](A p, A, A*) { return p * by; });
+}
+
+template <class T>
+__global__ void __launch_bounds__(THREADS) clamp_gradient(const row* rows, int count, double low, double high) {
+  using A = acc_t<T>;
+  const A l = low, h = high;
+  each<T, 0, false>(my_row(rows, count), [=](A p, A, A*) { return p < l ? l : p > h ? h : p; });
+}
+
+enum { ABSOLUTE = 1, SQUARE = 2, GREATEST = 3 };  // the 1-norm, the 2-norm, the maximum norm
+
+// What each block's chunk adds to the norm, and then the norm of all: both in an order that depends on sizes alone.
+template <class T, int kind>
+__global__ void __launch_bounds__(THREADS) norm_parts(const row* rows, int count, double* parts) {
+  const row r = my_row(rows, count);
+  const T* p = chunk<T>(r, r.p);
+  const int n = chunk_size(r);
+  double sum = 0;
+  for (int i = threadIdx.x; i < n; i += THREADS) {
+    const acc_t<T> x = load(p + i), a = x < 0 ? -x : x;
+    sum = kind == GREATEST ? nan_max(sum, double(a)) : sum + (kind == SQUARE ? double(a) * double(a) : double(a));
+  }
+  sum = kind == GREATEST ? block_max(sum) : block_sum(sum);
+  if (threadIdx.x == 0) parts[blockIdx.x] = sum;
+}
+
+template <class A, int kind>
+__global__ void __launch_bounds__(THREADS) norm_whole(const double* parts, index_t n, A* norm) {
+  double sum = 0;
+  for (index_t i = threadIdx.x; i < n; i += THREADS) sum = kind == GREATEST ? nan_max(sum, parts[i]) : sum + parts[i];
+  sum = kind == GREATEST ? block_max(sum) : block_sum(sum);
+  if (threadIdx.x == 0) *norm = A(kind == SQUARE ? sqrt(sum) : sum);
+}
+
+// ---- the table, where a capture forbids copies from the host ------------------------------------------------------------
+
+__global__ void write_row(row* rows, int i, index_t p, index_t g, index_t s0, index_t s1, index_t s2, index_t step, index_t n,
+                          index_t first) {
+  rows[i] = {p, g, {s0, s1, s2}, step, n, first};
+}
