@@ -1,8 +1,8 @@
-"""Launching: a kernel of kernels/<family>.cu by its C++ name, compiled when first asked for, with its arguments checked.
+"""Launching: a kernel of kernels/<family>.cu by its C++ name, compiled when first asked for, its arguments checked.
 
-`launch("conv", "conv2d_forward<float, 8>", grid, block, x, w, y, n, alpha)` runs it on the current stream. Arrays must be
-C-contiguous. A Python int becomes `long long`, a float `float`, a bool `bool`; NumPy scalars keep their type, so a `double`
-is passed as np.float64(v). A grid with a zero launches nothing.
+`launch("conv", "conv2d_forward<float, 8>", grid, block, x, w, y, n, alpha)` runs it on the current stream. Arrays must
+be C-contiguous. A Python int becomes `long long`, a float `float`, a bool `bool`; NumPy scalars keep their type, so a
+`double` is passed as np.float64(v). A grid with a zero launches nothing.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ def folder() -> Path:
 
 @cache
 def source(family: str) -> str:
-    """The text of kernels/<family>.cu with its own headers spliced in, each once: CuPy's cache does not look into headers."""
+    """The text of kernels/<family>.cu, its own headers spliced in, each once: CuPy's cache does not look into headers."""
     return splice(folder(), f"{family}.cu", set())
 
 
 def splice(where: Path, name: str, seen: set[str]) -> str:
-    """The text of a file with every `#include "..."` replaced by that file's text, or by nothing from the second time on."""
+    """A file's text with every `#include "..."` replaced by that file's text, or by nothing from the second time on."""
     if name in seen:
         return ""
     seen.add(name)
@@ -103,7 +103,8 @@ def launch(family: str, kernel: str, grid: Any, block: Any, *args: Any, shared: 
             a = scalar(a)
         elif a is not None and not isinstance(a, np.generic):
             if not a.flags.c_contiguous:
-                raise ValueError(f"{kernel}: wanted contiguous arrays, saw argument {i} of shape {a.shape}, strides {a.strides}")
+                seen = f"argument {i} of shape {a.shape} with strides {a.strides}"
+                raise ValueError(f"{kernel}: wanted contiguous arrays, saw {seen}")
             first = a if first is None else first
         values.append(a)
     for size, most in zip(grid, GRID_LIMIT):  # noqa: B905 (a grid may have fewer than three sizes)
@@ -124,7 +125,7 @@ def launch(family: str, kernel: str, grid: Any, block: Any, *args: Any, shared: 
 
 
 def _grant(family: str, kernel: str, f: Any, shared: int, device: int) -> None:
-    """Allow more dynamic shared memory than every kernel gets: once per kernel, device and size, since asking is slow."""
+    """Allow more dynamic shared memory than every kernel gets: once per kernel, device and size, as asking is slow."""
     if _granted.get((family, kernel, device), 0) < shared:
         f.max_dynamic_shared_size_bytes = shared
         _granted[family, kernel, device] = shared
@@ -153,7 +154,7 @@ def aligned(*arrays: Array) -> bool:
 
 
 def ctype(dtype: Any) -> str:
-    """The C++ type of a dtype: "float", "double", "__half", "__nv_bfloat16", "long long", ... TypeError if it has none."""
+    """The C++ type of a dtype: "float", "double", "__half", "__nv_bfloat16", "long long", ... or TypeError."""
     name = dtype.name
     if name not in _TYPES:
         raise TypeError(f"launch: wanted one of {', '.join(_TYPES)}, saw {name}")
