@@ -2,6 +2,7 @@
 
 import ctypes
 import functools
+import os
 import re
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from .array import ndarray
 from .build import CompileException, build, runtime
 from .memory import CardError, MemoryPointer, counts
 
+patience = float(os.environ.get("GRADFLOW_CARD_TIMEOUT", "120"))  # seconds that one launch may take
 STATIC_LIMIT, DYNAMIC_LIMIT = 48 << 10, 227 << 10
 try:
     import ml_dtypes
@@ -57,6 +59,7 @@ class Launch(ctypes.Structure):
         ("block", ctypes.c_uint * 3),
         ("shared", ctypes.c_uint64),
         ("limit", ctypes.c_uint64),
+        ("seconds", ctypes.c_double),
     ]
 
 
@@ -233,7 +236,7 @@ class Function:
         from .cuda import capturing
 
         table = (ctypes.c_void_p * (len(packed) + 1))(*[ctypes.addressof(b) for b in packed])
-        launch = Launch(self.run, ctypes.addressof(table), grid, block, shared_mem, 0)
+        launch = Launch(self.run, ctypes.addressof(table), grid, block, shared_mem, 0, patience)
         launch.limit = max(STATIC_LIMIT, min(self.max_dynamic_shared_size_bytes, DYNAMIC_LIMIT))
         keep = (packed, table, tuple(args))
         counts.launches += 1
@@ -248,6 +251,8 @@ class Function:
         with launching:
             runtime().card_launch_kernel(ctypes.addressof(launch), ctypes.addressof(report))
         if report.code:
+            for m in used:
+                m.told = True  # what else this kernel broke is no news
             raise_report(self.name, report)
         reasons = [r for r in (m.check() for m in used if m is not None) if r] + memory.broken
         memory.broken.clear()

@@ -2,6 +2,7 @@
 
 import ctypes
 import threading
+import weakref
 from dataclasses import dataclass
 
 from .build import runtime
@@ -33,7 +34,7 @@ class Counts:
 
 
 counts = Counts()
-live = {}  # start address -> Memory
+live = weakref.WeakValueDictionary()  # start address -> Memory
 lock = threading.RLock()
 broken = []  # red zones found broken when a block was freed: raised at the next launch
 
@@ -41,11 +42,11 @@ broken = []  # red zones found broken when a block was freed: raised at the next
 class Memory:
     """One allocation. NumPy views it through __array_interface__ and keeps it alive."""
 
-    __slots__ = ("ptr", "size", "align", "pool", "device_id", "__weakref__")
+    __slots__ = ("ptr", "size", "align", "pool", "device_id", "told", "__weakref__")
 
     def __init__(self, size, fill=NAN, pool=None, align=ALIGN):
         self.ptr, self.size, self.align, self.device_id = 0, size, align, 0
-        self.pool = pool or current_pool()
+        self.pool, self.told = pool or current_pool(), False
         if size == 0:
             return
         self.pool.claim(size)
@@ -63,18 +64,18 @@ class Memory:
 
     def check(self):
         """The reason why a red zone is broken, or None."""
-        side = runtime().card_check(self.ptr, self.size, self.align) if self.size else 0
+        side = runtime().card_check(self.ptr, self.size, self.align) if self.size and not self.told else 0
         if side:
+            self.told = True
             return f"something wrote {'before the start' if side == 1 else 'past the end'} of {self.size} bytes"
 
     def __del__(self):
-        if self.ptr and live is not None:
+        if self.ptr and lock is not None:  # None: the interpreter is on its way out
             with lock:
-                live.pop(self.ptr, None)
                 side = runtime().card_free(self.ptr, self.size, self.align)
             self.pool.used -= rounded(self.size)
-            if side:
-                broken.append(f"something wrote {('before', 'past')[side - 1]} {self.size} bytes, since freed")
+            if side and not self.told:
+                broken.append(f"something earlier wrote {('before', 'past')[side - 1]} an allocation of {self.size} bytes")
 
 
 def rounded(size):

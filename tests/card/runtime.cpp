@@ -265,9 +265,10 @@ void __ubsan_handle_missing_return(CheckedType* c) { fail({c->file, int(c->line)
 
 static void on_signal(int number, siginfo_t* info, void* context) {
   if (!inside) {  // not ours
-    signal(number, SIG_DFL);
+    if (number != SIGRTMIN + 7) signal(number, SIG_DFL);
     return;
   }
+  if (number == SIGRTMIN + 7) fail({nullptr, 0}, "still running: it waits for something that never happens");
   report.address = (uint64_t)info->si_addr;
   report.write = -1;
 #if defined(__x86_64__) && defined(__linux__)
@@ -496,7 +497,27 @@ struct card_launch {
   void** args;
   unsigned grid[3], block[3];
   uint64_t shared, limit;
+  double seconds;
 };
+
+// A kernel that spins forever would hang the tests: a timer of the launching thread ends it.
+static void set_timer(double seconds) {
+#if defined(__linux__)
+  static thread_local timer_t timer;
+  static thread_local bool made;
+  if (!made) {
+    sigevent event = {};
+    event.sigev_notify = SIGEV_THREAD_ID;
+    event.sigev_signo = SIGRTMIN + 7;
+    event._sigev_un._tid = gettid();
+    made = timer_create(CLOCK_MONOTONIC, &event, &timer) == 0;
+  }
+  itimerspec when = {};
+  when.it_value.tv_sec = time_t(seconds);
+  when.it_value.tv_nsec = long((seconds - time_t(seconds)) * 1e9);
+  if (made) timer_settime(timer, 0, &when, nullptr);
+#endif
+}
 
 extern "C" int card_launch_kernel(const card_launch* launch, card_report* out) {
   static char* arena = (char*)map(1 << 18);
@@ -512,15 +533,16 @@ extern "C" int card_launch_kernel(const card_launch* launch, card_report* out) {
   gridDim = dim3(launch->grid[0], launch->grid[1], launch->grid[2]);
   std::memset(&report, 0, sizeof report);
 
-  const int numbers[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP};
-  struct sigaction mine = {}, old[5];
+  const int numbers[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGRTMIN + 7};
+  struct sigaction mine = {}, old[6];
   stack_t ours = {}, theirs;
   ours.ss_sp = signal_stack;
   ours.ss_size = sizeof signal_stack;
   sigaltstack(&ours, &theirs);
   mine.sa_sigaction = on_signal;
   mine.sa_flags = SA_SIGINFO | SA_ONSTACK;
-  for (int i = 0; i < 5; ++i) sigaction(numbers[i], &mine, &old[i]);
+  for (int i = 0; i < 6; ++i) sigaction(numbers[i], &mine, &old[i]);
+  set_timer(launch->seconds);
   if (sigsetjmp(escape, 1) == 0) {
     inside = true;
     shared_limit = launch->limit;
@@ -540,7 +562,8 @@ extern "C" int card_launch_kernel(const card_launch* launch, card_report* out) {
         }
   }
   inside = false;
-  for (int i = 0; i < 5; ++i) sigaction(numbers[i], &old[i], nullptr);
+  set_timer(0);
+  for (int i = 0; i < 6; ++i) sigaction(numbers[i], &old[i], nullptr);
   sigaltstack(&theirs, nullptr);
   *out = report;
   return report.code;
