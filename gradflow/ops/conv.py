@@ -1,0 +1,256 @@
+"""Convolutions in one to three dimensions, their transposes and gradients: they all differentiate into each other."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from ..backend import Array
+from ..cases import Sampler, case
+from ..op import op
+from . import reduce
+from .correlate import correlate, correlate_input, correlate_weight
+from .window import Window, transposed, window
+
+_SHAPES = {
+    1: ("(n, c, l)", "(k, c / groups, kl)"),
+    2: ("(n, c, h, w)", "(k, c / groups, kh, kw)"),
+    3: ("(n, c, d, h, w)", "(k, c / groups, kd, kh, kw)"),
+}
+
+_FORWARD = """The correlation of x with w: y[n, k, o] = b[k] + sum over the channels c of k's group and the taps t of
+    x[n, c, o * stride - padding + t * dilation] w[k, c, t], where o and t are positions and x is zero outside.
+
+    x {x}, or without n; w {w}; b (k,). stride, padding and dilation are one number or one for each spatial
+    dim; padding may be 'valid', or 'same', which keeps the sizes at stride 1 with an odd zero at the end. Half types
+    add in float32. RuntimeError where shapes, groups or dtypes do not fit. Dumoulin and Visin, arXiv:1603.07285.
+    """
+_INPUT = """The gradient of {name} with respect to its input of shape x_shape, from g, that of its output:
+    g[n, k, o] w[k, c, t] is added to dx[n, c, o * stride - padding + t * dilation].
+    """
+_WEIGHT = """The gradient of {name} with respect to its weight of shape w_shape, from g, that of its output:
+    dw[k, c, t] = sum over n and o of g[n, k, o] x[n, c, o * stride - padding + t * dilation].
+    """
+_TRANSPOSE = """The input gradient of {name} as a layer of its own: x[n, k, i] w[k, c, t] is added to
+    y[n, c, i * stride - padding + t * dilation], and b[c] to all.
+
+    x with k channels, or without n; w {w}; y has (i - 1) stride - 2 padding + (taps - 1) dilation +
+    output_padding + 1 positions: output_padding, below stride or dilation, chooses among the sizes that {name}
+    maps to x's. RuntimeError where shapes, groups or dtypes do not fit. Zeiler et al., CVPR 2010.
+    """
+
+
+def check_arrays(name: str, x: Array, w: Array, b: Array | None = None, k: int = 0) -> None:
+    """RuntimeError unless all have one real dtype and the bias, if there is one, is of shape (k,)."""
+    for v in (w, b):
+        if v is not None and v.dtype != x.dtype:
+            raise RuntimeError(f"{name}: wanted input, weight and bias of one dtype, saw {x.dtype} and {v.dtype}")
+    if x.dtype.kind == "c":
+        raise RuntimeError(f"{name}: wanted a real dtype, saw {x.dtype}")
+    if b is not None and b.shape != (k,):
+        raise RuntimeError(f"{name}: wanted a bias of shape ({k},), saw {b.shape}")
+
+
+def check_gradient(name: str, g: Array, batch: tuple[int, ...], k: int, win: Window) -> None:
+    """RuntimeError unless g has the shape of the convolution's output."""
+    if tuple(g.shape) != (*batch, k, *win.out):
+        raise RuntimeError(f"{name}: wanted an output gradient of shape {(*batch, k, *win.out)}, saw {tuple(g.shape)}")
+
+
+def batched(x: Array, rank: int) -> Array:
+    """The same with a batch dim, which x may lack."""
+    return x if x.ndim == rank + 2 else x[None]
+
+
+def like(y: Array, batch: tuple[int, ...]) -> Array:
+    """The same without a batch dim where `batch`, the sizes in front of the channels, is empty."""
+    return y if batch else y[0]
+
+
+def _bias_gradient(g: Any, rank: int) -> Any:
+    """The sum over all but the channels."""
+    return reduce.sum(g, tuple(d for d in range(g.ndim) if d != g.ndim - rank - 1))
+
+
+def _reference(name: str) -> Callable[..., Any]:
+    """PyTorch's function, without its warning that an uneven 'same' costs it a copy."""
+
+    def run(torch, *args, **kwargs):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            return getattr(torch, name)(*args, **kwargs)
+
+    return run
+
+
+def _family(rank: int) -> tuple[Callable[..., Any], ...]:
+    """(conv, its input gradient, its weight gradient, transposed conv) of this many spatial dims."""
+    name, input_name, weight_name = f"conv{rank}d", f"conv{rank}d_input", f"conv{rank}d_weight"
+    transpose_name = f"conv_transpose{rank}d"
+    x_sizes, w_sizes = _SHAPES[rank]
+    lead = -rank - 1  # shape[:lead] are the sizes in front of the channels: (n,) or ()
+    twin = "conv" if rank < 3 else None
+
+    def forward(x, w, b=None, stride=1, padding=0, dilation=1, groups=1):
+        win = window(name, rank, x.shape, w.shape, stride, padding, dilation, groups)
+        check_arrays(name, x, w, b, w.shape[0])
+        return like(correlate(batched(x, rank), w, b, win), x.shape[:lead])
+
+    def input_gradient(g, w, x_shape, stride=1, padding=0, dilation=1, groups=1):
+        win = window(input_name, rank, x_shape, w.shape, stride, padding, dilation, groups)
+        check_arrays(input_name, g, w)
+        check_gradient(input_name, g, x_shape[:lead], w.shape[0], win)
+        return like(correlate_input(batched(g, rank), w, win), x_shape[:lead])
+
+    def weight_gradient(g, x, w_shape, stride=1, padding=0, dilation=1, groups=1):
+        win = window(weight_name, rank, x.shape, w_shape, stride, padding, dilation, groups)
+        check_arrays(weight_name, g, x)
+        check_gradient(weight_name, g, x.shape[:lead], w_shape[0], win)
+        return correlate_weight(batched(g, rank), batched(x, rank), win)
+
+    def reverse(x, w, b=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
+        shape, around = reversed_conv(x.shape, w.shape, stride, padding, output_padding, dilation, groups)
+        check_arrays(transpose_name, x, w, b, shape[lead])
+        win = window(transpose_name, rank, shape, w.shape, stride, around, dilation, groups)
+        y = like(correlate_input(batched(x, rank), w, win), shape[:lead])
+        return y if b is None else (y + b.reshape(-1, *[1] * rank)).astype(x.dtype, copy=False)
+
+    def reversed_conv(*args):
+        return transposed(transpose_name, rank, *args)
+
+    forward.__doc__ = _FORWARD.format(x=x_sizes, w=w_sizes)
+    input_gradient.__doc__, weight_gradient.__doc__ = _INPUT.format(name=name), _WEIGHT.format(name=name)
+    reverse.__doc__ = _TRANSPOSE.format(name=name, w=w_sizes)
+
+    conv = op(
+        forward,
+        name=name,
+        twin=twin,
+        dx=lambda g, w, x_shape, stride, padding, dilation, groups: (
+            conv_input(g, w, x_shape, stride, padding, dilation, groups)
+        ),
+        dw=lambda g, x, w_shape, stride, padding, dilation, groups: (
+            conv_weight(g, x, w_shape, stride, padding, dilation, groups)
+        ),
+        db=lambda g: _bias_gradient(g, rank),
+        cases=lambda r: _cases(r, rank),
+        reference=_reference(name),
+    )
+    conv_input = op(
+        input_gradient,
+        name=input_name,
+        twin=twin,
+        dg=lambda gg, w, stride, padding, dilation, groups: conv(gg, w, None, stride, padding, dilation, groups),
+        dw=lambda gg, g, w_shape, stride, padding, dilation, groups: (
+            conv_weight(g, gg, w_shape, stride, padding, dilation, groups)
+        ),
+        cases=lambda r: [_turn(r, c, rank, weight=False) for c in _cases(r, rank)],
+        reference=None,
+    )
+    conv_weight = op(
+        weight_gradient,
+        name=weight_name,
+        twin=twin,
+        dg=lambda gg, x, stride, padding, dilation, groups: conv(x, gg, None, stride, padding, dilation, groups),
+        dx=lambda gg, g, x_shape, stride, padding, dilation, groups: (
+            conv_input(g, gg, x_shape, stride, padding, dilation, groups)
+        ),
+        cases=lambda r: [_turn(r, c, rank, weight=True) for c in _cases(r, rank)],
+        reference=None,
+    )
+    conv_transpose = op(
+        reverse,
+        name=transpose_name,
+        twin=twin,
+        dx=lambda g, w, x_shape, w_shape, stride, padding, output_padding, groups, dilation: conv(
+            g, w, None, stride,
+            reversed_conv(x_shape, w_shape, stride, padding, output_padding, dilation, groups)[1], dilation, groups,
+        ),
+        dw=lambda g, x, x_shape, w_shape, stride, padding, output_padding, groups, dilation: conv_weight(
+            x, g, w_shape, stride,
+            reversed_conv(x_shape, w_shape, stride, padding, output_padding, dilation, groups)[1], dilation, groups,
+        ),
+        db=lambda g: _bias_gradient(g, rank),
+        cases=lambda r: _transposed_cases(r, rank),
+    )  # fmt: skip
+    return conv, conv_input, conv_weight, conv_transpose
+
+
+# --- sample cases -----------------------------------------------------------------------------------------------------
+
+
+def _cases(r: Sampler, rank: int) -> list[case]:
+    if rank == 1:
+        return [
+            case(r(2, 3, 7), r(4, 3, 3)),
+            case(r(2, 3, 7), r(4, 3, 3), r(4), 2, 1),
+            case(r(3, 8), r(4, 3, 2), r(4), padding="same"),
+            case(r(1, 2, 9), r(4, 1, 3), r(4), 1, 3, 2, 2),
+            case(r.strided(2, 2, 5), r(3, 2, 1), r(3)),
+            case(r(0, 2, 5), r(3, 2, 3), r(3)),
+        ]
+    if rank == 3:
+        return [
+            case(r(2, 2, 3, 4, 3), r(3, 2, 2, 2, 2)),
+            case(r(1, 2, 4, 3, 5), r(4, 1, 2, 1, 3), r(4), (2, 1, 2), (1, 0, 2), (1, 1, 2), 2),
+            case(r(2, 3, 3, 3), r(2, 2, 3, 3, 2), r(2), padding="same"),
+        ]
+    return [
+        case(r(2, 3, 5, 6), r(4, 3, 3, 3)),
+        case(r(2, 3, 5, 6), r(4, 3, 3, 3), r(4), 2, 1),
+        case(r(2, 3, 6, 5), r(5, 3, 2, 4), r(5), padding="same"),
+        case(r(1, 2, 7, 6), r(3, 2, 3, 2), r(3), (1, 2), (2, 1), (2, 1)),
+        case(r(2, 4, 5, 4), r(6, 2, 3, 3), r(6), 1, 1, 1, 2),
+        case(r(2, 4, 6, 5), r(4, 1, 3, 3), r(4), 1, 1, 1, 4),  # depthwise
+        case(r(1, 3, 7, 5), r(6, 1, 2, 3), r(6), 2, (1, 2), (2, 1), 3),  # depthwise with a multiplier
+        case(r(1, 2, 9, 9), r(2, 1, 5, 5), None, 3, 2, 1, 2),  # depthwise, more taps than one pass of its dw takes
+        case(r(3, 5, 4), r(2, 3, 3, 3), r(2), 1, 1),  # no batch
+        case(r(2, 3, 4, 4), r(5, 3, 1, 1), r(5)),
+        case(r(2, 3, 5, 5), r(5, 3, 1, 1), r(5), 2),
+        case(r(1, 1, 1, 1), r(1, 1, 3, 3), r(1), 1, 3),  # padding as wide as the kernel
+        case(r(2, 2, 8, 7), r(3, 2, 2, 2), r(3), 3),  # stride over the kernel: inputs that none sees
+        case(r(1, 2, 6, 6), r(3, 2, 3, 3), None, 2, 2, 3),  # stride and dilation without a common divisor
+        case(r.strided(2, 3, 4, 5), r.strided(4, 3, 3, 3), r(4), 1, 1),
+        case(r(0, 3, 4, 4), r(2, 3, 3, 3), r(2)),
+        case(r(2, 3, 4, 4) * 100, r(2, 3, 4, 4) * 100, r(2)),  # one output
+        case(r(1, 37, 5, 5), r(67, 37, 1, 2), r(67)),  # remainders of every tile
+        case(r(3, 2, 17, 9), r(3, 2, 3, 3), r(3), 1, 1),
+    ]
+
+
+def _turn(r: Sampler, forward: case, rank: int, weight: bool) -> case:
+    """The case of an input or weight gradient that belongs to a forward one."""
+    x, w, *rest = forward.args
+    names = ("stride", "padding", "dilation", "groups")
+    given = dict(zip(names, rest[1:], strict=False))
+    kwargs = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1, **forward.kwargs, **given}
+    win = window("cases", rank, x.shape, w.shape, **kwargs)
+    g = r(*x.shape[: -rank - 1], w.shape[0], *win.out)
+    return case(g, x, w.shape, *kwargs.values()) if weight else case(g, w, x.shape, *kwargs.values())
+
+
+def _transposed_cases(r: Sampler, rank: int) -> list[case]:
+    if rank == 1:
+        return [
+            case(r(2, 3, 4), r(3, 2, 3), r(2)),
+            case(r(2, 4, 4), r(4, 2, 3), r(4), 3, 1, 2, 2, 2),
+            case(r(3, 4), r(3, 2, 2), None, 2),
+        ]
+    if rank == 3:
+        return [case(r(1, 2, 2, 3, 2), r(2, 2, 2, 1, 3), r(2), 2, 1, 1), case(r(2, 2, 2, 3), r(2, 1, 2, 2, 2), None, 1)]
+    return [
+        case(r(2, 3, 4, 3), r(3, 2, 3, 3), r(2)),
+        case(r(2, 3, 4, 3), r(3, 2, 4, 4), r(2), 2, 1),
+        case(r(1, 4, 3, 3), r(4, 3, 3, 2), r(6), (2, 3), (1, 0), (1, 2), 2, (1, 2)),
+        case(r(2, 2, 3, 3), r(2, 1, 3, 3), r(2), 1, 0, 1, 2, 2),  # output padding at stride 1; depthwise
+        case(r(3, 3, 4), r(3, 2, 2, 2), None, 2),  # no batch
+        case(r.strided(1, 3, 3, 3), r.strided(3, 5, 3, 3), r(5), 2, 1, 1),
+        case(r(2, 3, 1, 1), r(3, 2, 4, 4), r(2)),
+        case(r(0, 3, 2, 2), r(3, 2, 2, 2), r(2)),
+    ]
+
+
+conv1d, conv1d_input, conv1d_weight, conv_transpose1d = _family(1)
+conv2d, conv2d_input, conv2d_weight, conv_transpose2d = _family(2)
+conv3d, conv3d_input, conv3d_weight, conv_transpose3d = _family(3)

@@ -1,0 +1,155 @@
+"""Correlation of a batch with a bank of kernels, for any number of spatial dims: the NumPy code behind convolutions.
+
+The batch is laid out with its images innermost, (c, h, w, n), so that what a tap sees is a few long runs in memory.
+The windows of some rows are copied out into a (c kh kw, oh ow n) buffer that stays in cache; a matrix product follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+from math import prod
+from typing import Any
+
+from ..backend import Array, namespace
+from .reduce import wide
+from .window import Window
+
+BUFFER = 1 << 19  # elements in the buffer of windows
+IMAGES = 16  # images laid side by side: longer runs gain nothing more, and the transposition gets slower
+
+
+def correlate(x: Array, w: Array, b: Array | None, win: Window) -> Array:
+    """y[n, k, o] = b[k] + sum over c and taps t of x[n, c, o * stride - before + t * dilation] w[k, c, t]."""
+    xp, (n, c), k, g = namespace(x), x.shape[:2], w.shape[0], win.groups
+    y = xp.empty((n, k, *win.out), x.dtype)
+    wm = _wide(w).reshape(g, k // g, -1)
+    if win.pointwise and prod(win.out) >= IMAGES:
+        z = xp.matmul(wm, _wide(x).reshape(n, g, c // g, -1)).reshape(y.shape)
+        return (z if b is None else z + b.reshape(-1, *[1] * len(win.out))).astype(x.dtype, copy=False)
+    bias = None if b is None else _wide(b).reshape(g, -1, 1)
+    for images, rows, cols in _columns(x, win):
+        z = xp.matmul(wm, cols)
+        if bias is not None:
+            z += bias
+        part = y[images, :, rows]
+        part[...] = _images_first(z.reshape(k, *part.shape[2:], part.shape[0]))
+    return y
+
+
+def correlate_input(dy: Array, w: Array, win: Window) -> Array:
+    """The gradient of correlate's input: dx[n, c, o * stride - before + t * dilation] gets dy[n, k, o] w[k, c, t]."""
+    xp, n, (k, cg), g = namespace(dy), dy.shape[0], w.shape[:2], win.groups
+    c = cg * g
+    if win.pointwise or (set(win.stride) == {1} and w.size <= dy.size):
+        # Each input sees the outputs through the reversed window. (A large w is dearer to turn round than to scatter.)
+        flip = (slice(None), slice(None), slice(None), *[slice(None, None, -1)] * len(win.kernel))
+        turned = w.reshape(g, k // g, *w.shape[1:]).swapaxes(1, 2)[flip].reshape(c, k // g, *win.kernel)
+        return correlate(dy, turned, None, win.turned())
+    dx = xp.zeros((n, c, *win.sizes), dy.dtype)
+    if not dx.size:
+        return dx
+    wm = _wide(w).reshape(g, k // g, -1).swapaxes(1, 2)
+    here, there = _overlap(win)
+    m, q = _pieces(n, c, win)
+    for images in _slices(n, m):
+        laid = xp.zeros((c, *win.span, min(n, images.stop) - images.start), wm.dtype)
+        for rows in _slices(win.out[0], q):
+            part = _images_last(dy[images, :, rows], wm.dtype)
+            cols = xp.matmul(wm, part.reshape(g, k // g, -1)).reshape(c, *win.kernel, *part.shape[1:])
+            for taps in product(*map(range, win.kernel)):
+                laid[(slice(None), *_seen(win, taps, rows.start, part.shape[1:-1]))] += cols[(slice(None), *taps)]
+        dx[(images, slice(None), *here)] = _images_first(laid[(slice(None), *there)])
+    return dx
+
+
+def correlate_weight(dy: Array, x: Array, win: Window) -> Array:
+    """The gradient of correlate's weight: sum over n, o of dy[n, k, o] x[n, c, o * stride - before + t * dilation]."""
+    xp, c, k, g = namespace(x), x.shape[1], dy.shape[1], win.groups
+    dw = None
+    for images, rows, cols in _columns(x, win):
+        part = _images_last(dy[images, :, rows], cols.dtype).reshape(g, k // g, -1)
+        z = xp.matmul(part, cols.swapaxes(1, 2))
+        if dw is None:
+            dw = z
+        else:
+            dw += z
+    shape = (k, c // g, *win.kernel)
+    return xp.zeros(shape, x.dtype) if dw is None else dw.reshape(shape).astype(x.dtype, copy=False)
+
+
+def _wide(x: Array) -> Array:
+    """x in the dtype that sums are kept in: float32 for the half types."""
+    return x.astype(wide(x.dtype), copy=False)
+
+
+def _images_first(z: Array) -> Array:
+    return z.transpose(z.ndim - 1, *range(z.ndim - 1))
+
+
+def _images_last(y: Array, dtype: Any) -> Array:
+    """y, (n, k, ...), copied to (k, ..., n)."""
+    xp = namespace(y)
+    out = xp.empty((*y.shape[1:], y.shape[0]), dtype)
+    out[...] = y.transpose(*range(1, y.ndim), 0)
+    return out
+
+
+def _slices(n: int, most: int) -> list[slice]:
+    """0..n in pieces of nearly the same length, `most` at most."""
+    step = -(-n // -(-n // most)) if n else 1
+    return [slice(i, i + step) for i in range(0, n, step)]
+
+
+def _pieces(n: int, c: int, win: Window) -> tuple[int, int]:
+    """How many images, and how many rows of outputs, to do at a time."""
+    row = max(1, c * prod(win.kernel) * prod(win.out[1:]))
+    laid = max(1, c * prod(win.span))
+    m = max(1, min(IMAGES, n, 4 * BUFFER // laid, 2 * BUFFER // row))
+    return m, max(1, min(win.out[0], BUFFER // (row * m)))
+
+
+def _overlap(win: Window) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Where the input and its padded layout meet: (slices of the input, slices of the layout)."""
+    here, there = [], []
+    for size, span, b in zip(win.sizes, win.span, win.before, strict=True):
+        first, last = max(0, b), max(0, b, min(span, b + size))
+        here.append(slice(first - b, last - b))
+        there.append(slice(first, last))
+    return tuple(here), tuple(there)
+
+
+def _seen(win: Window, taps: tuple[int, ...], row: int, counts: tuple[int, ...]) -> tuple[slice, ...]:
+    """Where in the padded layout `counts` outputs from row `row` on see through one tap."""
+    firsts = [t * d for t, d in zip(taps, win.dilation, strict=True)]
+    firsts[0] += row * win.stride[0]
+    return tuple(slice(f, f + (n - 1) * s + 1, s) for f, n, s in zip(firsts, counts, win.stride, strict=True))
+
+
+def _columns(x: Array, win: Window) -> Iterator[tuple[slice, slice, Array]]:
+    """(images, rows of outputs, what these outputs see as a (groups, c taps, outputs) array), piece by piece."""
+    xp, (n, c), g = namespace(x), x.shape[:2], win.groups
+    dtype = wide(x.dtype)
+    here, there = _overlap(win)
+    m, q = _pieces(n, c, win)
+    laid = buffer = None
+    for images in _slices(n, m):
+        part = x[(images, slice(None), *here)]
+        if laid is None or laid.shape[-1] != part.shape[0]:
+            laid = xp.zeros((c, *win.span, part.shape[0]), dtype)
+        laid[(slice(None), *there)] = part.transpose(*range(1, part.ndim), 0)
+        if win.pointwise:
+            yield images, slice(0, win.out[0]), laid.reshape(g, c // g, -1)
+            continue
+        first, *inner, last = laid.strides
+        strides = (first, *(t * d for t, d in zip(inner, win.dilation, strict=True)))
+        strides = (*strides, *(t * s for t, s in zip(inner, win.stride, strict=True)), last)
+        for rows in _slices(win.out[0], q):
+            count = min(rows.stop, win.out[0]) - rows.start
+            shape = (c, *win.kernel, count, *win.out[1:], part.shape[0])
+            seen = xp.lib.stride_tricks.as_strided(laid[:, rows.start * win.stride[0] :], shape, strides)
+            if buffer is None:
+                buffer = xp.empty(seen.size, dtype)
+            cols = buffer[: seen.size].reshape(shape)
+            cols[...] = seen
+            yield images, rows, cols.reshape(g, c // g * prod(win.kernel), -1)
