@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from . import backend, op, tape
+from . import backend, dtypes, op, tape, traced
 from .backend import Array, device, is_differentiable
 from .op import current, wrap
 from .ops import index, linalg, pointwise, reduce, shape
@@ -106,7 +106,7 @@ class Tensor(Traced):
 
     def data_ptr(self) -> int:
         """The address of the first element."""
-        return self.array.data.ptr if self.is_cuda else self.array.ctypes.data
+        return data_ptr(self.array)
 
     # --- its place on the tape --------------------------------------------------------------------
 
@@ -250,76 +250,100 @@ class Tensor(Traced):
     # --- writing in place -------------------------------------------------------------------------
 
     def _write(self, name: str, value: Any, where: Any = None) -> Tensor:
-        """Put `value` (a tensor or number) into self, or into self[where] for an advanced index, and record it."""
-        written = value if isinstance(value, Traced) else wrap(backend.namespace(self.array).asarray(value))
-        entry = index.index_put.op
-        node = None
-        if mode.enabled:
-            node = current(self)
-            root = self
-            while root.view is not None:
-                root = root.view.base
-            if type(current(root)) is Leaf:
-                raise RuntimeError(
-                    f"{name}: a leaf of shape {tuple(self.array.shape)} that requires a gradient was to be written in "
-                    "place; do it under no_grad() or on a copy"
-                )
-        if op._category(written.array.dtype) > op._category(self.array.dtype):
-            raise RuntimeError(f"{name}: a result of dtype {written.array.dtype} does not fit into {self.array.dtype}")
-        new = current(written) if mode.enabled else None
-        if where is not None and mode.enabled and (node is not None or new is not None):
+        """Put `value` (a tensor that nothing else holds, or a number) into self, or into self[where] for an advanced
+        index, and record it."""
+        written = value.array if isinstance(value, Traced) else value
+        if not mode.enabled:
+            self._put(name, written, where)
+            self.version.bump()
+            return self
+        views, root = [], self  # self and the tensors it is a view of, down to the one that owns the memory
+        while root.view is not None:
+            views.append(root)
+            root = root.view.base
+        if type(root.node) is Leaf:
+            raise RuntimeError(
+                f"{name}: a leaf of shape {tuple(root.array.shape)} that requires a gradient was to be written in "
+                "place; do it under no_grad() or on a copy"
+            )
+        node, new = current(self), current(value) if isinstance(value, Traced) else None
+        bases = [(v, current(v.view.base)) for v in views]
+        tracked = new is not None or node is not None or any(n is not None for _, n in bases)
+        if tracked and any(v.view.seen is None for v in views):
+            raise RuntimeError(f"{name}: wanted a view that was made with gradients on, saw one made under no_grad()")
+        op.own(new, self.version)
+        self._put(name, written, where)
+        if where is not None or (new is None and node is not None and not views):
+            where = (...,) if where is None else where
             out, old = wrap(self.array), wrap(self.array, node)
-            entry.record((old, where, written), (self.array, where, written.array), (out,))
+            index.index_put.op.record((old, where, value), (self.array, where, written), (out,))
             new = out.node
-        elif where is None and mode.enabled and new is not None and written.array.shape != self.array.shape:
-            new = current(shape.expand(written, self.array.shape))
-        try:
-            self.array[... if where is None else where] = written.array
-        except (ValueError, TypeError, IndexError) as e:
-            raise op.explain(name, (self.array, written.array), e) from e
-        tracked = mode.enabled and (new is not None or node is not None)
-        olds = []
-        if mode.enabled:
-            t = self
-            while t.view is not None:
-                olds.append((t, current(t.view.base)))
-                t = t.view.base
+        elif new is not None and written.shape != self.array.shape:
+            part = wrap(written, new)
+            if written.ndim > self.array.ndim:  # dimensions of size one too many are let pass, as in PyTorch
+                part = shape.reshape(part, written.shape[written.ndim - self.array.ndim :])
+            new = current(shape.expand(part, self.array.shape))
         self.version.bump()
-        if mode.enabled and (tracked or any(n is not None for _, n in olds)):
-            self._rebase(new, olds)
+        if tracked:
+            self._rebase(new, bases)
         return self
 
-    def _rebase(self, node: Any, olds: list[tuple[Tensor, Any]]) -> None:
+    def _put(self, name: str, written: Any, where: Any) -> None:
+        """Write into the array itself."""
+        a = self.array
+        if (written.dtype.kind if backend.is_array(written) else type(written) is complex and "c") == "c" != a.dtype.kind:
+            raise RuntimeError(f"{name}: wanted values that fit into {a.dtype}, saw complex ones")
+        if 0 in a.strides and any(s == 0 and n > 1 for s, n in zip(a.strides, a.shape, strict=True)):
+            raise RuntimeError(f"{name}: wanted elements that are apart in memory, saw an expanded tensor; clone() it first")
+        if backend.on_card(a):
+            xp = backend.namespace(a)
+            if not isinstance(written, (builtin_bool, builtin_int, builtin_float, complex)):
+                written = xp.asarray(written)
+                written = written.copy() if xp.may_share_memory(written, a) else written
+        try:
+            a[... if where is None else where] = written
+        except (ValueError, TypeError, IndexError, OverflowError) as e:
+            raise op.explain(name, (a, written), e) from e
+
+    def _rebase(self, node: Any, bases: list[tuple[Tensor, Any]]) -> None:
         """Let `node` be what made self's new value; of every base that self is a view of, a node that says so too."""
         t = self
-        for view, base_node in olds:
-            base = view.view.base
+        for view, base_node in bases:
+            base, way = view.view.base, view.view.way
             out, old, part = wrap(base.array), wrap(base.array, base_node), wrap(view.array, node)
-            index.view_write.op.record((old, part, view.view), (base.array, view.array, view.view), (out,))
+            index.view_write.op.record((old, part, way), (base.array, view.array, way), (out,))
             node, t = out.node, base
         t.node = node
 
+    def _alias(self, value: Any) -> Any:
+        """A tensor, on self's device and at a node of its own, with the array of `value`; what is no tensor as it is."""
+        if not isinstance(value, Traced):
+            return value
+        value = shape.move(value, self.device)
+        out = wrap(value.array)
+        if mode.enabled:
+            shape.clone.op.record((value,), (value.array,), (out,))
+        return out
+
     def __setitem__(self, where: Any, value: Any) -> None:
-        where = index.prepare(where, self.array)
-        if index.is_basic(where):
-            part = index.slice_(self, where) if mode.enabled else wrap(self.array[where])
-            part.version = self.version
-            part._write("setitem", value)
-        else:
-            self._write("setitem", value, where)
+        basic, advanced = index.prepare(where, self.array)
+        part = self if basic is None else index.slice_(self, basic)
+        if isinstance(value, Traced) and value.version is self.version and advanced is None:
+            a, b = value.array, part.array  # x[i] += y has written into x already when it comes here
+            if (a.shape, a.strides, a.dtype, data_ptr(a)) == (b.shape, b.strides, b.dtype, data_ptr(b)):
+                return
+        part._write("setitem", self._alias(value), advanced)
 
     def __getitem__(self, where: Any) -> Tensor:
         return index.getitem(self, where)
 
     def copy_(self, source: Any, non_blocking: bool = False) -> Tensor:
         """Write `source`, of a shape that broadcasts to self's, into self; it is cast and moved to self's device."""
-        if isinstance(source, Traced) and (source.array.dtype != self.array.dtype or source.device != self.device):
-            source = source.to(self.device, self.array.dtype)
-        return self._write("copy_", source)
+        return self._write("copy_", self._alias(source))
 
     def fill_(self, value: Any) -> Tensor:
         """Set every element to `value`."""
-        return self._write("fill_", value)
+        return self._write("fill_", self._alias(value))
 
     def zero_(self) -> Tensor:
         """Set every element to zero."""
@@ -572,6 +596,11 @@ class Tensor(Traced):
 builtin_bool, builtin_float, builtin_int = bool, float, int
 
 
+def data_ptr(array: Array) -> builtin_int:
+    """The address of the first element."""
+    return array.data.ptr if backend.on_card(array) else array.__array_interface__["data"][0]
+
+
 class Size(tuple):
     """A shape: a tuple with numel()."""
 
@@ -616,6 +645,10 @@ def in_place(function: Callable[..., Any], name: str) -> Callable[..., Tensor]:
 
     def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         value = function(self, *args, **kwargs)
+        if dtypes.category(value.array.dtype) > dtypes.category(self.array.dtype):
+            raise RuntimeError(
+                f"{name}: wanted a result that fits into {self.array.dtype}, saw one of {value.array.dtype}"
+            )
         if value.array.shape != self.array.shape:
             raise RuntimeError(
                 f"{name}: wanted a result of self's shape {tuple(self.array.shape)}, saw {tuple(value.array.shape)}"
@@ -637,4 +670,4 @@ for _name in (
 for _name in "add sub mul truediv floordiv mod pow and or xor".split():
     setattr(Tensor, f"__i{_name}__", in_place(getattr(Tensor, f"__{_name}__"), f"{_name}_"))
 
-op.Tensor = Tensor
+traced.Tensor = Tensor

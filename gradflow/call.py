@@ -1,0 +1,168 @@
+"""The call of an op, written out: what op.Op.__call__ does in loops over any op, as straight lines for one op.
+
+A training step on small tensors is made of such calls, and a loop over three arguments costs as much as NumPy's work on
+sixteen floats. So an op's function gets code of its own when it is first called (its text is in linecache, and a traceback
+shows it): for `mul(a, b)` about this.
+
+    def mul(a, b):
+        _a = a.array if isinstance(a, Traced) else a
+        _b = ...
+        if dtypes differ: return entry(a, b)                  # the loops: promotion, the card, half types
+        if _a is a and _b is b: return entry.definition(_a, _b)   # arrays in, array out
+        y = entry.definition(_a, _b)
+        t = a new Tensor of y
+        if mode.enabled and (a or b has a node): t.node = Node(plan, plan.keep(_a, _b, y), ...)
+        return t
+"""
+
+from __future__ import annotations
+
+import linecache
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+from numpy import may_share_memory, ndarray
+
+from . import traced
+from .backend import float32, float64, on_card
+from .tape import Node, Traced, Version, mode
+from .traced import View, current
+
+MISSING: Any = type("MISSING", (), {"__repr__": lambda self: "MISSING"})()
+_ALIASES = {"dim": "axis", "keepdim": "keepdims"}  # NumPy's words for PyTorch's
+
+
+def written_out(entry: Any) -> Callable[..., Any]:
+    """The function that calls an op; it writes itself out when it is first called."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if not entry.variadic:
+            _write_out(entry, call_of[entry.name])
+            return call_of[entry.name](*args, **kwargs)
+        return entry(*args, **kwargs)
+
+    call_of[entry.name] = call
+    return call
+
+
+call_of: dict[str, FunctionType] = {}  # the function of every op, to give it its code
+
+
+def _write_out(entry: Any, call: FunctionType) -> None:
+    text = _text(entry)
+    file = f"<the call of {entry.name}>"
+    linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
+    signature = entry.signature
+    names = entry.inputs
+    defaults = signature.__defaults__ or ()
+    scope: dict[str, Any] = {"defaults": dict(zip(names[len(names) - len(defaults) :], defaults, strict=True))}
+    exec(compile(text, file, "exec"), globals(), scope)
+    new = scope["outer"](entry, scope["defaults"])
+    call.__code__, call.__defaults__, call.__kwdefaults__ = new.__code__, new.__defaults__, new.__kwdefaults__
+
+
+def _text(entry: Any) -> str:
+    """The source of one op's call."""
+    names = entry.inputs
+    signature = entry.signature
+    first_default = len(names) - len(signature.__defaults__ or ())
+    params = [n if i < first_default else f"{n}=defaults[{n!r}]" for i, n in enumerate(names)]
+    aliases = {_ALIASES[n]: n for n in names if n in _ALIASES}
+    if "input" not in names:
+        aliases["input"] = names[0]
+        if first_default:  # so that input= may stand for the first
+            params = [f"{p}=MISSING" if i < first_default else p for i, p in enumerate(params)]
+    if "other" not in names and len(names) > 1 and first_default > 1:
+        aliases["other"] = names[1]
+    body = [f"if {old} is not MISSING: {new} = {old}" for old, new in aliases.items()]
+    if "input" in aliases and first_default:
+        body.append(f"if {names[first_default - 1]} is MISSING: return missing(entry, ({', '.join(names[:first_default])},))")
+    given = ", ".join(names)
+    arrays = ", ".join(f"_{n}" for n in names)
+    body += [f"_{n} = {n}.array if isinstance({n}, Traced) else {n}" for n in names]
+    bare = " and ".join(f"_{n} is {n}" for n in names)
+    compute = f"entry.definition({arrays})"
+    if entry.promote:
+        # Straight on only if all promoted arrays are NumPy's, of one full floating dtype, beside Python numbers.
+        body.append("_d = None")
+        for i in entry.promote:
+            n = f"_{names[i]}"
+            numbers = f"elif type({n}) is not float and type({n}) is not int and {n} is not None: return entry({given})"
+            if len(entry.promote) == 1:
+                numbers = f"else: return entry({given})"
+            body += [
+                f"if type({n}) is ndarray:",
+                f"    if _d is None: _d = {n}.dtype",
+                f"    elif {n}.dtype is not _d: return entry({given})",
+                numbers,
+            ]
+        body.append(f"if _d is not float32 and _d is not float64: return entry({given})")
+        body.append(f"if {bare}: return {compute}")
+    else:
+        if entry.place is not None:
+            compute = f"{compute} if type(_{names[0]}) is ndarray else entry.kernel({arrays})"
+        body.append(f"if {bare}: return {compute}")
+    body += [
+        f"try: _y = {compute}",
+        f"except (ValueError, TypeError, IndexError) as _e: raise explain(entry, ({arrays},), _e) from _e",
+    ]
+    if len(entry.outputs) > 1:
+        body.append(f"return entry.finish(({given},), ({arrays},), _y)")
+        return _function(params, aliases, body)
+    body += [
+        "if type(_y) is not ndarray and not on_card(_y): _y = np.asarray(_y)",  # NumPy gives scalars for 0-d results
+        "_t = traced.Tensor.__new__(traced.Tensor)",
+        "_t.array = _y",
+        "_t.node = None",
+    ]
+    if entry.view:
+        x = names[0]
+        body += [
+            f"if _{x} is not {x} and (type(_y) is not ndarray or may_share_memory(_y, _{x})):",
+            f"    _t.version = {x}.version",
+            f"    if mode.enabled: _t.view = View({x}, entry, ({given},))",
+            "else: _t.version = Version()",
+        ]
+    else:
+        body.append("_t.version = Version()")
+    reached = [n for n in names if any(n in targets for targets, _ in entry.rules)]
+    if reached:
+        body.append("if mode.enabled:")
+        body += [
+            f"    _{n}_node = None if _{n} is {n} else {n}.node if {n}.view is None else current({n})" for n in reached
+        ]
+        body.append(f"    if {' or '.join(f'_{n}_node is not None' for n in reached)}:")
+        needs = ", ".join(f"_{n}_node is not None" if n in reached else "False" for n in names)
+        nodes = ", ".join(f"_{n}_node" if n in reached else "None" for n in names)
+        body += [
+            f"        _plan = entry.plan(({needs},))",
+            "        if _plan is not None:",
+            f"            _nodes = ({nodes},)",
+            "            _edges = tuple([_nodes[i] for i in _plan.wanted])"
+            if len(reached) > 1
+            else f"            _edges = (_{reached[0]}_node,)",
+            f"            _t.node = Node(_plan, _plan.keep({arrays}, _y), _plan.marks({given}, _t), _edges, _y.shape, _y.dtype)",
+        ]
+    body.append("return _t")
+    return _function(params, aliases, body)
+
+
+def _function(params: list[str], aliases: dict[str, str], body: list[str]) -> str:
+    star = ["*", *(f"{a}=MISSING" for a in aliases)] if aliases else []
+    lines = ["def outer(entry, defaults):", f"    def call({', '.join([*params, *star])}):"]
+    return "\n".join([*lines, *(f"        {line}" for line in body), "    return call", ""])
+
+
+def missing(entry: Any, given: tuple) -> Any:
+    """Refuse a call without all the arguments that have no default."""
+    left = [n for n, v in zip(entry.inputs, given, strict=False) if v is MISSING]
+    raise TypeError(f"{entry.name}() missing {len(left)} required positional arguments: {', '.join(map(repr, left))}")
+
+
+def explain(entry: Any, args: tuple, error: Exception) -> Exception:
+    """op.explain, found late: op.py stands to the right of this file."""
+    from .op import explain as explained
+
+    return explained(entry.name, args, error)

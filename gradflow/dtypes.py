@@ -1,0 +1,90 @@
+"""PyTorch's promotion of dtypes: what float32 + int64, 2.5 * int32 or a 0-d tensor among others come to."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from . import backend
+from .backend import namespace, on_card
+from .tape import Traced
+
+
+def category(dtype: np.dtype) -> int:
+    """0 for bool, 1 for integers, 2 for real, 3 for complex floating types."""
+    return 0 if dtype.kind == "b" else 1 if dtype.kind in "iu" else 3 if dtype.kind == "c" else 2
+
+
+@cache
+def promote_types(a: np.dtype, b: np.dtype) -> np.dtype:
+    """The dtype that holds a value of either, by PyTorch's table: an integer never widens a floating type."""
+    ca, cb = category(a), category(b)
+    if a == b or ca > cb:
+        if ca == 3 and cb == 2 and b.itemsize == 8:
+            return backend.complex128
+        return a
+    if cb > ca:
+        return promote_types(b, a)
+    if ca == 2 and a.itemsize == b.itemsize == 2:  # float16 with bfloat16
+        return backend.float32
+    if ca == 2:
+        return a if a.itemsize > b.itemsize else b
+    return np.promote_types(a, b)
+
+
+def result_type(*values: Any) -> np.dtype:
+    """The common dtype of arrays, 0-d arrays and Python numbers, each weaker than the one before within a category."""
+    found: list[Any] = [None, None, None]
+    for v in values:
+        if isinstance(v, Traced):
+            v = v.array
+        if isinstance(v, bool):
+            rank, dtype = 2, backend.bool_
+        elif isinstance(v, int):
+            rank, dtype = 2, backend.int64
+        elif isinstance(v, float) and not isinstance(v, np.generic):
+            rank, dtype = 2, backend.get_default_dtype()
+        elif isinstance(v, complex) and not isinstance(v, np.generic):
+            rank, dtype = 2, backend.complex64
+        else:
+            rank, dtype = (0 if v.ndim else 1), v.dtype
+        found[rank] = dtype if found[rank] is None else promote_types(found[rank], dtype)
+    best = None
+    for dtype in found:
+        if dtype is None:
+            continue
+        if best is None:
+            best = dtype
+        elif category(dtype) > category(best):
+            best = promote_types(best, dtype) if category(best) == 2 else dtype
+    assert best is not None
+    return best
+
+
+def promote(op: Any, arrays: list[Any]) -> None:
+    """Bring the promoted inputs of a call to their common dtype, in place in `arrays`."""
+    which = range(len(arrays) - op.constants) if op.variadic else op.promote
+    values = [arrays[i] for i in which if arrays[i] is not None]
+    first = values[0]
+    if all(type(v) is np.ndarray and v.dtype is first.dtype for v in values) and not (
+        op.floating and first.dtype.kind in "biu"
+    ):
+        return
+    dtype = result_type(*values)
+    if op.floating and dtype.kind in "biu":
+        dtype = backend.get_default_dtype()
+    home = next((v for v in values if on_card(v)), None)
+    for i in which:
+        v = arrays[i]
+        if isinstance(v, (np.ndarray, np.generic)):
+            if home is not None:
+                if v.ndim:
+                    raise RuntimeError(f"{op.name}: wanted all tensors on one device, saw cpu and {backend.device_of(home)}")
+                v = namespace(home).asarray(v)
+            arrays[i] = v if v.dtype == dtype else v.astype(dtype)
+        elif on_card(v):
+            arrays[i] = v if v.dtype == dtype else v.astype(dtype, copy=False)
+        elif v is not None and home is None and all(not backend.is_array(arrays[j]) for j in which):
+            arrays[i] = np.asarray(v, dtype)
