@@ -28,7 +28,7 @@ from numpy import may_share_memory, ndarray
 from . import traced
 from .backend import float32, float64, on_card
 from .tape import Node, Traced, Version, mode
-from .traced import View, current
+from .traced import View, current, shares
 
 MISSING: Any = type("MISSING", (), {"__repr__": lambda self: "MISSING"})()
 _ALIASES = {"dim": "axis", "keepdim": "keepdims"}  # NumPy's words for PyTorch's
@@ -120,9 +120,9 @@ def _text(entry: Any) -> str:
     if entry.view:
         x = names[0]
         body += [
-            f"if _{x} is not {x} and (type(_y) is not ndarray or may_share_memory(_y, _{x})):",
+            f"if _{x} is not {x} and (may_share_memory if type(_y) is ndarray else shares)(_y, _{x}):",
             f"    _t.version = {x}.version",
-            f"    if mode.enabled: _t.view = View({x}, entry, ({given},))",
+            f"    _t.view = View({x}, entry, ({given},))",
             "else: _t.version = Version()",
         ]
     else:

@@ -28,7 +28,7 @@ from .dtypes import promote, promote_types, result_type
 from .kernel import Kernel, kernels
 from .plan import Plan
 from .tape import Node, Output, Traced, mode
-from .traced import View, current, unwrap, wrap
+from .traced import View, current, shares, unwrap, wrap
 
 __all__ = ["Op", "Plan", "View", "current", "explain", "op", "promote_types", "result_type", "table", "unwrap", "wrap"]
 
@@ -135,10 +135,9 @@ class Op:
             outs = tuple([wrap(v) if v is not None else None for v in y])
         else:
             outs = (wrap(y),)
-            if self.view and (type(y) is not np.ndarray or np.may_share_memory(y, arrays[0])):
+            if self.view and shares(y, arrays[0]):
                 outs[0].version = args[0].version
-                if mode.enabled:
-                    outs[0].view = View(args[0], self, tuple(args))
+                outs[0].view = View(args[0], self, tuple(args))
         if mode.enabled:
             self.record(args, arrays, outs)
         return outs if type(y) is tuple else outs[0]

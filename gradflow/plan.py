@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .backend import is_differentiable, namespace, on_card
-from .tape import Node, Output, Traced
+from .tape import Node, Output, Traced, Version
 from .traced import unwrap, wrap
 
 
@@ -92,6 +92,21 @@ class Plan:
     def marked(self, saved: tuple) -> list[Any]:
         """The saved values that have marks, in the order of the marks."""
         return [v for s, slot in zip(saved, self.slots, strict=True) if slot is not None for v in (s if type(slot) is tuple else (s,))]
+
+    def own(self, node: Node, version: Version) -> None:
+        """Give a node copies of those of its saved values that a write to the storage of `version` is about to change."""
+        if not any(m is version for m in node.marks):
+            return
+        marks = iter(node.marks)
+
+        def keep(value: Any) -> Any:
+            return value.copy() if next(marks) is version else value
+
+        node.saved = tuple(
+            v if slot is None else tuple(map(keep, v)) if type(slot) is tuple else keep(v)
+            for v, slot in zip(node.saved, self.slots, strict=True)
+        )
+        node.marks = tuple(() if m is version else m for m in node.marks)
 
     def revive(self, node: Node, saved: tuple) -> tuple:
         """The saved values as Tensors at their places on the tape, so that what the rules do with them is recorded."""

@@ -271,7 +271,8 @@ class Tensor(Traced):
         tracked = new is not None or node is not None or any(n is not None for _, n in bases)
         if tracked and any(v.view.seen is None for v in views):
             raise RuntimeError(f"{name}: wanted a view that was made with gradients on, saw one made under no_grad()")
-        op.own(new, self.version)
+        if type(new) is Node and type(new.plan) is op.Plan:
+            new.plan.own(new, self.version)
         self._put(name, written, where)
         if where is not None or (new is None and node is not None and not views):
             where = (...,) if where is None else where

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .backend import Array, on_card
+from .backend import Array, namespace, on_card
 from .tape import Traced, Version, mode
 
 Tensor: Any = Traced  # tensor.py puts its class here
@@ -28,6 +28,11 @@ def unwrap(x: Any) -> Any:
     if type(x) in (list, tuple):
         return type(x)(unwrap(v) for v in x)
     return x
+
+
+def shares(y: Array, x: Array) -> bool:
+    """Whether y may lie in the memory of x: reshape and the like copy where they cannot make a view."""
+    return namespace(y).may_share_memory(y, x)
 
 
 class View:
@@ -57,19 +62,3 @@ def current(t: Any) -> Any:
         finally:
             mode.enabled = before
     return t.node
-
-
-def own(node: Any, version: Version) -> None:
-    """Give a node copies of those of its saved values that a write to the storage of `version` is about to change."""
-    if type(node) is not Node or type(node.plan) is not Plan or not any(m is version for m in node.marks):
-        return
-    marks = iter(node.marks)
-
-    def keep(value: Any) -> Any:
-        return value.copy() if next(marks) is version else value
-
-    node.saved = tuple(
-        v if slot is None else tuple(map(keep, v)) if type(slot) is tuple else keep(v)
-        for v, slot in zip(node.saved, node.plan.slots, strict=True)
-    )
-    node.marks = tuple(() if m is version else m for m in node.marks)

@@ -293,12 +293,14 @@ def index_put(x, where, value):
 
 
 @op(
-    dx=lambda g, view: view_write(g, 0.0, view),
-    dvalue=lambda g, view: view.take(g),
+    dx=lambda g, way: view_write(g, 0.0, way),
+    dvalue=lambda g, way: way[0](g, *way[1]),
     reference=None,
 )
-def view_write(x, value, view):
-    """A copy of x in which the part that `view` takes is `value`: what a write into a view means for its base."""
+def view_write(x, value, way):
+    """A copy of x in which the part seen by a view is `value`: what a write into a view means for its base.
+    The way to the view is (op, constants).
+    """
     y = x.copy()
-    view.take(y)[...] = value
+    way[0](y, *way[1])[...] = value
     return y

@@ -67,7 +67,8 @@ def expand(x, size):
     """x with its dimensions of size one repeated to `size` without copying; -1 keeps a size, new ones go in front.
     RuntimeError if x does not broadcast to `size`.
     """
-    return namespace(x).broadcast_to(x, expanded("expand", x.shape, size))
+    size = expanded("expand", x.shape, size)
+    return x.view() if size == x.shape else namespace(x).broadcast_to(x, size)  # a view that may be written
 
 
 @op(
