@@ -37,7 +37,8 @@ __device__ __forceinline__ float block_sum(float v) {
 
 extern "C" __global__ void __launch_bounds__(256) sums(const float* __restrict__ x, float* y, long long n) {
   float s = 0;
-  for (long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x; i < n; i += (long long)blockDim.x * gridDim.x) s += x[i];
+  const long long step = (long long)blockDim.x * gridDim.x;
+  for (long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x; i < n; i += step) s += x[i];
   s = block_sum(s);
   if (threadIdx.x == 0) y[blockIdx.x] = s;
 }
@@ -111,7 +112,7 @@ extern "C" __global__ void early_exit(float* y) {  // allowed: a barrier waits f
 extern "C" __global__ void write_at(float* y, long long i) { y[i] = 1.f; }
 extern "C" __global__ void read_at(const float* x, float* y, long long i) { y[0] = x[i]; }
 extern "C" __global__ void divide(int* y, int n) { y[0] = 7 / n; }
-extern "C" __global__ void vectors(float* y, int shift) { *reinterpret_cast<float4*>(y + shift) = make_float4(1, 2, 3, 4); }
+extern "C" __global__ void vectors(float* y, int shift) { *(float4*)(y + shift) = make_float4(1, 2, 3, 4); }
 extern "C" __global__ void local_index(float* y, int n) {
   float a[4] = {0, 1, 2, 3};
   y[0] = a[n];
@@ -141,12 +142,14 @@ extern "C" __global__ void wrong_mask(float* y) { y[0] = __shfl_sync(1u, 1.f, 0)
 extern "C" __global__ void asserts(int n) { assert(threadIdx.x < n); }
 extern "C" __global__ void spins(volatile int* y) { while (*y == 0) {} }
 extern "C" __global__ void half_written(float* y) { if (threadIdx.x % 2) y[threadIdx.x] = 1.f; }
-extern "C" __global__ void scalars(long long* y, bool b, signed char c, short h, int i, long long l, float f, double d, __half e) {
+extern "C" __global__ void scalars(long long* y, bool b, signed char c, short h, int i, long long l, float f, double d,
+                                   __half e) {
   y[0] = b, y[1] = c, y[2] = h, y[3] = i, y[4] = l, y[5] = f, y[6] = d, y[7] = float(e);
 }
 extern "C" __global__ void grid_of_blocks(int* y) {
   y[((blockIdx.z * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x) * 24 +
-    (threadIdx.z * blockDim.y + threadIdx.y) * blockDim.x + threadIdx.x] = blockIdx.x + 10 * blockIdx.y + 100 * blockIdx.z;
+    (threadIdx.z * blockDim.y + threadIdx.y) * blockDim.x + threadIdx.x] =
+      blockIdx.x + 10 * blockIdx.y + 100 * blockIdx.z;
 }
 """
 NAMES = ["reverse_rows<float, 8>", "reverse_rows<double, 16>", "axpy<float>", "axpy<__half>", "axpy<__nv_bfloat16>"]
@@ -191,7 +194,9 @@ def test_templates_and_dynamic_shared_memory(kernels, rng, name, dtype, n):
     np.testing.assert_array_equal(y.get(), x[:, ::-1])
 
 
-@pytest.mark.parametrize(("name", "dtype"), [("float", np.float32), ("__half", np.float16), ("__nv_bfloat16", bfloat16)])
+@pytest.mark.parametrize(
+    ("name", "dtype"), [("float", np.float32), ("__half", np.float16), ("__nv_bfloat16", bfloat16)]
+)
 def test_half_precision_rounds_as_numpy(kernels, rng, name, dtype):
     if dtype is None:
         pytest.skip("ml_dtypes is not installed")
@@ -227,7 +232,14 @@ def test_warp_functions(kernels):
     lane = np.arange(64) % 32
     ballot = sum(1 << i for i in range(0, 32, 3))
     match = np.array([0xFF << (i // 8 * 8) for i in range(32)] * 2, np.int64).astype(np.uint32).view(np.int32)
-    columns = [np.full(64, ballot, np.uint32).view(np.int32), np.full(64, 50), lane ^ 3, np.full(64, 496), match, np.full(64, 2)]
+    columns = [
+        np.full(64, ballot, np.uint32).view(np.int32),
+        np.full(64, 50),
+        lane ^ 3,
+        np.full(64, 496),
+        match,
+        np.full(64, 2),
+    ]
     np.testing.assert_array_equal(y.get(), np.stack(columns, 1))
 
 
@@ -280,7 +292,9 @@ def test_raw_kernel_and_options():
 
 @pytest.mark.parametrize("at", [12, 13, 1000, 1 << 19])
 def test_write_past_the_end(kernels, at):
-    with pytest.raises(CardError, match=rf"kernel write_at: illegal write to byte {4 * at} of an allocation of 48 bytes"):
+    with pytest.raises(
+        CardError, match=rf"kernel write_at: illegal write to byte {4 * at} of an allocation of 48 bytes"
+    ):
         kernels("write_at")((1,), (1,), (card.zeros(12, np.float32), at))
 
 
@@ -291,9 +305,11 @@ def test_read_past_the_end(kernels, at):
         kernels("read_at")((1,), (1,), (x, y, at))
 
 
-@pytest.mark.parametrize("at", [-1, -7, -2000, 9])  # 9: the array has 9 elements, the memory ends at a multiple of 16 bytes
+@pytest.mark.parametrize(
+    "at", [-1, -7, -2000, 9]
+)  # 9: the array has 9 elements, the memory ends at a multiple of 16 bytes
 def test_stray_writes_near_the_array_break_a_red_zone(kernels, at):
-    with pytest.raises(CardError, match="kernel write_at: (something wrote|illegal write)"):
+    with pytest.raises(CardError, match=r"kernel write_at: (something wrote|illegal write)"):
         kernels("write_at")((1,), (1,), (card.zeros(9, np.float32), at))
 
 
@@ -373,7 +389,10 @@ def test_arguments_are_checked(kernels):
         ((x, x, np.float32(1), 8), r"argument 3 is int .*int64, 8 bytes.* parameter is int32 \(4 bytes\)"),
         ((x, x, 1.0, np.int32(8)), r"argument 2 is float .*float64, 8 bytes"),
         ((x, x, np.int32(1), np.int32(8)), r"argument 2 is int32 .* the parameter is float32"),
-        ((x, x.astype("f8"), np.float32(1), np.int32(8)), r"argument 1 is an array of float64, the parameter is float32\*"),
+        (
+            (x, x.astype("f8"), np.float32(1), np.int32(8)),
+            r"argument 1 is an array of float64, the parameter is float32\*",
+        ),
         ((x, x.view("i4"), np.float32(1), np.int32(8)), r"argument 1 is an array of int32"),
         ((x, np.zeros(8, "f4"), np.float32(1), np.int32(8)), "Unsupported type <class 'numpy.ndarray'>"),
         ((x, x, np.float32(1)), "has 4 parameters, the launch gives 3"),
@@ -403,12 +422,15 @@ def test_names_are_found_as_cupy_finds_them():
     for missing in ("f<float>", "g"):
         with pytest.raises(CardError, match="named symbol not found"):
             module.get_function(missing)
-    with pytest.raises(card.CompileException, match="syntax|expected|declared"):
+    with pytest.raises(card.CompileException, match=r"syntax|expected|declared"):
         card.RawModule(code='extern "C" __global__ void f( { nonsense }').get_function("f")
 
 
 def test_shared_declarations_keep_their_lines():
-    text = "__shared__ float a[2],\n  b[3][4]; // __shared__ int c;\nextern __shared__ __align__(16) char d[];\n\"__shared__ int e;\""
+    text = (
+        "__shared__ float a[2],\n  b[3][4]; // __shared__ int c;\n"
+        'extern __shared__ __align__(16) char d[];\n"__shared__ int e;"'
+    )
     out = source.translate(text)
     assert out.count("\n") == text.count("\n")
     assert out.count("card_shared_array") == 2
@@ -488,7 +510,9 @@ def test_host_and_device_do_not_mix():
 
 def test_numpy_functions_dispatch():
     x = card.arange(6, dtype="f8").reshape(2, 3)
-    assert all(isinstance(r, card.ndarray) for r in (np.tanh(x), np.concatenate([x, x]), np.sum(x), np.add.reduce(x, 0), x.T))
+    assert all(
+        isinstance(r, card.ndarray) for r in (np.tanh(x), np.concatenate([x, x]), np.sum(x), np.add.reduce(x, 0), x.T)
+    )
     np.testing.assert_array_equal(np.einsum("ij,ij->i", x, x).get(), [5, 50])
     assert isinstance(card.linalg.norm(x), card.ndarray)
     assert card.fft.rfft(x).dtype == np.complex128
@@ -497,7 +521,7 @@ def test_numpy_functions_dispatch():
     np.add.at(out, (card.asarray([0, 0]), card.asarray([1, 1])), 1.0)
     assert card.asarray(x) is x
     with pytest.raises(AttributeError):
-        card.no_such_function  # noqa: B018
+        _ = card.no_such_function
     with pytest.raises(TypeError, match="not supported"):
         card.add.at(card.zeros(2, "c8"), card.asarray([0]), 1)
 
@@ -526,7 +550,9 @@ def test_indexing_and_views():
     x[x > 20] = -1
     h[h > 20] = -1
     np.testing.assert_array_equal(x.get(), h)
-    np.testing.assert_array_equal(x[None, card.asarray([True, False, True, False])].get(), h[None, [True, False, True, False]])
+    np.testing.assert_array_equal(
+        x[None, card.asarray([True, False, True, False])].get(), h[None, [True, False, True, False]]
+    )
     windows = card.lib.stride_tricks.as_strided(x, (3, 3), (8, 8))
     assert windows.base is x
     assert card.shares_memory(windows, x)
@@ -566,7 +592,12 @@ def test_counts():
     x = card.asarray(np.ones(3, "f4"))
     y = x + x
     float(y[0])
-    assert (card.counts.device_copies, card.counts.host_copies, card.counts.allocations, card.counts.launches) == (1, 1, 2, 0)
+    assert (card.counts.device_copies, card.counts.host_copies, card.counts.allocations, card.counts.launches) == (
+        1,
+        1,
+        2,
+        0,
+    )
     card.ElementwiseKernel("T x", "T y", "y = x", "copy")(y)
     assert card.counts.launches == 1
 

@@ -1,10 +1,10 @@
-"""The stand-in card: a module that plays CuPy 14 on a machine without a GPU, running real CUDA texts thread by thread."""
+"""The stand-in card: a module that plays CuPy 14 without a GPU and runs real CUDA texts, thread by thread."""
 
 import contextlib as _contextlib
 import functools as _functools
 import types as _types
 
-import numpy as _np
+import numpy as _np  # noqa: ICN001 - a name of CuPy's is public here, this one is not
 
 from . import array as _array
 from . import cuda
@@ -120,8 +120,8 @@ def _wrap(module, name):
 
 _NOT_IN_CUPY = {
     "matrix", "asmatrix", "memmap", "recarray", "nditer", "ndenumerate", "str_", "bytes_", "object_", "datetime64",
-    "timedelta64", "void", "char", "ma", "strings", "rec", "emath", "ctypeslib", "longdouble", "clongdouble", "float128",
-    "insert", "frompyfunc", "nested_iters", "ravel_multi_index_", "save_", "test", "ndindex_",
+    "timedelta64", "void", "char", "ma", "strings", "rec", "emath", "ctypeslib", "longdouble", "clongdouble",
+    "float128", "insert", "frompyfunc", "nested_iters", "ravel_multi_index_", "save_", "test", "ndindex_",
 }  # fmt: skip
 
 
@@ -144,7 +144,7 @@ def _submodule(path, module):
 linalg, fft, random, lib = (_submodule(n, getattr(_np, n)) for n in ("linalg", "fft", "random", "lib"))
 
 
-class testing:  # noqa: N801 - CuPy's module
+class testing:
     """Assertions that bring both sides to the host themselves."""
 
     @staticmethod
@@ -167,5 +167,6 @@ def __getattr__(name):
 
 
 __all__ = [
-    "CardError", "CompileException", "ElementwiseKernel", "OutOfMemoryError", "RawKernel", "RawModule", "UnownedMemory", "array", "asarray", "asnumpy", "check", "counts", "cuda", "ndarray",
+    "CardError", "CompileException", "ElementwiseKernel", "OutOfMemoryError", "RawKernel", "RawModule", "UnownedMemory",
+    "array", "asarray", "asnumpy", "check", "counts", "cuda", "ndarray",
 ]  # fmt: skip

@@ -39,7 +39,7 @@ def fresh(shape, dtype, order="C", fill=True):
 
 def device(host):
     """A card array with a copy of a host array, laid out alike."""
-    if host.flags.c_contiguous or not host.flags.f_contiguous and host.ndim < 3:
+    if host.flags.c_contiguous or (not host.flags.f_contiguous and host.ndim < 3):
         out = fresh(host.shape, host.dtype, "C", fill=False)
     elif host.flags.f_contiguous:
         out = fresh(host.shape, host.dtype, "F", fill=False)
@@ -190,10 +190,10 @@ def unary(ufunc):
     return lambda self: apply(ufunc, (self,), {}, ufunc.__name__)
 
 
-class ndarray:  # noqa: N801 - CuPy's name
+class ndarray:
     """An array on the stand-in card."""
 
-    __slots__ = ("_a", "_memory", "base", "__weakref__")
+    __slots__ = ("__weakref__", "_a", "_memory", "base")
     __array_priority__ = 100
     __hash__ = None
 
@@ -217,7 +217,7 @@ class ndarray:  # noqa: N801 - CuPy's name
     nbytes = property(lambda self: self._a.nbytes)
     flags = property(lambda self: Flags(self._a, self.base is None))
     T = property(lambda self: self.transpose())
-    mT = property(lambda self: self.swapaxes(-1, -2))  # noqa: N815
+    mT = property(lambda self: self.swapaxes(-1, -2))
     real = property(lambda self: dress(self._a.real, [self]))
     imag = property(lambda self: dress(self._a.imag, [self]))
 
@@ -265,7 +265,8 @@ class ndarray:  # noqa: N801 - CuPy's name
     # ---- the border with the host
     def __array__(self, dtype=None, copy=None):
         raise TypeError(
-            "Implicit conversion to a NumPy array is not allowed. Please use `.get()` to construct a NumPy array explicitly."
+            "Implicit conversion to a NumPy array is not allowed. "
+            "Please use `.get()` to construct a NumPy array explicitly."
         )
 
     def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
@@ -330,9 +331,9 @@ class ndarray:  # noqa: N801 - CuPy's name
     __deepcopy__ = lambda self, memo: self.copy()
 
     def __reduce__(self):
-        from . import array
+        from . import asarray
 
-        return array, (self.get(),)
+        return asarray, (self.get(),)
 
     # ---- elements
     def __len__(self):
@@ -393,9 +394,8 @@ def method(name):
     return call
 
 
-for _name in (
-    "all any argmax argmin argpartition argsort astype choose clip compress conj conjugate copy cumprod cumsum diagonal dot "
-    "fill flatten max mean min nonzero partition prod put ravel repeat reshape round searchsorted sort squeeze std sum "
-    "swapaxes take trace transpose var view"
-).split():
+METHODS = """all any argmax argmin argpartition argsort astype choose clip compress conj conjugate copy cumprod cumsum
+diagonal dot fill flatten max mean min nonzero partition prod put ravel repeat reshape round searchsorted sort squeeze
+std sum swapaxes take trace transpose var view"""
+for _name in METHODS.split():
     setattr(ndarray, _name, method(_name))

@@ -10,18 +10,17 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).parent
-HEADERS = ("card.h", "half.h", "intrinsics.h", "entry.h", "cupy.h")
+HEADERS = ("card.h", "half.h", "intrinsics.h", "entry.h", "cupy.h", "heap.h", "fiber.h")
 # Signed overflow wraps and products are not fused into sums, as the definitions in NumPy assume.
 # -fno-gnu-unique: static variables of templates in different libraries must not become one.
-FLAGS = (
-    "-std=gnu++17 -O1 -fPIC -shared -fwrapv -fno-strict-aliasing -ffp-contract=off -fno-math-errno -fno-trapping-math "
-    "-fno-gnu-unique -fno-exceptions -U_FORTIFY_SOURCE -w"
-).split()
+FLAGS = ["-std=gnu++17", "-O1", "-fPIC", "-shared", "-fwrapv", "-fno-strict-aliasing", "-ffp-contract=off", "-w"]
+FLAGS += ["-fno-math-errno", "-fno-trapping-math", "-fno-gnu-unique", "-fno-exceptions", "-U_FORTIFY_SOURCE"]
 # Checks inside the kernels; what they call when they fail is in runtime.cpp, not in a library of the compiler's.
-CHECKS = "-fsanitize=alignment,bounds,shift-exponent,return -fno-sanitize-recover=all -g1 -nodefaultlibs -lm -lc".split()
+CHECKS = ["-fsanitize=alignment,bounds,shift-exponent,return", "-fno-sanitize-recover=all", "-g1"]
+CHECKS += ["-nodefaultlibs", "-lm", "-lc"]
 
 
-class CompileException(Exception):  # noqa: N818 - CuPy's name
+class CompileException(Exception):
     """The text does not compile; the message holds the compiler's own words and the text."""
 
     def __init__(self, message, source="", name="", options=()):
@@ -58,7 +57,9 @@ def compile_text(command, target, text, note):
     handle, scratch = tempfile.mkstemp(dir=target.parent, suffix=target.suffix)
     os.close(handle)
     try:
-        done = subprocess.run([*command, "-o", scratch], input=text, capture_output=True, text=True, cwd=target.parent)
+        done = subprocess.run(
+            [*command, "-o", scratch], input=text, capture_output=True, text=True, cwd=target.parent, check=False
+        )
         if done.returncode:
             raise CompileException(f"{note}\n{done.stderr[:6000]}", source=text)
         os.replace(scratch, target)
@@ -92,7 +93,16 @@ def build(text, options=(), checks=CHECKS, note="the kernel's text does not comp
     target = cache() / f"{key[:40]}.so"
     if not target.exists():
         folder = prelude()
-        command = [compiler(), *FLAGS, *options, "-I", str(folder), "-include", str(folder / "card.h"), "-Wl,-Bsymbolic"]
+        command = [
+            compiler(),
+            *FLAGS,
+            *options,
+            "-I",
+            str(folder),
+            "-include",
+            str(folder / "card.h"),
+            "-Wl,-Bsymbolic",
+        ]
         command += [*[c for c in checks if c[:2] != "-l"], "-x", "c++", "-", *[c for c in checks if c[:2] == "-l"]]
         compile_text(command, target, text, note)
     return target

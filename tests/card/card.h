@@ -31,7 +31,7 @@
 
 namespace cuda { namespace std { using namespace ::std; } }
 
-// ---- vector types -------------------------------------------------------------------------------------------------
+// ---- vector types ---------------------------------------------------------------------------------------------------
 #define CARD_VECTORS(T, name, a1, a2, a4)                                                                           \
   struct name##1 { T x; };                                                                                          \
   struct alignas(a2) name##2 { T x, y; };                                                                           \
@@ -115,7 +115,7 @@ template <class T> inline T& card_shared_array(card_slot& slot, size_t align) {
   return *static_cast<T*>(slot.memory);
 }
 
-// ---- barriers and warps -----------------------------------------------------------------------------------------------
+// ---- barriers and warps ---------------------------------------------------------------------------------------------
 inline void __syncthreads(CARD_PLACE) { card_barrier(0, {file, line}); }
 inline int __syncthreads_count(int p, CARD_PLACE) { return card_barrier(p != 0, {file, line}); }
 inline int __syncthreads_or(int p, CARD_PLACE) { return card_barrier(p != 0, {file, line}) != 0; }
@@ -127,8 +127,10 @@ inline void __threadfence_system() {}
 enum { CARD_SYNC, CARD_SHUFFLE, CARD_BALLOT, CARD_MATCH, CARD_ADD, CARD_MIN_I, CARD_MAX_I, CARD_MIN_U, CARD_MAX_U,
        CARD_AND, CARD_OR, CARD_XOR, CARD_CALL };
 
+#define CARD_WARP(kind, mask, value) card_warp(kind, mask, value, 0, {file, line})
+
 inline int card_lane() { return card_now.thread & 31; }
-inline void __syncwarp(unsigned mask = ~0u, CARD_PLACE) { card_warp(CARD_SYNC, mask, 0, 0, {file, line}); }
+inline void __syncwarp(unsigned mask = ~0u, CARD_PLACE) { CARD_WARP(CARD_SYNC, mask, 0); }
 
 template <class T> inline T card_shuffle(unsigned mask, T v, int lane, const char* file, int line) {
   static_assert(sizeof(T) <= 8 && std::is_trivially_copyable<T>::value, "shuffles move at most 8 bytes");
@@ -153,24 +155,24 @@ template <class T> inline T __shfl_xor_sync(unsigned mask, T v, int d, int width
   const int me = card_lane(), from = me ^ d;
   return card_shuffle(mask, v, from >= (me & ~(width - 1)) + width ? me : from, file, line);
 }
-inline unsigned __ballot_sync(unsigned mask, int p, CARD_PLACE) { return card_warp(CARD_BALLOT, mask, p != 0, 0, {file, line}); }
-inline int __any_sync(unsigned mask, int p, CARD_PLACE) { return card_warp(CARD_BALLOT, mask, p != 0, 0, {file, line}) != 0; }
-inline int __all_sync(unsigned mask, int p, CARD_PLACE) { return card_warp(CARD_BALLOT, mask, p == 0, 0, {file, line}) == 0; }
+inline unsigned __ballot_sync(unsigned mask, int p, CARD_PLACE) { return CARD_WARP(CARD_BALLOT, mask, p != 0); }
+inline int __any_sync(unsigned mask, int p, CARD_PLACE) { return CARD_WARP(CARD_BALLOT, mask, p != 0) != 0; }
+inline int __all_sync(unsigned mask, int p, CARD_PLACE) { return CARD_WARP(CARD_BALLOT, mask, p == 0) == 0; }
 inline unsigned __activemask() { return 1u << card_lane(); }  // all that the language promises
 template <class T> inline unsigned __match_any_sync(unsigned mask, T v, CARD_PLACE) {
   uint64_t bits = 0;
   std::memcpy(&bits, &v, sizeof(T));
-  return card_warp(CARD_MATCH, mask, bits, 0, {file, line});
+  return CARD_WARP(CARD_MATCH, mask, bits);
 }
-inline unsigned __reduce_add_sync(unsigned m, unsigned v, CARD_PLACE) { return card_warp(CARD_ADD, m, v, 0, {file, line}); }
-inline int __reduce_add_sync(unsigned m, int v, CARD_PLACE) { return card_warp(CARD_ADD, m, v, 0, {file, line}); }
-inline int __reduce_min_sync(unsigned m, int v, CARD_PLACE) { return card_warp(CARD_MIN_I, m, v, 0, {file, line}); }
-inline int __reduce_max_sync(unsigned m, int v, CARD_PLACE) { return card_warp(CARD_MAX_I, m, v, 0, {file, line}); }
-inline unsigned __reduce_min_sync(unsigned m, unsigned v, CARD_PLACE) { return card_warp(CARD_MIN_U, m, v, 0, {file, line}); }
-inline unsigned __reduce_max_sync(unsigned m, unsigned v, CARD_PLACE) { return card_warp(CARD_MAX_U, m, v, 0, {file, line}); }
-inline unsigned __reduce_and_sync(unsigned m, unsigned v, CARD_PLACE) { return card_warp(CARD_AND, m, v, 0, {file, line}); }
-inline unsigned __reduce_or_sync(unsigned m, unsigned v, CARD_PLACE) { return card_warp(CARD_OR, m, v, 0, {file, line}); }
-inline unsigned __reduce_xor_sync(unsigned m, unsigned v, CARD_PLACE) { return card_warp(CARD_XOR, m, v, 0, {file, line}); }
+inline unsigned __reduce_add_sync(unsigned m, unsigned v, CARD_PLACE) { return CARD_WARP(CARD_ADD, m, v); }
+inline int __reduce_add_sync(unsigned m, int v, CARD_PLACE) { return CARD_WARP(CARD_ADD, m, v); }
+inline int __reduce_min_sync(unsigned m, int v, CARD_PLACE) { return CARD_WARP(CARD_MIN_I, m, v); }
+inline int __reduce_max_sync(unsigned m, int v, CARD_PLACE) { return CARD_WARP(CARD_MAX_I, m, v); }
+inline unsigned __reduce_min_sync(unsigned m, unsigned v, CARD_PLACE) { return CARD_WARP(CARD_MIN_U, m, v); }
+inline unsigned __reduce_max_sync(unsigned m, unsigned v, CARD_PLACE) { return CARD_WARP(CARD_MAX_U, m, v); }
+inline unsigned __reduce_and_sync(unsigned m, unsigned v, CARD_PLACE) { return CARD_WARP(CARD_AND, m, v); }
+inline unsigned __reduce_or_sync(unsigned m, unsigned v, CARD_PLACE) { return CARD_WARP(CARD_OR, m, v); }
+inline unsigned __reduce_xor_sync(unsigned m, unsigned v, CARD_PLACE) { return CARD_WARP(CARD_XOR, m, v); }
 
 namespace card {
 // One function for a whole warp: every lane brings its own 'data'; when all 32 are there, f(lanes) runs once with the
@@ -187,7 +189,9 @@ template <class T> inline void warp_call(T* data, void (*f)(T* const* lanes), CA
 }
 // cp.async: the bytes arrive only at the wait that asks for them, so a missing wait reads poison.
 // 'filled' is the src-size of the instruction: that many bytes are copied, the rest become zero.
-inline void copy_async(void* shared, const void* global, size_t bytes) { card_copy_async(shared, global, bytes, bytes); }
+inline void copy_async(void* shared, const void* global, size_t bytes) {
+  card_copy_async(shared, global, bytes, bytes);
+}
 inline void copy_async(void* shared, const void* global, size_t bytes, size_t filled) {
   card_copy_async(shared, global, bytes, filled);
 }

@@ -1,4 +1,4 @@
-"""The part of CuPy that speaks of the device: streams, events, graphs, properties. Work is done when it is asked for."""
+"""The part of CuPy that speaks of the device: streams, events, graphs, properties. Work is done when asked for."""
 
 import contextlib
 import itertools
@@ -44,8 +44,8 @@ class Device:
     @property
     def attributes(self):
         return dict(MultiProcessorCount=4, WarpSize=32, MaxThreadsPerBlock=1024, MaxSharedMemoryPerBlock=49152,
-                    MaxSharedMemoryPerBlockOptin=232448, MaxSharedMemoryPerMultiprocessor=233472, ComputeCapabilityMajor=9,
-                    ComputeCapabilityMinor=0)  # fmt: skip
+                    MaxSharedMemoryPerBlockOptin=232448, MaxSharedMemoryPerMultiprocessor=233472,
+                    ComputeCapabilityMajor=9, ComputeCapabilityMinor=0)  # fmt: skip
 
     @property
     def mem_info(self):
@@ -107,7 +107,7 @@ class Capture:
         """Record a call of NumPy so that a replay writes into the same results."""
         outs = out if isinstance(out, (tuple, list)) else [out]
         outs = [o for o in outs if hasattr(o, "_a") and not any(o._memory is s._memory for s in seen)]
-        if out is None or not outs and any(o is s for o in ([out] if hasattr(out, "_a") else []) for s in seen):
+        if out is None or (not outs and any(o is s for o in ([out] if hasattr(out, "_a") else []) for s in seen)):
             self.calls.append(lambda: function(*args, **kwargs))
         elif outs:
 
@@ -260,8 +260,8 @@ class _Runtime:
         return dict(name=b"stand-in", major=9, minor=0, multiProcessorCount=4, warpSize=32, maxThreadsPerBlock=1024,
                     sharedMemPerBlock=49152, sharedMemPerBlockOptin=232448, sharedMemPerMultiprocessor=233472,
                     regsPerBlock=65536, maxThreadsPerMultiProcessor=2048, totalGlobalMem=8 << 30, l2CacheSize=60 << 20,
-                    maxGridSize=(2147483647, 65535, 65535), maxThreadsDim=(1024, 1024, 64), clockRate=1, memoryClockRate=1,
-                    memoryBusWidth=1, canMapHostMemory=1)  # fmt: skip
+                    maxGridSize=(2147483647, 65535, 65535), maxThreadsDim=(1024, 1024, 64), clockRate=1,
+                    memoryClockRate=1, memoryBusWidth=1, canMapHostMemory=1)  # fmt: skip
 
     def deviceGetAttribute(self, attribute, device):
         raise NotImplementedError("deviceGetAttribute: ask getDeviceProperties or Device.attributes")

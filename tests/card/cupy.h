@@ -8,7 +8,8 @@ template <class S> struct card_cupy_small {
   card_cupy_small() = default;
   card_cupy_small(S v) : data_(v) {}
   card_cupy_small(float v) : data_(v) {}
-  template <class N, class = typename std::enable_if<std::is_arithmetic<N>::value && !std::is_same<N, float>::value>::type>
+  template <class N,
+            class = typename std::enable_if<std::is_arithmetic<N>::value && !std::is_same<N, float>::value>::type>
   explicit card_cupy_small(N v) : data_(float(v)) {}
   template <class N> card_cupy_small& operator=(const N& v) { return *this = static_cast<card_cupy_small>(v); }
   card_cupy_small(const card_cupy_small&) = default;

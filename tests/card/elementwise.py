@@ -74,8 +74,21 @@ def c_array(a):
 class ElementwiseKernel:
     """A loop over the elements of broadcast arrays."""
 
-    def __init__(self, in_params, out_params, operation, name="kernel", reduce_dims=True, preamble="", no_return=False,
-                 return_tuple=False, *, options=(), loop_prep="", after_loop=""):
+    def __init__(
+        self,
+        in_params,
+        out_params,
+        operation,
+        name="kernel",
+        reduce_dims=True,
+        preamble="",
+        no_return=False,
+        return_tuple=False,
+        *,
+        options=(),
+        loop_prep="",
+        after_loop="",
+    ):
         self.in_params, self.out_params = parameters(in_params, True), parameters(out_params, False)
         self.params = self.in_params + self.out_params
         self.nin, self.nout, self.nargs = len(self.in_params), len(self.out_params), len(self.params)
@@ -129,8 +142,8 @@ extern "C" __global__ void {self.name}({", ".join([*signature, "CIndexer& _ind"]
     def __call__(self, *args, size=-1, stream=None, block_size=128):
         if len(args) not in (self.nin, self.nargs):
             raise TypeError(
-                f"Wrong number of arguments for {self.name!r}. It must be either {self.nin} or {self.nargs} (with outputs), "
-                f"but given {len(args)}."
+                f"Wrong number of arguments for {self.name!r}. "
+                f"It must be either {self.nin} or {self.nargs} (with outputs), but given {len(args)}."
             )
         for a in args:
             if not isinstance(a, ndarray) and scalar_of(a) is None:
@@ -164,7 +177,9 @@ extern "C" __global__ void {self.name}({", ".join([*signature, "CIndexer& _ind"]
     def _launch(self, arguments, dtypes, letters, shape, block, stream):
         loops = [i for i, (p, a) in enumerate(zip(self.params, arguments, strict=True))
                  if isinstance(a, ndarray) and not p.raw]  # fmt: skip
-        views = [np.broadcast_to(arguments[i]._a, shape) if arguments[i].shape != shape else arguments[i]._a for i in loops]
+        views = [
+            np.broadcast_to(arguments[i]._a, shape) if arguments[i].shape != shape else arguments[i]._a for i in loops
+        ]
         views = collapse(views)
         if views:
             shape = views[0].shape

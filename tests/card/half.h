@@ -1,4 +1,4 @@
-// The two 16-bit floating types of CUDA, half and bfloat16, with the conversions and arithmetic of cuda_fp16.h/cuda_bf16.h.
+// CUDA's two 16-bit floating types, half and bfloat16, with the functions of cuda_fp16.h and cuda_bf16.h.
 #pragma once
 
 inline float card_bits_float(uint32_t u) { float f; std::memcpy(&f, &u, 4); return f; }

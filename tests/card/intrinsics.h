@@ -75,7 +75,7 @@ inline float erfinvf(float y) {  // Newton from Giles's start; the card's is goo
   return std::fabs(y) < 1 ? float(x) : std::fabs(y) == 1 ? y * INFINITY : NAN;
 }
 
-// ---- conversions and bits --------------------------------------------------------------------------------------------
+// ---- conversions and bits -------------------------------------------------------------------------------------------
 template <class To, class From> inline To card_cast(From v) {
   static_assert(sizeof(To) == sizeof(From), "same size");
   To r;
@@ -88,7 +88,9 @@ inline float __int_as_float(int i) { return card_cast<float>(i); }
 inline float __uint_as_float(unsigned u) { return card_cast<float>(u); }
 inline long long __double_as_longlong(double d) { return card_cast<long long>(d); }
 inline double __longlong_as_double(long long i) { return card_cast<double>(i); }
-inline double __hiloint2double(int hi, int lo) { return card_cast<double>((uint64_t(unsigned(hi)) << 32) | unsigned(lo)); }
+inline double __hiloint2double(int hi, int lo) {
+  return card_cast<double>(uint64_t(unsigned(hi)) << 32 | unsigned(lo));
+}
 inline int __double2hiint(double d) { return int(card_cast<uint64_t>(d) >> 32); }
 inline int __double2loint(double d) { return int(card_cast<uint64_t>(d)); }
 inline float __int2float_rn(int i) { return float(i); }
@@ -131,7 +133,7 @@ inline unsigned __funnelshift_r(unsigned lo, unsigned hi, unsigned s) {
   return unsigned((uint64_t(hi) << 32 | lo) >> (s & 31));
 }
 
-// ---- loads, stores, addresses --------------------------------------------------------------------------------------
+// ---- loads, stores, addresses ---------------------------------------------------------------------------------------
 template <class T> inline T __ldg(const T* p) { return *p; }
 template <class T> inline T __ldcs(const T* p) { return *p; }
 template <class T> inline T __ldca(const T* p) { return *p; }

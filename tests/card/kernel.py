@@ -1,4 +1,4 @@
-"""RawModule and RawKernel: compile a CUDA text with g++, check the arguments of a launch, run every thread of the grid."""
+"""RawModule and RawKernel: compile a CUDA text with g++, check a launch's arguments, run every thread of the grid."""
 
 import ctypes
 import functools
@@ -95,15 +95,19 @@ def describe_address(report):
 
 
 def place(report):
-    """The file and line of an error: as reported, or from the faulting instruction's address where addr2line is installed."""
+    """The file and line of an error: as reported, or found by addr2line from the faulting instruction."""
     if report.line:
         return f", {Path(report.file.decode()).name}:{report.line}".replace("<stdin>:", "line ")
     maps = Path("/proc/self/maps")
-    for line in maps.read_text().splitlines() if report.instruction and maps.exists() and shutil.which("addr2line") else ():
+    for line in (
+        maps.read_text().splitlines() if report.instruction and maps.exists() and shutil.which("addr2line") else ()
+    ):
         found = re.match(r"([0-9a-f]+)-([0-9a-f]+) r-xp ([0-9a-f]+) \S+ \S+ +(\S+\.so)$", line)
         if found and int(found[1], 16) <= report.instruction < int(found[2], 16):
             offset = report.instruction - int(found[1], 16) + int(found[3], 16)
-            done = subprocess.run(["addr2line", "-e", found[4], hex(offset)], capture_output=True, text=True)
+            done = subprocess.run(
+                ["addr2line", "-e", found[4], hex(offset)], capture_output=True, text=True, check=False
+            )
             return ", " + Path(done.stdout.strip().split(" ")[0]).name.replace("<stdin>:", "line ")
     return ""
 
@@ -122,7 +126,7 @@ def raise_report(name, report):
 def check_pointer(name, i, p, dtype):
     """A pointer parameter must point to elements like the array's: the real card would silently reinterpret them."""
     to, size = chr(p.to), p.to_bytes
-    if to in "vop" or size == 1 or dtype.kind == "V" and dtype != BFLOAT16:
+    if to in "vop" or size == 1 or (dtype.kind == "V" and dtype != BFLOAT16):
         return
     if to == "h":
         fits = dtype == np.float16
@@ -132,7 +136,7 @@ def check_pointer(name, i, p, dtype):
         fits = dtype.kind in "fc" and dtype != BFLOAT16 and (dtype.itemsize == size or dtype.itemsize == 2 * size)
         fits = fits and (dtype.kind == "c") == (dtype.itemsize == 2 * size)
     else:  # integers of either sign; also the bits of a 16-bit float
-        fits = dtype.itemsize == size and dtype.kind in "iub" or size == 2 and dtype.itemsize == 2
+        fits = (dtype.itemsize == size and dtype.kind in "iub") or (size == 2 and dtype.itemsize == 2)
     if not fits:
         raise TypeError(f"kernel {name}: argument {i} is an array of {dtype}, the parameter is {p}")
 
@@ -167,12 +171,13 @@ def pack(name, i, p, arg, used):
         raise TypeError(f"kernel {name}: argument {i}: Unsupported type {type(arg)}")
     dtype = value.dtype
     seen = "b" if dtype.kind == "b" else "h" if dtype == np.float16 else "B" if dtype == BFLOAT16 else dtype.kind
-    same = dtype.itemsize == p.bytes and (seen == kind or {seen, kind} <= {"i", "u"} or kind == "o" or
-                                          kind == "p" and seen in "iu")
+    same = dtype.itemsize == p.bytes and (
+        seen == kind or {seen, kind} <= {"i", "u"} or kind == "o" or (kind == "p" and seen in "iu")
+    )
     if not same:
         raise TypeError(
-            f"kernel {name}: argument {i} is {type(arg).__name__} ({dtype}, {dtype.itemsize} bytes), the parameter is {p} "
-            f"({p.bytes} bytes)"
+            f"kernel {name}: argument {i} is {type(arg).__name__} ({dtype}, {dtype.itemsize} bytes), "
+            f"the parameter is {p} ({p.bytes} bytes)"
         )
     return ctypes.create_string_buffer(value.tobytes(), dtype.itemsize)
 
@@ -220,10 +225,11 @@ class Function:
         block = three("block", block, (1024, 1024, 64))
         if block[0] * block[1] * block[2] > 1024:
             raise CardError(f"CUDA_ERROR_INVALID_VALUE: invalid argument: block {block} has more than 1024 threads")
-        if shared_mem > min(self.max_dynamic_shared_size_bytes, DYNAMIC_LIMIT):
+        allowed = self.max_dynamic_shared_size_bytes
+        if shared_mem > min(allowed, DYNAMIC_LIMIT):
             raise CardError(
-                f"CUDA_ERROR_INVALID_VALUE: invalid argument: kernel {self.name} asks for {shared_mem} bytes of dynamic shared "
-                f"memory, max_dynamic_shared_size_bytes is {self.max_dynamic_shared_size_bytes} and the card has {DYNAMIC_LIMIT}"
+                f"CUDA_ERROR_INVALID_VALUE: invalid argument: kernel {self.name} asks for {shared_mem} bytes of dynamic "
+                f"shared memory, max_dynamic_shared_size_bytes is {allowed} and the card has {DYNAMIC_LIMIT}"
             )
         if len(args) != len(self.parameters):
             raise TypeError(f"kernel {self.name} has {len(self.parameters)} parameters, the launch gives {len(args)}")
@@ -265,7 +271,7 @@ def cpp_options(options):
     return tuple(o for o in options if o[:2] in ("-D", "-U", "-I"))
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def load(code, options, names):
     """The functions of a text by name."""
     plain = tuple(source.plain_kernels(code))
@@ -280,7 +286,7 @@ def load(code, options, names):
     return library, found
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def load_function(code, options, name):
     library, found = load(code, options, ())
     return Function(library, found[name], None)
@@ -289,8 +295,18 @@ def load_function(code, options, name):
 class RawModule:
     """A CUDA text of several kernels."""
 
-    def __init__(self, *, code=None, path=None, options=(), backend="nvrtc", translate_cucomplex=False,
-                 enable_cooperative_groups=False, name_expressions=None, jitify=False):
+    def __init__(
+        self,
+        *,
+        code=None,
+        path=None,
+        options=(),
+        backend="nvrtc",
+        translate_cucomplex=False,
+        enable_cooperative_groups=False,
+        name_expressions=None,
+        jitify=False,
+    ):
         if (code is None) == (path is None):
             raise TypeError("Exactly one of `code` and `path` keyword arguments must be given.")
         if code is None:
@@ -315,8 +331,8 @@ class RawModule:
         library, found = load(self.code, self.options, self.name_expressions)
         if name not in found:
             raise CardError(
-                f"CUDA_ERROR_NOT_FOUND: named symbol not found: {name!r}; this module has {sorted(found)} (a plain name needs "
-                f'extern "C", a template needs name_expressions)'
+                f"CUDA_ERROR_NOT_FOUND: named symbol not found: {name!r}; this module has {sorted(found)} "
+                f'(a plain name needs extern "C", a template needs name_expressions)'
             )
         if name not in self._functions:
             self._functions[name] = Function(library, found[name], self)
@@ -331,8 +347,17 @@ class RawModule:
 class RawKernel:
     """One kernel of a CUDA text."""
 
-    def __init__(self, code, name, options=(), backend="nvrtc", translate_cucomplex=False, *,
-                 enable_cooperative_groups=False, jitify=False):
+    def __init__(
+        self,
+        code,
+        name,
+        options=(),
+        backend="nvrtc",
+        translate_cucomplex=False,
+        *,
+        enable_cooperative_groups=False,
+        jitify=False,
+    ):
         self.code, self.name, self.options, self.backend = code, name, tuple(options), backend
         self.__name__ = name
 

@@ -42,7 +42,7 @@ broken = []  # red zones found broken when a block was freed: raised at the next
 class Memory:
     """One allocation. NumPy views it through __array_interface__ and keeps it alive."""
 
-    __slots__ = ("ptr", "size", "align", "pool", "device_id", "told", "__weakref__")
+    __slots__ = ("__weakref__", "align", "device_id", "pool", "ptr", "size", "told")
 
     def __init__(self, size, fill=NAN, pool=None, align=ALIGN):
         self.ptr, self.size, self.align, self.device_id = 0, size, align, 0
@@ -75,7 +75,9 @@ class Memory:
                 side = runtime().card_free(self.ptr, self.size, self.align)
             self.pool.used -= rounded(self.size)
             if side and not self.told:
-                broken.append(f"something earlier wrote {('before', 'past')[side - 1]} an allocation of {self.size} bytes")
+                broken.append(
+                    f"something earlier wrote {('before', 'past')[side - 1]} an allocation of {self.size} bytes"
+                )
 
 
 def rounded(size):
@@ -91,7 +93,8 @@ class MemoryPool:
     def claim(self, size):
         if self.limit and self.used + rounded(size) > self.limit:
             raise OutOfMemoryError(
-                f"Out of memory allocating {size} bytes (allocated so far: {self.used} bytes, limit {self.limit} bytes)."
+                f"Out of memory allocating {size} bytes (allocated so far: {self.used} bytes, "
+                f"limit set to: {self.limit} bytes)."
             )
         self.used += rounded(size)
         self.peak = max(self.peak, self.used)
@@ -181,7 +184,7 @@ class UnownedMemory:
         return None
 
 
-class using_allocator:  # noqa: N801 - CuPy's name
+class using_allocator:
     """Inside the block, arrays come from the pool whose malloc is given."""
 
     def __init__(self, allocator=None):

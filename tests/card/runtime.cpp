@@ -6,137 +6,16 @@
 #include <csignal>
 #include <cstdlib>
 #include <sys/mman.h>
+#include <ucontext.h>
 #include <unistd.h>
 #include <vector>
+
+#include <fiber.h>
+#include <heap.h>
 
 card_state card_now;
 uint3 threadIdx, blockIdx;
 dim3 blockDim, gridDim;
-
-// ---- memory: [no access][red zone, data, at most 15 bytes of red zone][no access] --------------------------------------
-// The data ends where the no-access pages begin, so a read or a write past the end faults at once, even a far one.
-static const size_t page = sysconf(_SC_PAGESIZE);
-static const size_t guard = 4 << 20;  // addresses only: no memory stands behind them
-static size_t whole(size_t n, size_t unit) { return (n + unit - 1) / unit * unit; }
-static std::vector<std::pair<size_t, void*>> kept;  // freed blocks of few pages, for the next of the same size
-
-static void* map(size_t bytes) {
-  char* p = (char*)mmap(nullptr, bytes + 2 * guard, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (p == MAP_FAILED || mprotect(p + guard, bytes, PROT_READ | PROT_WRITE)) return nullptr;
-  return p + guard;
-}
-
-extern "C" void* card_alloc(size_t bytes, int fill, size_t align) {  // fill < 0: the caller writes everything
-  const size_t room = whole(bytes, page), tail = whole(bytes, align);
-  char* start = nullptr;
-  for (size_t i = kept.size(); i-- > 0;)
-    if (kept[i].first == room) {
-      start = (char*)kept[i].second;
-      kept.erase(kept.begin() + i);
-      break;
-    }
-  if (!start) start = (char*)map(room);
-  if (!start) return nullptr;
-  char* data = start + room - tail;
-  std::memset(start, 0xff, room - tail);
-  std::memset(data + bytes, 0xff, tail - bytes);
-  if (fill >= 0) std::memset(data, fill, bytes);
-  return data;
-}
-
-static bool all_ff(const char* p, size_t n) {
-  for (; n >= 8; p += 8, n -= 8) {
-    uint64_t v;
-    std::memcpy(&v, p, 8);
-    if (~v) return false;
-  }
-  for (; n; ++p, --n) if (*p != char(0xff)) return false;
-  return true;
-}
-
-// 0 when both red zones are whole, else 1 (before the data) or 2 (after it).
-extern "C" int card_check(const void* p, size_t bytes, size_t align) {
-  const char* data = (const char*)p;
-  const size_t room = whole(bytes, page), tail = whole(bytes, align);
-  if (!all_ff(data + tail - room, room - tail)) return 1;
-  return all_ff(data + bytes, tail - bytes) ? 0 : 2;
-}
-
-extern "C" int card_free(void* p, size_t bytes, size_t align) {
-  const int broken = card_check(p, bytes, align);
-  const size_t room = whole(bytes, page);
-  char* start = (char*)p + whole(bytes, align) - room;
-  if (room <= 64 * page && kept.size() < 512) {
-    std::memset(start, 0xff, room);  // whoever still reads it reads NaN
-    kept.push_back({room, start});
-  } else {
-    munmap(start - guard, room + 2 * guard);
-  }
-  return broken;
-}
-
-extern "C" size_t card_kept() {
-  size_t n = 0;
-  for (auto& k : kept) n += k.first;
-  return n;
-}
-extern "C" void card_trim() {
-  for (auto& k : kept) munmap((char*)k.second - guard, k.first + 2 * guard);
-  kept.clear();
-}
-
-// ---- fibers -------------------------------------------------------------------------------------------------------------
-// card_switch(&mine, other): leave my stack pointer in 'mine', go on where 'other' was left. The processor predicts a
-// ret by counting calls; so the x86 one is neither called nor returned from, and saves only what the compiler holds.
-#if defined(__x86_64__) && !defined(CARD_PORTABLE)
-static inline __attribute__((always_inline)) void card_switch(void** save, void* load) {
-  asm volatile(
-      "pushq %%rbp\nleaq 1f(%%rip),%%rax\npushq %%rax\nmovq %%rsp,(%0)\nmovq %1,%%rsp\npopq %%rax\njmpq *%%rax\n"
-      "1:\npopq %%rbp\n"
-      : "+D"(save), "+S"(load)
-      :
-      : "rax", "rbx", "rcx", "rdx", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "memory", "cc", "xmm0", "xmm1",
-        "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15");
-}
-static void* prepare(char* top, void (*entry)()) {
-  void** sp = (void**)((uintptr_t)top & ~uintptr_t(15));
-  *--sp = nullptr;  // the entry starts as if called: 8 below a multiple of 16
-  *--sp = (void*)entry;
-  return sp;
-}
-#elif defined(__aarch64__) && !defined(CARD_PORTABLE)
-extern "C" void card_switch(void** save, void* load);
-asm(".text\n.globl card_switch\n.type card_switch,%function\ncard_switch:\n"
-    "sub sp,sp,#160\nstp x19,x20,[sp]\nstp x21,x22,[sp,#16]\nstp x23,x24,[sp,#32]\nstp x25,x26,[sp,#48]\n"
-    "stp x27,x28,[sp,#64]\nstp x29,x30,[sp,#80]\nstp d8,d9,[sp,#96]\nstp d10,d11,[sp,#112]\n"
-    "stp d12,d13,[sp,#128]\nstp d14,d15,[sp,#144]\nmov x9,sp\nstr x9,[x0]\nmov sp,x1\n"
-    "ldp x19,x20,[sp]\nldp x21,x22,[sp,#16]\nldp x23,x24,[sp,#32]\nldp x25,x26,[sp,#48]\n"
-    "ldp x27,x28,[sp,#64]\nldp x29,x30,[sp,#80]\nldp d8,d9,[sp,#96]\nldp d10,d11,[sp,#112]\n"
-    "ldp d12,d13,[sp,#128]\nldp d14,d15,[sp,#144]\nadd sp,sp,#160\nret\n");
-static void* prepare(char* top, void (*entry)()) {
-  void** sp = (void**)((uintptr_t)top & ~uintptr_t(15)) - 20;
-  std::memset(sp, 0, 160);
-  sp[11] = (void*)entry;  // x30, the return address
-  return sp;
-}
-#else
-#include <ucontext.h>
-struct Context { ucontext_t c; };
-extern "C" void card_switch(void** save, void* load) {
-  Context here;
-  *save = &here;
-  swapcontext(&here.c, &((Context*)load)->c);
-}
-static void* prepare(char* top, void (*entry)()) {
-  static std::vector<Context*> all;
-  Context* c = new Context;
-  getcontext(&c->c);
-  c->c.uc_stack.ss_sp = top - 60000;
-  c->c.uc_stack.ss_size = 60000;
-  makecontext(&c->c, entry, 0);
-  return c;
-}
-#endif
 
 constexpr int most = 1024;
 constexpr size_t stack_bytes = 128 << 10;
@@ -213,7 +92,7 @@ static void fiber_main() {
   }
 }
 
-// ---- errors ---------------------------------------------------------------------------------------------------------------
+// ---- errors ---------------------------------------------------------------------------------------------------------
 struct card_report {
   int code, line, write;
   uint64_t address, instruction;
@@ -252,7 +131,8 @@ extern "C" {
 struct Type { uint16_t kind, info; char name[1]; };
 struct CheckedType { const char* file; uint32_t line, column; const Type* type; unsigned char log_alignment; };
 void __ubsan_handle_type_mismatch_v1_abort(CheckedType* c, uintptr_t p) {
-  fail({c->file, int(c->line)}, "misaligned address %#zx for %s, which needs a multiple of %d", p, c->type->name, 1 << c->log_alignment);
+  fail({c->file, int(c->line)}, "misaligned address %#zx for %s, which needs a multiple of %d", p, c->type->name,
+       1 << c->log_alignment);
 }
 void __ubsan_handle_out_of_bounds_abort(CheckedType* c, uintptr_t index) {
   fail({c->file, int(c->line)}, "index %lld is outside %s", (long long)index, c->type->name);
@@ -260,7 +140,9 @@ void __ubsan_handle_out_of_bounds_abort(CheckedType* c, uintptr_t index) {
 void __ubsan_handle_shift_out_of_bounds_abort(CheckedType* c, uintptr_t, uintptr_t by) {
   fail({c->file, int(c->line)}, "%s shifted by %lld bits", c->type->name, (long long)by);
 }
-void __ubsan_handle_missing_return(CheckedType* c) { fail({c->file, int(c->line)}, "a function ends without its return"); }
+void __ubsan_handle_missing_return(CheckedType* c) {
+  fail({c->file, int(c->line)}, "a function ends without its return");
+}
 }
 
 static void on_signal(int number, siginfo_t* info, void* context) {
@@ -283,7 +165,7 @@ static void on_signal(int number, siginfo_t* info, void* context) {
   leave(100 + number);
 }
 
-// ---- what a running thread calls ----------------------------------------------------------------------------------------
+// ---- what a running thread calls ------------------------------------------------------------------------------------
 static void note_block() {  // the first call of a block that may wait; blocks that never wait pay nothing
   static uint64_t noted;
   if (noted == card_now.block) return;
@@ -322,7 +204,8 @@ static void open_barrier() {
 extern "C" int card_barrier(int value, card_place at) {
   note_block();
   if (arrived && !same(at, barrier_at))
-    fail(at, "divergent barrier: this thread waits at line %d, others of its block at line %d", at.line, barrier_at.line);
+    fail(at, "divergent barrier: this thread waits at line %d, others of its block at line %d", at.line,
+         barrier_at.line);
   barrier_at = at;
   barrier_sum += value;
   if (++arrived == card_now.alive) {
@@ -340,7 +223,8 @@ static void finish_warp(int first, unsigned group) {
   for (unsigned g = group; g; g &= g - 1) {
     const Wait &a = w[leader].wait, &b = w[__builtin_ctz(g)].wait;
     if (a.kind == b.kind && a.mask == b.mask && same(a.at, b.at)) continue;
-    fail(a.at, "divergent warp: lane %d calls a warp function at line %d with mask %08x, lane %d at line %d with mask %08x",
+    fail(a.at,
+         "divergent warp: lane %d calls a warp function at line %d with mask %08x, lane %d at line %d with mask %08x",
          leader, a.at.line, a.mask, __builtin_ctz(g), b.at.line, b.mask);
   }
   uint64_t old[32], all = w[leader].wait.value;
@@ -464,7 +348,7 @@ extern "C" void card_copy_wait(int groups) {
   }
 }
 
-// ---- a block, a grid ------------------------------------------------------------------------------------------------------
+// ---- a block, a grid ------------------------------------------------------------------------------------------------
 [[noreturn]] static void deadlock() {
   int at = -1, n = 0;
   for (int i = 0; i < card_now.threads; ++i)
@@ -473,7 +357,8 @@ extern "C" void card_copy_wait(int groups) {
   const bool barrier = threads[at].barrier;
   fail(barrier ? barrier_at : threads[at].wait.at,
        "deadlock: %d threads wait, this one at %s; %d are at a barrier (line %d), %d have exited", n,
-       barrier ? "a barrier" : "a warp function", arrived, arrived ? barrier_at.line : 0, card_now.threads - card_now.alive);
+       barrier ? "a barrier" : "a warp function", arrived, arrived ? barrier_at.line : 0,
+       card_now.threads - card_now.alive);
 }
 
 static void run_block(int n, bool reverse) {

@@ -4,11 +4,11 @@ import re
 
 # Headers that the card's own header replaces.
 OURS = re.compile(
-    r'^[ \t]*#[ \t]*include[ \t]*[<"](?:cuda_\w+|cuda_bf16|mma|device_\w+|math_constants|vector_types|sm_\w+|cooperative_groups'
+    r'^[ \t]*#[ \t]*include[ \t]*[<"](?:cuda_\w+|mma|device_\w+|math_constants|vector_types|sm_\w+|cooperative_groups'
     r'|assert|cassert|crt/\w+|cupy/[\w/]+)(?:\.h|\.hpp|\.cuh)?[>"].*$',
     re.M,
 )
-STD = re.compile(r'^([ \t]*#[ \t]*include[ \t]*)<cuda/std/(\w+)>', re.M)
+STD = re.compile(r"^([ \t]*#[ \t]*include[ \t]*)<cuda/std/(\w+)>", re.M)
 ALIGNMENT = r"(?:alignas|__align__)\s*\((?:[^()]|\([^()]*\))*\)"
 SHARED = re.compile(rf"((?:(?:extern|static|volatile|{ALIGNMENT})\s+)*)__shared__\s+([^;{{}}=]+);")
 DECLARATOR = re.compile(r"^(?P<base>.*?)(?P<name>[A-Za-z_]\w*)\s*(?P<dims>(?:\[.*\])?)\s*$", re.S)
