@@ -10,7 +10,8 @@ import numpy as np
 from . import backend, dtypes, op, tape, traced
 from .backend import Array, device, is_differentiable
 from .op import current, wrap
-from .ops import index, linalg, pointwise, reduce, shape
+from .ops import index, linalg, pointwise, reduce
+from .ops import shape as shapes  # a tensor has a property of that name
 from .tape import Leaf, Node, Output, Traced, Version, mode
 
 
@@ -282,8 +283,8 @@ class Tensor(Traced):
         elif new is not None and written.shape != self.array.shape:
             part = wrap(written, new)
             if written.ndim > self.array.ndim:  # dimensions of size one too many are let pass, as in PyTorch
-                part = shape.reshape(part, written.shape[written.ndim - self.array.ndim :])
-            new = current(shape.expand(part, self.array.shape))
+                part = shapes.reshape(part, written.shape[written.ndim - self.array.ndim :])
+            new = current(shapes.expand(part, self.array.shape))
         self.version.bump()
         if tracked:
             self._rebase(new, bases)
@@ -320,10 +321,10 @@ class Tensor(Traced):
         """A tensor, on self's device and at a node of its own, with the array of `value`; what is no tensor as it is."""
         if not isinstance(value, Traced):
             return value
-        value = shape.move(value, self.device)
+        value = shapes.move(value, self.device)
         out = wrap(value.array)
         if mode.enabled:
-            shape.clone.op.record((value,), (value.array,), (out,))
+            shapes.clone.op.record((value,), (value.array,), (out,))
         return out
 
     def __setitem__(self, where: Any, value: Any) -> None:
@@ -411,7 +412,7 @@ class Tensor(Traced):
                 dtype = a
         t = self
         if device is not None and backend.device(device) != t.device:
-            t = shape.move(t, backend.device(device), non_blocking)
+            t = shapes.move(t, backend.device(device), non_blocking)
         if dtype is not None and np.dtype(dtype) != t.array.dtype:
             t = pointwise.cast(t, np.dtype(dtype))
         return t.clone() if copy and t is self else t
@@ -580,6 +581,26 @@ class Tensor(Traced):
     where = lambda self, condition, other: pointwise.where(condition, self, other)  # noqa: E731
     masked_fill = lambda self, mask, value: pointwise.where(mask, value, self)  # noqa: E731
 
+    # --- reduce -----------------------------------------------------------------------------------------
+
+    sum, mean = reduce.sum, reduce.mean
+
+    # --- shape ------------------------------------------------------------------------------------------
+
+    clone, contiguous = shapes.clone, shapes.contiguous
+
+    def reshape(self, *sizes: Any) -> Tensor:
+        """Its elements as another shape: reshape(2, 3) or reshape((2, 3)); one size may be -1."""
+        return shapes.reshape(self, _given(sizes))
+
+    def permute(self, *dims: Any) -> Tensor:
+        """Its dimensions in another order: permute(1, 0) or permute((1, 0))."""
+        return shapes.permute(self, _given(dims))
+
+    def expand(self, *sizes: Any) -> Tensor:
+        """Its dimensions of size one repeated without copying: expand(3, 4) or expand((3, 4)); -1 keeps a size."""
+        return shapes.expand(self, _given(sizes))
+
     def __deepcopy__(self, memo: dict) -> Tensor:
         if not self.is_leaf:
             raise RuntimeError("deepcopy: only a leaf can be deep-copied; use clone() or detach()")
@@ -595,6 +616,11 @@ class Tensor(Traced):
 
 
 builtin_bool, builtin_float, builtin_int = bool, float, int
+
+
+def _given(sizes: tuple) -> tuple:
+    """What was given as f(2, 3) or as f((2, 3))."""
+    return tuple(sizes[0]) if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)) else sizes
 
 
 def data_ptr(array: Array) -> builtin_int:
