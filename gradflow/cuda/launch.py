@@ -43,9 +43,9 @@ def folder() -> Path:
 
 
 @cache
-def source(family: str) -> str:
-    """The text of kernels/<family>.cu, its own headers spliced in, each once: CuPy's cache does not look into headers."""
-    return splice(folder(), f"{family}.cu", set())
+def source(file: str) -> str:
+    """The text of kernels/<file>, its own headers spliced in, each once: CuPy's cache does not look into headers."""
+    return splice(folder(), file, set())
 
 
 def splice(where: Path, name: str, seen: set[str]) -> str:
@@ -71,7 +71,7 @@ def load(family: str, kernel: str) -> Any:
         found = _ready.get((family, kernel))
         if found is None:
             cp = need_card(kernel)
-            module = cp.RawModule(code=source(family), options=OPTIONS, name_expressions=[kernel])
+            module = cp.RawModule(code=source(f"{family}.cu"), options=OPTIONS, name_expressions=[kernel])
             found = _ready[family, kernel] = module.get_function(kernel)
     return found
 
