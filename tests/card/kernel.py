@@ -228,7 +228,7 @@ class Function:
         allowed = self.max_dynamic_shared_size_bytes
         if shared_mem > min(allowed, DYNAMIC_LIMIT):
             raise CardError(
-                f"CUDA_ERROR_INVALID_VALUE: invalid argument: kernel {self.name} asks for {shared_mem} bytes of dynamic "
+                f"CUDA_ERROR_INVALID_VALUE: kernel {self.name} asks for {shared_mem} bytes of dynamic "
                 f"shared memory, max_dynamic_shared_size_bytes is {allowed} and the card has {DYNAMIC_LIMIT}"
             )
         if len(args) != len(self.parameters):
