@@ -58,7 +58,9 @@ def result_type(*values: Any) -> np.dtype:
         if best is None:
             best = dtype
         elif category(dtype) > category(best):
-            best = promote_types(best, dtype) if category(best) == 2 else dtype
+            if category(best) == 2:  # a complex number of the stronger value's precision
+                dtype = backend.complex128 if best.itemsize == 8 else backend.complex64
+            best = dtype
     assert best is not None
     return best
 
