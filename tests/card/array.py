@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .memory import NAN, ODD, Memory, MemoryPointer, UnownedMemory, counts
+from .memory import NAN, ODD, CardError, Memory, MemoryPointer, UnownedMemory, counts
 
 SCALARS = (bool, int, float, complex, np.generic)
 KINDS = "biufcV"  # no strings, no objects on a card
@@ -115,6 +115,21 @@ def apply(function, args, kwargs, name="", host_ok=False):
     out = dress(r, seen, name)
     capture.again(function, args, kwargs, out, seen)
     return out
+
+
+def refuse_races(a, index, value):
+    """Where an index array names an element twice with different values, a real card stores either one."""
+    parts = index if isinstance(index, tuple) else (index,)
+    if not any(isinstance(p, (np.ndarray, list)) and np.asarray(p).dtype.kind in "iu" for p in parts):
+        return
+    places = np.arange(a.size).reshape(a.shape)[index].ravel()
+    values = np.ascontiguousarray(np.broadcast_to(value, a[index].shape)).ravel()
+    last = dict(zip(places.tolist(), values.tolist(), strict=True))
+    first = dict(zip(places[::-1].tolist(), values[::-1].tolist(), strict=True))
+    if any(first[p] != v and v == v for p, v in last.items()):
+        raise CardError(
+            "an index array names an element twice with different values: which one stays is undefined in CuPy"
+        )
 
 
 class Ufunc:
@@ -361,6 +376,8 @@ class ndarray:
             raise unsupported(value)
 
         def put(a, index, value):
+            if isinstance(value, np.ndarray) and value.ndim:
+                refuse_races(a, index, value)
             a[index] = value
 
         apply(put, (self, index, value), {}, "setitem")

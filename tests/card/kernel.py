@@ -60,6 +60,7 @@ class Launch(ctypes.Structure):
         ("shared", ctypes.c_uint64),
         ("limit", ctypes.c_uint64),
         ("seconds", ctypes.c_double),
+        ("backwards", ctypes.c_int),
     ]
 
 
@@ -197,7 +198,7 @@ class Function:
 
     def __init__(self, library, export, owner):
         self.name = export.name.decode()
-        self.library, self.owner, self.run = library, owner, export.run
+        self.library, self.owner, self.run, self.launches = library, owner, export.run, 0
         self.parameters = [export.parameters[i] for i in range(export.count)]
         self.max_dynamic_shared_size_bytes = STATIC_LIMIT
         self.preferred_shared_memory_carveout = -1
@@ -242,7 +243,8 @@ class Function:
         from .cuda import capturing
 
         table = (ctypes.c_void_p * (len(packed) + 1))(*[ctypes.addressof(b) for b in packed])
-        launch = Launch(self.run, ctypes.addressof(table), grid, block, shared_mem, 0, patience)
+        launch = Launch(self.run, ctypes.addressof(table), grid, block, shared_mem, 0, patience, self.launches % 2)
+        self.launches += 1  # every second launch runs its blocks and threads from the last to the first
         launch.limit = max(STATIC_LIMIT, min(self.max_dynamic_shared_size_bytes, DYNAMIC_LIMIT))
         keep = (packed, table, tuple(args))
         counts.launches += 1

@@ -383,6 +383,7 @@ struct card_launch {
   unsigned grid[3], block[3];
   uint64_t shared, limit;
   double seconds;
+  int backwards;  // last block and last thread first: results must not depend on the order
 };
 
 // A kernel that spins forever would hang the tests: a timer of the launching thread ends it.
@@ -431,11 +432,12 @@ extern "C" int card_launch_kernel(const card_launch* launch, card_report* out) {
   if (sigsetjmp(escape, 1) == 0) {
     inside = true;
     shared_limit = launch->limit;
-    bool reverse = backwards = false;
+    bool reverse = backwards = launch->backwards;
     for (unsigned z = 0; z < gridDim.z; ++z)
       for (unsigned y = 0; y < gridDim.y; ++y)
         for (unsigned x = 0; x < gridDim.x; ++x) {
           blockIdx = {x, y, z};
+          if (launch->backwards) blockIdx = {gridDim.x - 1 - x, gridDim.y - 1 - y, gridDim.z - 1 - z};
           shared_bytes = launch->shared;
           if (shared) std::memset(card_now.dynamic_shared, 0xff, shared);
           if (copies_used) {
