@@ -295,7 +295,7 @@ class Tensor(Traced):
         a = self.array
         if (written.dtype.kind if backend.is_array(written) else type(written) is complex and "c") == "c" != a.dtype.kind:
             raise RuntimeError(f"{name}: wanted values that fit into {a.dtype}, saw complex ones")
-        if 0 in a.strides and any(s == 0 and n > 1 for s, n in zip(a.strides, a.shape, strict=True)):
+        if a.size and 0 in a.strides and any(s == 0 and n > 1 for s, n in zip(a.strides, a.shape, strict=True)):
             raise RuntimeError(f"{name}: wanted elements that are apart in memory, saw an expanded tensor; clone() it first")
         if backend.on_card(a):
             xp = backend.namespace(a)
