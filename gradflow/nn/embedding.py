@@ -1,0 +1,99 @@
+"""Embedding: rows of a table, looked up by index."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from . import functional as F
+from . import init
+from .module import Module
+from .parameter import Parameter, blank
+
+
+class Embedding(Module):
+    """y = weight[index]: weight (num_embeddings, embedding_dim), starts standard normal; index int64 of any shape.
+
+    padding_idx         a row that starts as zero and gets no gradient
+    max_norm            rows that are looked up are first scaled down to this norm_type-norm
+    scale_grad_by_freq  the gradient of a row is divided by how often it was looked up
+    ValueError for sparse=True: there are no sparse gradients.
+    """
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        padding_idx: int | None = None,
+        max_norm: float | None = None,
+        norm_type: float = 2.0,
+        scale_grad_by_freq: bool = False,
+        sparse: bool = False,
+        _weight: Any = None,
+        _freeze: bool = False,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        if sparse:
+            raise ValueError("Embedding: wanted sparse=False, saw True; there are no sparse gradients")
+        if padding_idx is not None:
+            if not -num_embeddings <= padding_idx < num_embeddings:
+                raise ValueError(f"Embedding: wanted padding_idx within {num_embeddings} rows, saw {padding_idx}")
+            padding_idx %= num_embeddings
+        self.num_embeddings, self.embedding_dim, self.padding_idx = num_embeddings, embedding_dim, padding_idx
+        self.max_norm, self.norm_type = max_norm, norm_type
+        self.scale_grad_by_freq, self.sparse = scale_grad_by_freq, sparse
+        if _weight is None:
+            self.weight = Parameter(blank((num_embeddings, embedding_dim), dtype, device), not _freeze)
+            self.reset_parameters()
+        else:
+            if tuple(_weight.shape) != (num_embeddings, embedding_dim):
+                raise ValueError(
+                    f"Embedding: wanted a weight of shape {(num_embeddings, embedding_dim)}, saw {tuple(_weight.shape)}"
+                )
+            self.weight = Parameter(_weight, not _freeze)
+
+    def reset_parameters(self) -> None:
+        """Draw the table anew; the padding row is zero."""
+        init.normal_(self.weight)
+        if self.padding_idx is not None:
+            self.weight.array[self.padding_idx] = 0
+
+    def forward(self, input: Any) -> Any:
+        """The rows."""
+        return F.embedding(
+            input,
+            self.weight,
+            self.padding_idx,
+            self.max_norm,
+            self.norm_type,
+            self.scale_grad_by_freq,
+            self.sparse,
+        )
+
+    def extra_repr(self) -> str:
+        """The sizes and the settings that are not the defaults."""
+        text = f"{self.num_embeddings}, {self.embedding_dim}"
+        text += f", padding_idx={self.padding_idx}" if self.padding_idx is not None else ""
+        text += f", max_norm={self.max_norm}" if self.max_norm is not None else ""
+        text += f", norm_type={self.norm_type}" if self.norm_type != 2 else ""
+        return text + (f", scale_grad_by_freq={self.scale_grad_by_freq}" if self.scale_grad_by_freq else "")
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        embeddings: Any,
+        freeze: bool = True,
+        padding_idx: int | None = None,
+        max_norm: float | None = None,
+        norm_type: float = 2.0,
+        scale_grad_by_freq: bool = False,
+        sparse: bool = False,
+    ) -> Self:
+        """A layer on a given table (num_embeddings, embedding_dim), which it does not train if freeze."""
+        if embeddings.dim() != 2:
+            raise ValueError(f"from_pretrained: wanted 2 dimensions, saw shape {tuple(embeddings.shape)}")
+        n, d = embeddings.shape
+        return cls(
+            n, d, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse, _weight=embeddings, _freeze=freeze
+        )

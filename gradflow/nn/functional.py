@@ -1,0 +1,188 @@
+"""nn.functional: the functions that layers are made of, with PyTorch's names and arguments. They take tensors or arrays."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from .. import backend
+from ..op import unwrap, wrap
+from ..ops import conv, linalg, norm, pointwise, random
+from ..ops import softmax as softmaxes
+from ..tape import Traced
+
+
+def _into(name: str, input: Any, value: Any) -> Any:
+    """`value` written into the tensor `input`, as inplace=True asks."""
+    if not isinstance(input, Traced):
+        raise TypeError(f"{name}: wanted a tensor to write into, saw {type(input).__name__}")
+    return input._write(name, value)  # type: ignore[attr-defined]
+
+
+def _face(function: Callable[..., Any], head: str) -> Callable[..., Any]:
+    """`function` by PyTorch's name and argument names: _face(f, "name(input, weight, bias=None)"); the docs are f's.
+
+    A last argument `inplace` is not the function's: it writes the result into the input.
+    """
+    name, _, parameters = head.partition("(")
+    names = eval(f"lambda {parameters.rstrip(')')}: 0").__code__.co_varnames
+    inplace = names[-1] == "inplace"
+    call = f"function({', '.join(names[:-1] if inplace else names)})"
+    if inplace:
+        call = f"into({name + '_'!r}, {names[0]}, {call}) if inplace else {call}"
+    face = eval(f"lambda {parameters.rstrip(')')}: {call}", {"function": function, "into": _into})
+    face.__name__ = face.__qualname__ = name
+    face.__doc__, face.__module__ = function.__doc__, __name__
+    return face
+
+
+# --- products and convolutions --------------------------------------------------------------------------
+
+_SHAPE = "(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1)"
+_TRANSPOSED = "(input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1)"
+linear = _face(linalg.linear, "linear(input, weight, bias=None)")
+conv1d = _face(conv.conv1d, f"conv1d{_SHAPE}")
+conv2d = _face(conv.conv2d, f"conv2d{_SHAPE}")
+conv3d = _face(conv.conv3d, f"conv3d{_SHAPE}")
+conv_transpose1d = _face(conv.conv_transpose1d, f"conv_transpose1d{_TRANSPOSED}")
+conv_transpose2d = _face(conv.conv_transpose2d, f"conv_transpose2d{_TRANSPOSED}")
+conv_transpose3d = _face(conv.conv_transpose3d, f"conv_transpose3d{_TRANSPOSED}")
+
+
+# --- normalisation --------------------------------------------------------------------------------------
+
+batch_norm, instance_norm, group_norm = norm.batch_norm, norm.instance_norm, norm.group_norm
+layer_norm, rms_norm, local_response_norm = norm.layer_norm, norm.rms_norm, norm.local_response_norm
+
+
+# --- activations ----------------------------------------------------------------------------------------
+
+relu = _face(pointwise.relu, "relu(input, inplace=False)")
+relu6 = _face(pointwise.relu6, "relu6(input, inplace=False)")
+elu = _face(pointwise.elu, "elu(input, alpha=1.0, inplace=False)")
+celu = _face(pointwise.celu, "celu(input, alpha=1.0, inplace=False)")
+selu = _face(pointwise.selu, "selu(input, inplace=False)")
+silu = _face(pointwise.silu, "silu(input, inplace=False)")
+mish = _face(pointwise.mish, "mish(input, inplace=False)")
+gelu = _face(pointwise.gelu, "gelu(input, approximate='none')")
+leaky_relu = _face(pointwise.leaky_relu, "leaky_relu(input, negative_slope=0.01, inplace=False)")
+prelu = _face(pointwise.prelu, "prelu(input, weight)")
+hardtanh = _face(pointwise.hardtanh, "hardtanh(input, min_val=-1.0, max_val=1.0, inplace=False)")
+hardswish = _face(pointwise.hardswish, "hardswish(input, inplace=False)")
+hardsigmoid = _face(pointwise.hardsigmoid, "hardsigmoid(input, inplace=False)")
+hardshrink = _face(pointwise.hardshrink, "hardshrink(input, lambd=0.5)")
+softshrink = _face(pointwise.softshrink, "softshrink(input, lambd=0.5)")
+tanhshrink = _face(pointwise.tanhshrink, "tanhshrink(input)")
+softplus = _face(pointwise.softplus, "softplus(input, beta=1.0, threshold=20.0)")
+softsign = _face(pointwise.softsign, "softsign(input)")
+threshold = _face(pointwise.threshold, "threshold(input, threshold, value, inplace=False)")
+sigmoid = _face(pointwise.sigmoid, "sigmoid(input)")
+tanh = _face(pointwise.tanh, "tanh(input)")
+logsigmoid = _face(pointwise.log_sigmoid, "logsigmoid(input)")
+softmax = _face(softmaxes.softmax, "softmax(input, dim=None, dtype=None)")
+log_softmax = _face(softmaxes.log_softmax, "log_softmax(input, dim=None, dtype=None)")
+softmin = _face(softmaxes.softmin, "softmin(input, dim=None, dtype=None)")
+
+
+def glu(input: Any, dim: int = -1) -> Any:
+    """a sigmoid(b), a and b the two halves of the input along dim (Dauphin et al. 2017). RuntimeError for an odd size."""
+    n = input.shape[dim]
+    if n % 2:
+        raise RuntimeError(f"glu: wanted an even size along dimension {dim}, saw {n}")
+    at = [slice(None)] * (dim % input.ndim)
+    return input[(*at, slice(n // 2))] * pointwise.sigmoid(input[(*at, slice(n // 2, None))])
+
+
+def rrelu(
+    input: Any, lower: float = 1.0 / 8, upper: float = 1.0 / 3, training: bool = False, inplace: bool = False
+) -> Any:
+    """x where x > 0, else s x: s drawn uniform in [lower, upper) in training, else their mean (Xu et al. 2015)."""
+    if not training:
+        y = pointwise.leaky_relu(input, (lower + upper) / 2)
+    else:
+        x = unwrap(input)
+        dtype = backend.float32 if x.dtype.itemsize == 2 else x.dtype
+        slopes = random.uniform(x.shape, dtype, backend.namespace(x)) * (upper - lower) + lower
+        slopes[x > 0] = 1
+        y = input * (wrap if isinstance(input, Traced) else _same)(slopes.astype(x.dtype, copy=False))
+    return _into("rrelu_", input, y) if inplace else y
+
+
+def _same(x: Any) -> Any:
+    return x
+
+
+# --- dropout --------------------------------------------------------------------------------------------
+
+
+def _drops(name: str, p: float, training: bool) -> bool:
+    if not 0 <= p <= 1:
+        raise ValueError(f"{name}: wanted a probability p in [0, 1], saw {p}")
+    return training and p > 0
+
+
+def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
+    """x / (1 - p) where kept, with probability 1 - p, else 0; the input itself unless training (Srivastava et al. 2014)."""
+    if not _drops("dropout", p, training):
+        return input
+    y = random.drop(input, p)
+    return _into("dropout_", input, y) if inplace else y
+
+
+def _mask(input: Any, p: float, dims: int) -> Any:
+    """1 / (1 - p) with probability 1 - p, else 0: like the input, but of size one along its last `dims` dimensions."""
+    x = unwrap(input)
+    ones = backend.namespace(x).ones(x.shape[: x.ndim - dims] + (1,) * dims, x.dtype)
+    return random.drop(wrap(ones) if isinstance(input, Traced) else ones, p)
+
+
+def _drop_channels(name: str, input: Any, p: float, training: bool, inplace: bool, spatial: tuple[int, ...]) -> Any:
+    """`spatial` says, by the input's number of dimensions less two, how many of the last ones belong to a channel."""
+    if not _drops(name, p, training):
+        return input
+    if not 0 <= input.ndim - 2 < len(spatial) or not spatial[input.ndim - 2]:
+        raise RuntimeError(f"{name}: wanted {len(spatial)} or {len(spatial) + 1} dimensions, saw {tuple(input.shape)}")
+    y = input * _mask(input, p, spatial[input.ndim - 2])
+    return _into(f"{name}_", input, y) if inplace else y
+
+
+def dropout1d(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
+    """dropout of whole channels of x (n, c, w) or (c, w) (Tompson et al. 2015)."""
+    return _drop_channels("dropout1d", input, p, training, inplace, (1, 1))
+
+
+def dropout2d(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
+    """dropout of whole channels of x (n, c, h, w) or (n, c, w) (Tompson et al. 2015)."""
+    return _drop_channels("dropout2d", input, p, training, inplace, (0, 1, 2))
+
+
+def dropout3d(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
+    """dropout of whole channels of x (n, c, d, h, w) or (c, d, h, w) (Tompson et al. 2015)."""
+    return _drop_channels("dropout3d", input, p, training, inplace, (0, 0, 3, 3))
+
+
+_ALPHA = -1.7580993408473766  # where SELU goes far to the left: -scale alpha (Klambauer et al. 2017)
+
+
+def _alpha(name: str, input: Any, p: float, training: bool, inplace: bool, dims: int) -> Any:
+    if not _drops(name, p, training):
+        return input
+    if p == 1:
+        y = input * 0
+    else:
+        kept = _mask(input, p, dims) != 0
+        kept = kept.to(input.dtype) if isinstance(kept, Traced) else kept.astype(input.dtype)
+        a = 1 / math.sqrt((1 - p) * (1 + p * _ALPHA**2))
+        y = input * kept * a + ((1 - kept) * (a * _ALPHA) - a * _ALPHA * p)
+    return _into(f"{name}_", input, y) if inplace else y
+
+
+def alpha_dropout(input: Any, p: float = 0.5, training: bool = False, inplace: bool = False) -> Any:
+    """a (x where kept, else alpha') + b, with a and b that keep mean 0 and variance 1 (Klambauer et al. 2017)."""
+    return _alpha("alpha_dropout", input, p, training, inplace, 0)
+
+
+def feature_alpha_dropout(input: Any, p: float = 0.5, training: bool = False, inplace: bool = False) -> Any:
+    """alpha_dropout of whole channels, dimension 1."""
+    return _alpha("feature_alpha_dropout", input, p, training, inplace, max(input.ndim - 2, 0))

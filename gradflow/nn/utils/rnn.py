@@ -1,0 +1,175 @@
+"""Sequences of unequal length: padded to one length, or packed step by step for recurrent layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ... import backend
+from ...op import wrap
+from ...ops import shape
+from ...tape import Traced
+from ..parameter import filled
+
+
+class PackedSequence(NamedTuple):
+    """Several sequences, longest first, as all their first steps, then all their second ones, and so on.
+
+    data              (sum of lengths, ...)
+    batch_sizes       how many sequences reach each step, int64 on the CPU
+    sorted_indices    which sequence stands at each place, or None if they were sorted already
+    unsorted_indices  at which place each sequence stands, or None
+    """
+
+    data: Any
+    batch_sizes: Any
+    sorted_indices: Any = None
+    unsorted_indices: Any = None
+
+    def to(self, *args: Any, **kwargs: Any) -> PackedSequence:
+        """Itself on another device or with another dtype."""
+        data = self.data.to(*args, **kwargs)
+        moved = (None if i is None else i.to(data.device) for i in (self.sorted_indices, self.unsorted_indices))
+        return PackedSequence(data, self.batch_sizes, *moved)
+
+    def cpu(self) -> PackedSequence:
+        """Itself on the CPU."""
+        return self.to("cpu")
+
+    def cuda(self, device: Any = None) -> PackedSequence:
+        """Itself on the card."""
+        return self.to(device or "cuda")
+
+    @property
+    def is_cuda(self) -> bool:
+        """Whether it is on the card."""
+        return self.data.is_cuda
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """batch_sizes as a tuple."""
+        return tuple(self.batch_sizes.tolist())
+
+
+def _lengths(name: str, lengths: Any) -> np.ndarray:
+    array = backend.asnumpy(lengths.array) if isinstance(lengths, Traced) else np.asarray(lengths)
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise ValueError(f"{name}: wanted a list of integer lengths, saw {array.dtype} of shape {array.shape}")
+    return array.astype(np.int64)
+
+
+def _on(array: np.ndarray, where: backend.device) -> Any:
+    """A tensor of indices on a device."""
+    return wrap(backend.to_device(array, where))
+
+
+def places(sizes: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Of packed steps of these sizes, laid out as (t, n): the row of each place, 0 where there is none, and the places taken."""
+    sizes_ = np.asarray(sizes, np.int64)
+    n = int(sizes_[0])
+    taken = np.arange(n) < sizes_[:, None]
+    starts = np.cumsum(sizes_) - sizes_
+    rows = np.where(taken, starts[:, None] + np.arange(n), 0)
+    return rows, np.flatnonzero(taken)
+
+
+def spread(data: Any, sizes: Sequence[int]) -> Any:
+    """Packed rows laid out as (t, n, ...); places beyond a sequence's end hold some row or other."""
+    return data[_on(places(sizes)[0], data.device)]
+
+
+def gather(x: Any, sizes: Sequence[int]) -> Any:
+    """The rows of x (t, n, ...) that are within their sequences, packed."""
+    return x.reshape(-1, *x.shape[2:])[_on(places(sizes)[1], x.device)]
+
+
+def pack_padded_sequence(input: Any, lengths: Any, batch_first: bool = False, enforce_sorted: bool = True) -> PackedSequence:
+    """Pack sequences padded to one length: input (t, n, ...) or, batch first, (n, t, ...), lengths (n).
+
+    RuntimeError if enforce_sorted and the lengths are not from longest to shortest, if one is not positive or does not
+    fit into t, or if there are not n.
+    """
+    lengths = _lengths("pack_padded_sequence", lengths)
+    if batch_first:
+        input = input.transpose(0, 1)
+    t, n = input.shape[:2]
+    if len(lengths) != n:
+        raise RuntimeError(f"pack_padded_sequence: wanted {n} lengths, one per sequence, saw {len(lengths)}")
+    if n == 0 or lengths.min() <= 0 or lengths.max() > t:
+        raise RuntimeError(f"pack_padded_sequence: wanted lengths between 1 and {t}, saw {lengths.tolist()}")
+    order = unorder = None
+    if not enforce_sorted:
+        order = np.argsort(-lengths, kind="stable")
+        unorder = np.argsort(order)
+        lengths = lengths[order]
+        order, unorder = _on(order, input.device), _on(unorder, input.device)
+        input = input[:, order]
+    elif (np.diff(lengths) > 0).any():
+        raise RuntimeError(
+            f"pack_padded_sequence: wanted lengths from longest to shortest, saw {lengths.tolist()}; "
+            "pass enforce_sorted=False to have them sorted"
+        )
+    sizes = (lengths > np.arange(lengths[0])[:, None]).sum(1)
+    return PackedSequence(gather(input[: len(sizes)], sizes), wrap(sizes.astype(np.int64)), order, unorder)
+
+
+def pad_packed_sequence(
+    sequence: PackedSequence, batch_first: bool = False, padding_value: float = 0.0, total_length: int | None = None
+) -> tuple[Any, Any]:
+    """(padded, lengths): the sequences in their first order as (t, n, ...), or (n, t, ...), and their lengths.
+
+    ValueError for a total_length below the longest sequence.
+    """
+    sizes = sequence.sizes
+    t = len(sizes)
+    if total_length is not None and total_length < t:
+        raise ValueError(f"pad_packed_sequence: wanted a total_length of at least {t}, saw {total_length}")
+    rows, _ = places(sizes)
+    taken = np.arange(sizes[0]) < np.asarray(sizes)[:, None]
+    data = sequence.data
+    # one row more, of padding, to which the places beyond the ends point
+    data = shape.cat([data, filled((1, *data.shape[1:]), padding_value, data.dtype, data.device)])
+    rows = np.where(taken, rows, data.shape[0] - 1)
+    if total_length is not None and total_length > t:
+        rows = np.concatenate([rows, np.full((total_length - t, sizes[0]), data.shape[0] - 1)])
+    lengths = taken.sum(0).astype(np.int64)
+    if sequence.unsorted_indices is not None:
+        unorder = backend.asnumpy(sequence.unsorted_indices.array)
+        rows, lengths = rows[:, unorder], lengths[unorder]
+    padded = data[_on(rows.T if batch_first else rows, data.device)]
+    return padded, wrap(lengths)
+
+
+def pad_sequence(
+    sequences: Sequence[Any], batch_first: bool = False, padding_value: float = 0.0, padding_side: str = "right"
+) -> Any:
+    """Sequences (t_i, ...) padded to the longest, as (t, n, ...) or, batch first, (n, t, ...)."""
+    if padding_side not in ("right", "left"):
+        raise RuntimeError(f"pad_sequence: wanted padding_side 'right' or 'left', saw {padding_side!r}")
+    sequences = list(sequences)
+    longest = max(s.shape[0] for s in sequences)
+    padded = []
+    for s in sequences:
+        padding = filled((longest - s.shape[0], *s.shape[1:]), padding_value, s.dtype, s.device)
+        padded.append(shape.cat([s, padding] if padding_side == "right" else [padding, s]))
+    return shape.stack(padded, 0 if batch_first else 1)
+
+
+def pack_sequence(sequences: Sequence[Any], enforce_sorted: bool = True) -> PackedSequence:
+    """Pack sequences (t_i, ...). RuntimeError if enforce_sorted and they are not from longest to shortest."""
+    lengths = [s.shape[0] for s in sequences]
+    return pack_padded_sequence(pad_sequence(sequences), lengths, enforce_sorted=enforce_sorted)
+
+
+def unpad_sequence(padded_sequences: Any, lengths: Any, batch_first: bool = False) -> list[Any]:
+    """Padded sequences cut to their lengths again."""
+    if not batch_first:
+        padded_sequences = padded_sequences.transpose(0, 1)
+    return [s[:n] for s, n in zip(padded_sequences, _lengths("unpad_sequence", lengths).tolist(), strict=True)]
+
+
+def unpack_sequence(packed_sequences: PackedSequence) -> list[Any]:
+    """The sequences that were packed."""
+    return unpad_sequence(*pad_packed_sequence(packed_sequences, batch_first=True), batch_first=True)
