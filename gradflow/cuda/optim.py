@@ -30,7 +30,7 @@ def instantiations() -> list[str]:
     ]
 
 
-# --- the table ------------------------------------------------------------------------------------------------------------
+# --- the table ----------------------------------------------------------------------------------
 
 _tables: OrderedDict[tuple, Array] = OrderedDict()  # a table says only addresses and sizes, so it never goes stale
 _captured: dict[tuple, Array] = {}  # tables that a CUDA graph reads: it may be launched again at any time
@@ -40,7 +40,8 @@ KEPT = 64
 def table(columns: list[list[Array] | None], steps: list[Array] | None) -> tuple[Array, int]:
     """(rows, blocks): for each parameter the addresses of its arrays, its size and its first block, in device memory.
 
-    columns   the parameters, their gradients, up to three states; steps: their counts of steps, if those are on the card
+    columns   the parameters, their gradients, up to three states
+    steps     their counts of steps, if those are on the card
     """
     p = columns[0]
     assert p is not None
@@ -74,11 +75,11 @@ def table(columns: list[list[Array] | None], steps: list[Array] | None) -> tuple
     return rows, firsts[-1]
 
 
-# --- steps ----------------------------------------------------------------------------------------------------------------
+# --- steps --------------------------------------------------------------------------------------
 
 
 def step(kernel: str, columns: list[Any], steps: Any, *numbers: Any) -> Any:
-    """Launch `kernel`, with T for the dtype, over lists of arrays; NotImplemented where one that is written has gaps."""
+    """Launch `kernel`, T standing for the dtype, over lists of arrays; NotImplemented if one to be written has gaps."""
     p = columns[0]
     columns = [c for i, c in enumerate(columns) if i < 2 or c is not None]
     for i, column in enumerate(columns):
@@ -95,7 +96,7 @@ def step(kernel: str, columns: list[Any], steps: Any, *numbers: Any) -> Any:
 
 
 def in_place(columns: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Make a launcher, which writes into lists of arrays, a twin, which given `columns` single arrays returns new ones."""
+    """Make a launcher, which writes into lists of arrays, a twin: given `columns` single arrays it returns new ones."""
 
     def wrap(launcher: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(launcher)
@@ -134,6 +135,7 @@ def sgd(
     p: Any, g: Any, m: Any, lr: Any, momentum: Any, dampening: Any, weight_decay: Any, nesterov: bool, first: bool,
     maximize: bool,
 ) -> Any:  # fmt: skip
+    """Gradient descent."""
     return step(
         f"sgd<T, {flag(m is not None)}>", [p, g, m], None, *number(lr), np.float64(momentum), np.float64(dampening),
         np.float64(weight_decay), bool(nesterov), bool(first), bool(maximize),
@@ -145,6 +147,7 @@ def adam(
     p: Any, g: Any, m: Any, v: Any, top: Any, t: Any, lr: Any, beta1: Any, beta2: Any, eps: Any, weight_decay: Any,
     decoupled: bool, maximize: bool,
 ) -> Any:  # fmt: skip
+    """Adam and AdamW."""
     return step(
         f"adam<T, {flag(top is not None)}>", [p, g, m, v, top], t, *number(lr), count(t), np.float64(beta1),
         np.float64(beta2), np.float64(eps), np.float64(weight_decay), bool(decoupled), bool(maximize),
@@ -156,6 +159,7 @@ def rmsprop(
     p: Any, g: Any, v: Any, m: Any, mean: Any, lr: Any, alpha: Any, eps: Any, weight_decay: Any, momentum: Any,
     maximize: bool,
 ) -> Any:  # fmt: skip
+    """RMSprop."""
     return step(
         f"rmsprop<T, {flag(m is not None)}, {flag(mean is not None)}>", [p, g, v, m, mean], None, *number(lr),
         np.float64(alpha), np.float64(eps), np.float64(weight_decay), np.float64(momentum), bool(maximize),
@@ -166,6 +170,7 @@ def rmsprop(
 def adagrad(
     p: Any, g: Any, v: Any, t: Any, lr: Any, lr_decay: Any, weight_decay: Any, eps: Any, maximize: bool
 ) -> Any:
+    """Adagrad."""
     return step(
         "adagrad<T>", [p, g, v], t, *number(lr), count(t), np.float64(lr_decay), np.float64(weight_decay),
         np.float64(eps), bool(maximize),
@@ -174,14 +179,16 @@ def adagrad(
 
 @in_place(1)
 def count_step(p: Any) -> Any:
+    """One step more, for counts on the card."""
     return step("count_step<T>", [p], None)
 
 
-# --- clipping -------------------------------------------------------------------------------------------------------------
+# --- clipping -----------------------------------------------------------------------------------
 
 
 @in_place(1)
 def scale_gradient(p: Any, norm: Array, most: Any) -> Any:
+    """Gradients scaled down to a norm of `most`."""
     dtype = (p[0] if type(p) is list else p).dtype
     norm = norm.astype(np.float32 if dtype.itemsize == 2 else dtype, copy=False)
     return step("scale_gradient<T>", [p], None, norm, np.float64(most))
@@ -189,6 +196,7 @@ def scale_gradient(p: Any, norm: Array, most: Any) -> Any:
 
 @in_place(1)
 def clamp_gradient(p: Any, low: Any, high: Any) -> Any:
+    """Gradients kept between two numbers."""
     return step("clamp_gradient<T>", [p], None, np.float64(low), np.float64(high))
 
 

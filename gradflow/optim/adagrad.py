@@ -40,12 +40,13 @@ class Adagrad(Optimizer):
 
     def __init__(
         self, params: Iterable[Any], lr: Any = 1e-2, lr_decay: float = 0, weight_decay: float = 0,
-        initial_accumulator_value: float = 0, eps: float = 1e-10, foreach: bool | None = None, *, maximize: bool = False,
-        differentiable: bool = False, fused: bool | None = None,
+        initial_accumulator_value: float = 0, eps: float = 1e-10, foreach: bool | None = None, *,
+        maximize: bool = False, differentiable: bool = False, fused: bool | None = None,
     ) -> None:  # fmt: skip
         self.at_least_zero(
-            lr=lr, lr_decay=lr_decay, weight_decay=weight_decay, initial_accumulator_value=initial_accumulator_value, eps=eps
-        )
+            lr=lr, lr_decay=lr_decay, weight_decay=weight_decay, eps=eps,
+            initial_accumulator_value=initial_accumulator_value,
+        )  # fmt: skip
         super().__init__(
             params,
             dict(
@@ -59,9 +60,11 @@ class Adagrad(Optimizer):
                 self.begin(p, group)
 
     def init(self, p: Array, group: dict) -> dict[str, Any]:
+        """A count of steps and the sum of squares."""
         return {"step": self.counter(p, group), "sum": full(p, group["initial_accumulator_value"])}
 
     def update(self, group: dict, p: list, g: list, state: dict, step: Any, fresh: bool) -> None:
+        """One step of `adagrad` for all of p."""
         many(
             adagrad, p, g, [state["sum"]], step, self.rate(group, p[0]), group["lr_decay"], group["weight_decay"],
             group["eps"], group["maximize"],

@@ -15,7 +15,7 @@ from .update import many, rule
     cases=lambda r: [
         case(r(4, 3), r(4, 3), r(4, 3), r.positive(4, 3), None, 1.0, 1e-3, 0.9, 0.999, 1e-8, 0.0, False, False),
         case(r(9001), r(9001), r(9001), r.positive(9001), None, 7.0, 1e-3, 0.9, 0.999, 1e-8, 0.1, False, True),
-        case(r(9001), r(9001), r(9001), r.positive(9001), r.positive(9001), 7.0, 0.1, 0.8, 0.99, 1e-3, 0.1, True, False),
+        case(r(9001), r(9001), r(9001), r.positive(9001), r.positive(9001), 7.0, 0.1, 0.8, 0.9, 1e-3, 0.1, True, False),
         case(r(7), r(7), r(7), r.positive(7), r.positive(7), 100.0, 0.1, 0.0, 0.99, 1e-3, 0.0, False, True),
         case(r.strided(3, 5), r(3, 5), r(3, 5), r.positive(3, 5), None, 2.0, 0.1, 0.9, 0.99, 1e-8, 0.0, False, False),
         case(r(), r(), r(), r.positive(), None, 3.0, 0.1, 0.9, 0.99, 1e-8, 0.0, False, False),
@@ -26,8 +26,10 @@ def adam(
     p: Array, g: Array, m: Array, v: Array, top: Array | None, step: Any, lr: Any, beta1: Any, beta2: Any, eps: float,
     weight_decay: float, decoupled: bool, maximize: bool,
 ) -> tuple:  # fmt: skip
-    """p - lr m' / (sqrt v' + eps) with m <- beta1 m + (1 - beta1) g, v <- beta2 v + (1 - beta2) g^2, m' = m / (1 - beta1^step),
-    v' = v / (1 - beta2^step). top, if given, is the greatest v so far and takes its place (AMSGrad)."""
+    """p - lr m' / (sqrt v' + eps) with m <- beta1 m + (1 - beta1) g and v <- beta2 v + (1 - beta2) g^2.
+
+    m' = m / (1 - beta1^step) and v' = v / (1 - beta2^step); top, if given, is the greatest v so far, in its place.
+    """
     xp = namespace(p)
     if maximize:
         g = -g
@@ -44,14 +46,16 @@ def adam(
 
 
 class Adam(Optimizer):
-    """p <- p - lr m' / (sqrt v' + eps), where m and v are running means of g and g^2, and m', v' those without their bias.
+    """p <- p - lr m' / (sqrt v' + eps), where m', v' are running means of g and g^2 without their bias.
 
-    m <- beta1 m + (1 - beta1) g,  m' = m / (1 - beta1^step);  v <- beta2 v + (1 - beta2) g^2,  v' = v / (1 - beta2^step).
-    weight_decay adds weight_decay p to g, or with decoupled_weight_decay shrinks p by 1 - lr weight_decay; amsgrad keeps
-    the greatest v so far in the root; maximize climbs instead; capturable keeps the count of steps on the card, for CUDA
-    graphs. ValueError for hyperparameters out of range. Kingma and Ba, "Adam: A Method for Stochastic Optimization", 2014;
-    Reddi et al., "On the Convergence of Adam and Beyond", 2018; Loshchilov and Hutter, "Decoupled Weight Decay
-    Regularization", 2017.
+    m <- beta1 m + (1 - beta1) g,   m' = m / (1 - beta1^step)
+    v <- beta2 v + (1 - beta2) g^2, v' = v / (1 - beta2^step)
+    weight_decay   adds weight_decay p to g, or with decoupled_weight_decay multiplies p by 1 - lr weight_decay
+    amsgrad        the greatest v so far stands in the root
+    maximize       climbs instead
+    capturable     the count of steps is kept on the card, for CUDA graphs
+    ValueError for hyperparameters out of range. Kingma and Ba, "Adam: A Method for Stochastic Optimization", 2014;
+    Reddi et al., "On the Convergence of Adam and Beyond", 2018.
     """
 
     def __init__(
@@ -65,23 +69,26 @@ class Adam(Optimizer):
         super().__init__(
             params,
             dict(
-                lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad, maximize=maximize, foreach=foreach,
-                capturable=capturable, differentiable=differentiable, fused=fused,
+                lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad, maximize=maximize,
+                foreach=foreach, capturable=capturable, differentiable=differentiable, fused=fused,
                 decoupled_weight_decay=decoupled_weight_decay,
             ),
         )  # fmt: skip
 
     def init(self, p: Array, group: dict) -> dict[str, Any]:
+        """A count of steps and the running means, zero."""
         state = {"step": self.counter(p, group), "exp_avg": zeros(p), "exp_avg_sq": zeros(p)}
         if group["amsgrad"]:
             state["max_exp_avg_sq"] = zeros(p)
         return state
 
     def update(self, group: dict, p: list, g: list, state: dict, step: Any, fresh: bool) -> None:
+        """One step of `adam` for all of p."""
         beta1, beta2 = group["betas"]
         many(
-            adam, p, g, [state["exp_avg"], state["exp_avg_sq"], state.get("max_exp_avg_sq")], step, self.rate(group, p[0]),
-            beta1, beta2, group["eps"], group["weight_decay"], group["decoupled_weight_decay"], group["maximize"],
+            adam, p, g, [state["exp_avg"], state["exp_avg_sq"], state.get("max_exp_avg_sq")], step,
+            self.rate(group, p[0]), beta1, beta2, group["eps"], group["weight_decay"],
+            group["decoupled_weight_decay"], group["maximize"],
         )  # fmt: skip
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,13 @@ from .optimizer import real
 from .update import many, rule
 
 
-@kernel.kernel("optim", cases=lambda r: [case(r(3, 4), 2.0), case(r(9001), 2.0), case(r(20), 1.0), case(r(9001), math.inf), case(r(0), 2.0), case(r(), 2.0)])
+@kernel.kernel(
+    "optim",
+    cases=lambda r: [
+        case(r(3, 4), 2.0), case(r(9001), 2.0), case(r(20), 1.0), case(r(9001), math.inf), case(r(0), 2.0),
+        case(r(), 2.0),
+    ],
+)  # fmt: skip
 def gradient_norm(g: Array, order: float) -> Array:
     """(sum |g|^order)^(1/order) over all elements, 0-d; the greatest |g| for order inf, in float32 for halves."""
     xp = namespace(g)
@@ -36,7 +41,11 @@ def gradient_norm(g: Array, order: float) -> Array:
     return xp.asarray((abs(g) ** order).sum() ** (1 / order))
 
 
-@rule(cases=lambda r: [case(r(5, 3), r.positive(), 0.25), case(r(9001), r.positive(), 5.0), case(r(0), r.positive(), 1.0)])
+@rule(
+    cases=lambda r: [
+        case(r(5, 3), r.positive(), 0.25), case(r(9001), r.positive(), 5.0), case(r(0), r.positive(), 1.0)
+    ]
+)  # fmt: skip
 def scale_gradient(p: Array, norm: Array, most: float) -> tuple:
     """p min(1, most / (norm + 10^-6))."""
     return (p * namespace(p).minimum(most / (norm + 1e-6), 1.0),)
@@ -93,7 +102,7 @@ def get_total_norm(
             namespace(total).stack([to_device(n, home).astype(dtype) for n in norms]), order
         )
     if error_if_nonfinite and not math.isfinite(total.item()):
-        raise RuntimeError(f"get_total_norm: wanted finite gradients, saw a norm of order {order} that is {total.item()}")
+        raise RuntimeError(f"get_total_norm: wanted finite gradients, saw a norm of {total.item()}")
     return wrap(total)
 
 
@@ -110,12 +119,13 @@ def clip_grads_with_norm_(parameters: Any, max_norm: float, total_norm: Any, for
 
 
 def clip_grad_norm_(
-    parameters: Any, max_norm: float, norm_type: float = 2.0, error_if_nonfinite: bool = False, foreach: bool | None = None
-) -> Tensor:
-    """Scale the gradients of all parameters together, in place, so that their norm is at most max_norm; give the norm before.
+    parameters: Any, max_norm: float, norm_type: float = 2.0, error_if_nonfinite: bool = False,
+    foreach: bool | None = None,
+) -> Tensor:  # fmt: skip
+    """Scale the gradients together, in place, so that their norm is at most max_norm; give the norm there was.
 
     norm = (sum |g|^norm_type)^(1/norm_type);  g <- g min(1, max_norm / (norm + 10^-6)).
-    error_if_nonfinite   RuntimeError if the norm is NaN or infinite, and no gradient is changed; asking waits for the card.
+    error_if_nonfinite   RuntimeError, before any change, if the norm is NaN or infinite; asking waits for the card.
     Pascanu et al., "On the difficulty of training recurrent neural networks", 2013.
     """
     parameters = [parameters] if isinstance(parameters, Traced) else list(parameters)

@@ -55,9 +55,8 @@ class Optimizer:
         self.state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
         self.param_groups: list[dict[str, Any]] = []
         self.steps_taken = 0  # a learning rate schedule warns if it goes on before the optimizer does
-        self._hooks: dict[str, dict] = {k: {} for k in ("step_pre", "step_post", "state_post", "state_pre", "load_pre", "load_post")}
-        if defaults.get("differentiable"):
-            raise ValueError(f"{type(self).__name__}: differentiable=True is not offered: steps are not recorded on the tape")
+        moments = ("step_pre", "step_post", "state_pre", "state_post", "load_pre", "load_post")
+        self._hooks: dict[str, dict] = {moment: {} for moment in moments}
         groups = list(params)
         if not groups:
             raise ValueError("optimizer: wanted at least one parameter, saw an empty list")
@@ -66,7 +65,7 @@ class Optimizer:
         for group in groups:
             self.add_param_group(group)
 
-    # --- what a new optimizer defines -----------------------------------------------------------------
+    # --- what a new optimizer defines ------------------------------------------------------------
 
     def init(self, p: Array, group: dict[str, Any]) -> dict[str, Any]:
         """The state of the parameter array p before its first step: arrays by PyTorch's names."""
@@ -81,13 +80,13 @@ class Optimizer:
         """
         raise NotImplementedError(f"{type(self).__name__}: the optimizer has no update()")
 
-    # --- hyperparameters --------------------------------------------------------------------------------
+    # --- hyperparameters -------------------------------------------------------------------------
 
     def at_least_zero(self, **values: Any) -> None:
         """ValueError, naming it, if one of the values is negative or not a number."""
         for name, v in values.items():
             if isinstance(v, Traced) and v.array.size != 1:
-                raise ValueError(f"{type(self).__name__}: wanted {name} as one number, saw shape {tuple(v.array.shape)}")
+                raise ValueError(f"{type(self).__name__}: wanted one number as {name}, saw shape {v.array.shape}")
             if not float(v) >= 0:
                 raise ValueError(f"{type(self).__name__}: wanted {name} >= 0, saw {v}")
 
@@ -98,11 +97,11 @@ class Optimizer:
                 raise ValueError(f"{type(self).__name__}: wanted 0 <= betas[{i}] < 1, saw {beta}")
 
     def rate(self, group: dict[str, Any], like: Array) -> Any:
-        """The learning rate of a group: a number, or the 0-d array of a tensor that is on the card with the parameters."""
+        """The learning rate of a group: a number, or the array of a tensor that is on the card with the parameters."""
         lr = group["lr"]
         if not isinstance(lr, Traced):
             return lr
-        return lr.array if on_card(lr.array) and on_card(like) else lr.item()
+        return lr.array if on_card(lr.array) and on_card(like) else lr.array.item()
 
     def counter(self, p: Array, group: dict[str, Any]) -> Array:
         """A count of steps, zero: on the CPU, or with the parameter if the group is capturable."""
@@ -112,7 +111,7 @@ class Optimizer:
                 return xp.zeros((), dtype)
         return np.zeros((), dtype)
 
-    # --- groups -------------------------------------------------------------------------------------------
+    # --- groups ----------------------------------------------------------------------------------
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group {"params": tensors or (name, tensor) pairs, hyperparameters}, for layers that join later."""
@@ -130,10 +129,10 @@ class Optimizer:
             group["param_names"], params = [n for n, _ in params], [p for _, p in params]
         group["params"] = params
         for p in params:
-            if not isinstance(p, Traced):
+            if not isinstance(p, Tensor):
                 raise TypeError(f"optimizer: wanted tensors to optimize, saw {type(p).__name__}")
             if not (p.is_leaf or p.retains_grad):
-                raise ValueError(f"optimizer: wanted leaves, saw the output of {p.grad_fn.name}")
+                raise ValueError(f"optimizer: wanted leaves, saw the output of {p.grad_fn.name}")  # type: ignore[union-attr]
         if self.param_groups and ("param_names" in self.param_groups[0]) != ("param_names" in group):
             raise ValueError("add_param_group: wanted names in all groups or in none, saw a mixture")
         for name, default in self.defaults.items():
@@ -141,7 +140,7 @@ class Optimizer:
                 raise ValueError(f"optimizer: wanted a value for {name}, saw none")
             group.setdefault(name, default)
         if group.get("differentiable"):
-            raise ValueError(f"{type(self).__name__}: differentiable=True is not offered: steps are not recorded on the tape")
+            raise ValueError(f"{type(self).__name__}: wanted differentiable=False, saw True: steps are not recorded")
         if len({id(p) for p in params}) != len(params):
             warnings.warn("optimizer: a group holds a parameter twice and will step it twice", stacklevel=3)
         others = {id(p) for other in self.param_groups for p in other["params"]}
@@ -161,10 +160,10 @@ class Optimizer:
                     p.grad.array.fill(0)
                     p.grad.version.bump()
 
-    # --- the step -----------------------------------------------------------------------------------------
+    # --- the step --------------------------------------------------------------------------------
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update every parameter that has a gradient, in place; give what closure, called first with recording on, gave."""
+        """Update every parameter that has a gradient, in place; give the loss of closure, which is called first."""
         for hook in tuple(self._hooks["step_pre"].values()):
             hook(self, (closure,) if closure is not None else (), {})
         loss = None if closure is None else self.evaluate(closure)
@@ -203,8 +202,8 @@ class Optimizer:
                     f"step: wanted a gradient like its parameter, {x.shape} {x.dtype} on {backend.device_of(x)}, "
                     f"saw {g.shape} {g.dtype} on {backend.device_of(g)}"
                 )
-            state = self.state.get(p)
-            fresh = not state or all(v is None for v in state.values())
+            state = self.state.get(p) or {}
+            fresh = all(v is None for v in state.values())
             if fresh:
                 state = self.begin(p, group)
             step = counter = None
@@ -232,10 +231,10 @@ class Optimizer:
                 many(count_step, counters, None, [])
             self.update(group, xs, gs, columns, counters or step, fresh)
 
-    # --- state ----------------------------------------------------------------------------------------------
+    # --- state -----------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """{"state": by a parameter's number, "param_groups": with numbers for parameters}: PyTorch's layout, memory shared."""
+        """{"state": by a parameter's number, "param_groups": with numbers for parameters}; memory is shared."""
         for hook in tuple(self._hooks["state_pre"].values()):
             hook(self)
         numbers = {id(p): i for i, p in enumerate(p for group in self.param_groups for p in group["params"])}
@@ -251,7 +250,7 @@ class Optimizer:
         return packed
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take up copies of what state_dict() gave, cast and moved to the parameters. ValueError if the groups differ."""
+        """Take up copies of what state_dict() gave, cast and moved to the parameters; ValueError if groups differ."""
         state_dict = dict(state_dict)
         for hook in tuple(self._hooks["load_pre"].values()):
             replaced = hook(self, state_dict)
@@ -271,10 +270,10 @@ class Optimizer:
             for name, like in self.init(owner[number][0].array, owner[number][1]).items() if number in owner else ():
                 v = _array(values.get(name))
                 if v is not None and backend.is_array(like) and tuple(np.shape(v)) != tuple(like.shape):
-                    raise ValueError(f"load_state_dict: wanted {name} of shape {tuple(like.shape)}, saw {tuple(np.shape(v))}")
+                    raise ValueError(f"load_state_dict: wanted {name} of shape {like.shape}, saw {tuple(np.shape(v))}")
+        kept = ("params", "param_names")
         groups = [
-            {**old, "params": group["params"]} | ({"param_names": group["param_names"]} if "param_names" in group else {})
-            for group, old in zip(mine, saved, strict=True)
+            {**old, **{k: group[k] for k in kept if k in group}} for group, old in zip(mine, saved, strict=True)
         ]
         for group in groups:
             for name, default in self.defaults.items():
@@ -293,7 +292,7 @@ class Optimizer:
         for hook in tuple(self._hooks["load_post"].values()):
             hook(self)
 
-    # --- hooks ----------------------------------------------------------------------------------------------
+    # --- hooks -----------------------------------------------------------------------------------
 
     def register_step_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
         """Call hook(optimizer, args, kwargs) before each step."""
@@ -335,7 +334,7 @@ def _array(v: Any) -> Any:
 
 
 def _fit(name: str, v: Any, p: Tensor, group: dict[str, Any]) -> Any:
-    """A copy of a saved value as state of p: cast to its dtype if that is floating, and on its device; counts stay counts."""
+    """A copy of a saved value as state of p: on its device, and cast to its dtype if that is floating; counts stay."""
     v = _array(v)
     if name == "step":
         home = p.device if group.get("capturable") and p.is_cuda else backend.CPU

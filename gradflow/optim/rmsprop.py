@@ -25,7 +25,7 @@ def rmsprop(
     p: Array, g: Array, v: Array, m: Array | None, mean: Array | None, lr: Any, alpha: float, eps: float,
     weight_decay: float, momentum: float, maximize: bool,
 ) -> tuple:  # fmt: skip
-    """p - lr g / (sqrt v + eps) with v <- alpha v + (1 - alpha) g^2; centred: v - mean^2 in the root; m adds momentum."""
+    """p - lr g / (sqrt v + eps) with v <- alpha v + (1 - alpha) g^2; v - mean^2 in the root if centred; m momentum."""
     xp = namespace(p)
     if maximize:
         g = -g
@@ -66,6 +66,7 @@ class RMSprop(Optimizer):
         )  # fmt: skip
 
     def init(self, p: Array, group: dict) -> dict[str, Any]:
+        """A count of steps and the running means, zero."""
         state = {"step": self.counter(p, group), "square_avg": zeros(p)}
         if group["momentum"] > 0:
             state["momentum_buffer"] = zeros(p)
@@ -74,6 +75,7 @@ class RMSprop(Optimizer):
         return state
 
     def update(self, group: dict, p: list, g: list, state: dict, step: Any, fresh: bool) -> None:
+        """One step of `rmsprop` for all of p."""
         many(
             rmsprop, p, g, [state["square_avg"], state.get("momentum_buffer"), state.get("grad_avg")],
             self.rate(group, p[0]), group["alpha"], group["eps"], group["weight_decay"], group["momentum"],

@@ -27,7 +27,7 @@ def sgd(
     p: Array, g: Array, m: Array | None, lr: Any, momentum: float, dampening: float, weight_decay: float,
     nesterov: bool, first: bool, maximize: bool,
 ) -> tuple:  # fmt: skip
-    """p - lr m with m <- momentum m + (1 - dampening) g, or m <- g at the first step; Nesterov steps by g + momentum m."""
+    """p - lr m with m <- momentum m + (1 - dampening) g, at first m <- g; with nesterov p - lr (g + momentum m)."""
     if maximize:
         g = -g
     if weight_decay:
@@ -65,9 +65,11 @@ class SGD(Optimizer):
         )  # fmt: skip
 
     def init(self, p: Array, group: dict) -> dict[str, Any]:
+        """The momentum, zero; nothing without momentum."""
         return {"momentum_buffer": zeros(p)} if group["momentum"] else {}
 
     def update(self, group: dict, p: list, g: list, state: dict, step: Any, fresh: bool) -> None:
+        """One step of `sgd` for all of p."""
         many(
             sgd, p, g, [state["momentum_buffer"] if group["momentum"] else None], self.rate(group, p[0]),
             group["momentum"], group["dampening"], group["weight_decay"], group["nesterov"], fresh, group["maximize"],

@@ -6,9 +6,9 @@
         return p - lr * m, m
 
 A rule is a pure function: arrays (p, g, *state), then numbers, and it returns the new (p, *state); a state that is None
-stays None. It is the definition of a kernel: its CUDA twin, the function of the same name in gradflow/cuda/optim.py, takes
-lists of arrays, all parameters of a model, and writes them in one launch. A number may be a 0-d array on the card (a
-learning rate, a count of steps), so that a captured graph sees new values.
+stays None. It is the definition of a kernel: its CUDA twin, the function of the same name in gradflow/cuda/optim.py,
+takes lists of arrays, all parameters of a model, and writes them in one launch. A number may be a 0-d array on the card
+(a learning rate, a count of steps), so that a captured graph sees new values.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ BLOCK = 1 << 15  # elements stepped together on the CPU: a rule's temporaries th
 
 
 def rule(cases: Callable[..., Any]) -> Callable[[Callable[..., Any]], kernel.Kernel]:
-    """Decorate the definition of an update rule. Arrays of 16 bits reach it as float32; its results are rounded to them."""
+    """Decorate the definition of an update rule. Arrays of 16 bits reach it as float32, and its results are rounded."""
 
     def wrap(formula: Callable[..., tuple]) -> kernel.Kernel:
         @wraps(formula)
@@ -42,10 +42,12 @@ def rule(cases: Callable[..., Any]) -> Callable[[Callable[..., Any]], kernel.Ker
     return wrap
 
 
-def many(k: kernel.Kernel, p: list[Array], g: list[Array] | None, state: list[list[Array] | None], *numbers: Any) -> None:
-    """Write what the rule k gives into all of p and state: one launch on the card, one parameter after the other on the CPU.
+def many(
+    k: kernel.Kernel, p: list[Array], g: list[Array] | None, state: list[list[Array] | None], *numbers: Any
+) -> None:
+    """Write what the rule k gives into all of p and state: in one launch on the card, one after the other on the CPU.
 
-    p, g and each state are lists of arrays of one dtype on one device; a number may be a list too, one for each parameter.
+    p, g and each state are lists of arrays of one dtype on one device; a number may be a list too, one per parameter.
     """
     if on_card(p[0]) and not kernel.definitions_only:
         twin: Any = k.twin
