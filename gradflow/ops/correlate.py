@@ -23,7 +23,7 @@ def correlate(x: Array, w: Array, b: Array | None, win: Window) -> Array:
     """y[n, k, o] = b[k] + sum over c and taps t of x[n, c, o * stride - before + t * dilation] w[k, c, t]."""
     xp, (n, c), k, g = namespace(x), x.shape[:2], w.shape[0], win.groups
     y = xp.empty((n, k, *win.out), x.dtype)
-    wm = _wide(w).reshape(g, k // g, -1)
+    wm = xp.ascontiguousarray(_wide(w)).reshape(g, k // g, -1)  # BLAS takes no negative strides
     if win.pointwise and prod(win.out) >= IMAGES:
         z = xp.matmul(wm, _wide(x).reshape(n, g, c // g, -1)).reshape(y.shape)
         return (z if b is None else z + b.reshape(-1, *[1] * len(win.out))).astype(x.dtype, copy=False)
@@ -41,8 +41,9 @@ def correlate_input(dy: Array, w: Array, win: Window) -> Array:
     """The gradient of correlate's input: dx[n, c, o * stride - before + t * dilation] gets dy[n, k, o] w[k, c, t]."""
     xp, n, (k, cg), g = namespace(dy), dy.shape[0], w.shape[:2], win.groups
     c = cg * g
-    if win.pointwise or (set(win.stride) == {1} and w.size <= dy.size):
-        # Each input sees the outputs through the reversed window. (A large w is dearer to turn round than to scatter.)
+    if win.pointwise or (set(win.stride) == {1} and k <= 2 * c and w.size <= dy.size):
+        # Each input sees the outputs through the reversed window. That copies k and turns w: if these are large,
+        # adding up c is cheaper.
         flip = (slice(None), slice(None), slice(None), *[slice(None, None, -1)] * len(win.kernel))
         turned = w.reshape(g, k // g, *w.shape[1:]).swapaxes(1, 2)[flip].reshape(c, k // g, *win.kernel)
         return correlate(dy, turned, None, win.turned())
@@ -56,9 +57,12 @@ def correlate_input(dy: Array, w: Array, win: Window) -> Array:
         laid = xp.zeros((c, *win.span, min(n, images.stop) - images.start), wm.dtype)
         for rows in _slices(win.out[0], q):
             part = _images_last(dy[images, :, rows], wm.dtype)
-            cols = xp.matmul(wm, part.reshape(g, k // g, -1)).reshape(c, *win.kernel, *part.shape[1:])
+            counts = part.shape[1:]
+            part = part.reshape(g, k // g, -1)
+            cols = wm * part if k == g else xp.matmul(wm, part)
+            cols = cols.reshape(c, *win.kernel, *counts)
             for taps in product(*map(range, win.kernel)):
-                laid[(slice(None), *_seen(win, taps, rows.start, part.shape[1:-1]))] += cols[(slice(None), *taps)]
+                laid[(slice(None), *_seen(win, taps, rows.start, counts[:-1]))] += cols[(slice(None), *taps)]
         dx[(images, slice(None), *here)] = _images_first(laid[(slice(None), *there)])
     return dx
 

@@ -1,0 +1,95 @@
+"""A span: the windows of a pooling along one dim, regular or adaptive, from the arguments that users give."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .window import Sizes, check_batch, numbers
+
+
+class Span(NamedTuple):
+    """`out` windows over `size` elements: window o sees o * stride - padding + t * dilation through tap t.
+    With kernel 0 the windows are adaptive: o sees [floor(o size / out), ceil((o + 1) size / out)).
+    """
+
+    size: int
+    out: int
+    kernel: int = 0
+    stride: int = 1
+    padding: int = 0
+    dilation: int = 1
+
+    def ends(self) -> tuple[np.ndarray, np.ndarray]:
+        """Where each window starts and ends within the input, for windows without dilation."""
+        o = np.arange(self.out)
+        if self.kernel == 0:
+            return o * self.size // self.out, -(-(o + 1) * self.size // self.out)
+        start = o * self.stride - self.padding
+        return np.clip(start, 0, self.size), np.clip(start + self.kernel, 0, self.size)
+
+    @property
+    def taps(self) -> int:
+        """The elements of the widest window."""
+        return self.kernel or int(np.subtract(*reversed(self.ends())).max(initial=0))
+
+    def seen(self, tap: int) -> tuple[slice, Any]:
+        """(the outputs that see an element through the tap, a slice of those elements or, if adaptive, their places).
+        An adaptive window that is shorter sees its last element again.
+        """
+        if self.kernel == 0:
+            start, end = self.ends()
+            return slice(0, self.out), np.minimum(start + tap, end - 1)
+        shift = tap * self.dilation - self.padding
+        first = max(0, -(shift // self.stride))
+        count = max(0, min(self.out, (self.size - 1 - shift) // self.stride + 1) - first)
+        start = first * self.stride + shift if count else 0
+        return slice(first, first + count), slice(start, start + count * self.stride, self.stride)
+
+    def lengths(self, count_include_pad: bool) -> np.ndarray:
+        """The number by which each window's sum is divided: its elements, and the padding it covers if that counts."""
+        if self.kernel and count_include_pad:
+            start = np.arange(self.out) * self.stride - self.padding
+            return np.minimum(start + self.kernel, self.size + self.padding) - start
+        start, end = self.ends()
+        return np.maximum(end - start, 1)
+
+
+def check_input(name: str, x_shape: Sizes, rank: int) -> None:
+    """RuntimeError unless x_shape has channels and `rank` spatial dims above zero, and maybe a batch dim."""
+    check_batch(name, x_shape, rank)
+    if min(x_shape[-rank - 1 :]) < 1:
+        raise RuntimeError(f"{name}: wanted channels and sizes above zero, saw {tuple(x_shape)}")
+
+
+def spans(
+    name: str, x_shape: Sizes, rank: int, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool
+) -> list[Span]:
+    """The windows of a pooling with these arguments. RuntimeError where they do not fit, as PyTorch raises."""
+    check_input(name, x_shape, rank)
+    kernel = numbers(name, "kernel_size", kernel_size, rank, 1)
+    strides = kernel if stride is None or stride in ((), []) else numbers(name, "stride", stride, rank, 1)
+    paddings, dilations = numbers(name, "padding", padding, rank, 0), numbers(name, "dilation", dilation, rank, 1)
+    found = []
+    for n, k, s, p, d in zip(x_shape[-rank:], kernel, strides, paddings, dilations, strict=True):
+        reach = (k - 1) * d + 1
+        if p > reach // 2:
+            raise RuntimeError(f"{name}: wanted a padding of half the kernel's reach {reach} at most, saw {p}")
+        out = (n + 2 * p - reach + (s - 1 if ceil_mode else 0)) // s + 1
+        if ceil_mode and (out - 1) * s >= n + p:  # the last window must start inside the input or its left padding
+            out -= 1
+        if out < 1:
+            raise RuntimeError(f"{name}: wanted windows within the padded input of {n + 2 * p}, saw one over {reach}")
+        found.append(Span(n, out, k, s, p, d))
+    return found
+
+
+def adaptive(name: str, x_shape: Sizes, rank: int, output_size: Any) -> list[Span]:
+    """The windows of an adaptive pooling to output_size; None keeps a size. RuntimeError where they do not fit."""
+    check_input(name, x_shape, rank)
+    sizes = output_size if isinstance(output_size, (tuple, list)) else [output_size] * rank
+    sizes = [n if m is None else m for n, m in zip(x_shape[-rank:], sizes, strict=False)]
+    outs = numbers(name, "output_size", sizes, rank, 0)
+    pairs = zip(x_shape[-rank:], outs, strict=True)
+    return [Span(n, m, n // m, n // m) if m and n % m == 0 else Span(n, m) for n, m in pairs]
