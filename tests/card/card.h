@@ -1,10 +1,8 @@
 // The CUDA language as host C++: everything a kernel's text needs so that g++ compiles it unchanged.
 #pragma once
-#include <algorithm>
 #include <cfloat>
 #include <climits>
 #include <cmath>
-#include <complex>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>

@@ -1,6 +1,9 @@
 // The names that CuPy puts around the body of an ElementwiseKernel: strided arrays, the indexer, 16-bit number classes.
 #pragma once
+#ifdef CARD_COMPLEX  // a slow header
+#include <complex>
 using std::complex;
+#endif
 
 // Converts to float for every computation, from float implicitly and from the other types on request: CuPy's own rule.
 template <class S> struct card_cupy_small {

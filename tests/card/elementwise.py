@@ -114,7 +114,8 @@ class ElementwiseKernel:
             else:
                 signature.append(f"{'const ' if p.const else ''}{name} {p.name}")
         typedefs = "".join(f"typedef {name} {letter};\n" for letter, name in types)
-        return f"""#include "cupy.h"
+        needs = "#define CARD_COMPLEX\n" if any("complex" in name for _, name in kinds) else ""
+        return f"""{needs}#include "cupy.h"
 {typedefs}{self.preamble}
 extern "C" __global__ void {self.name}({", ".join([*signature, "CIndexer& _ind"])}) {{
   {self.loop_prep};

@@ -5,6 +5,7 @@
 #include <csetjmp>
 #include <csignal>
 #include <cstdlib>
+#include <ctime>
 #include <sys/mman.h>
 #include <ucontext.h>
 #include <unistd.h>
