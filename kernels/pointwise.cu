@@ -2,27 +2,26 @@
 //
 // An input is an array (const T*) or a number of the type that f computes in. A thread reads U packs of N values from each
 // array, a block apart so that neighbours in a warp read neighbours in memory, before it computes: 16 bytes per load and
-// several loads in flight. The template arguments are R, the type of y; N; f; and the types of the inputs.
+// several loads in flight. The template arguments are R, the type of y; N; U; f; and the types of the inputs.
+// "256, 1": left to itself ptxas spills registers of the double kernels for occupancy that a memory-bound kernel has anyway.
 #include "common.cuh"
 #include "pointwise.cuh"
 
 namespace pointwise_ {
-constexpr int U = 2;
-
-template <class T, int N> struct chunk { pack<T, N> v[U]; };
+template <class T, int N, int U> struct chunk { pack<T, N> v[U]; };
 
 // What a thread holds of an input, and one value of it.
-template <int N, class T> __device__ __forceinline__ chunk<T, N> fetch(const T* p, index_t at, index_t packs) {
-  chunk<T, N> c;
+template <int N, int U, class T> __device__ __forceinline__ chunk<T, N, U> fetch(const T* p, index_t at, index_t packs) {
+  chunk<T, N, U> c;
 #pragma unroll
   for (int u = 0; u < U; ++u)
     if (at + u * int(blockDim.x) < packs) c.v[u] = reinterpret_cast<const pack<T, N>*>(p)[at + u * int(blockDim.x)];
   return c;
 }
-template <int N> __device__ __forceinline__ float fetch(float number, index_t, index_t) { return number; }
-template <int N> __device__ __forceinline__ double fetch(double number, index_t, index_t) { return number; }
+template <int N, int U> __device__ __forceinline__ float fetch(float number, index_t, index_t) { return number; }
+template <int N, int U> __device__ __forceinline__ double fetch(double number, index_t, index_t) { return number; }
 
-template <class T, int N> __device__ __forceinline__ acc_t<T> value(const chunk<T, N>& c, int u, int k) {
+template <class T, int N, int U> __device__ __forceinline__ acc_t<T> value(const chunk<T, N, U>& c, int u, int k) {
   return to_acc<T>(c.v[u].v[k]);
 }
 __device__ __forceinline__ float value(float number, int, int) { return number; }
@@ -32,7 +31,7 @@ template <class T> __device__ __forceinline__ acc_t<T> single(const T* p, index_
 __device__ __forceinline__ float single(float number, index_t) { return number; }
 __device__ __forceinline__ double single(double number, index_t) { return number; }
 
-template <class R, int N, auto f, class... C>
+template <class R, int N, int U, auto f, class... C>
 __device__ __forceinline__ void apply(R* y, index_t at, index_t packs, const C&... in) {
 #pragma unroll
   for (int u = 0; u < U; ++u) {
@@ -44,11 +43,12 @@ __device__ __forceinline__ void apply(R* y, index_t at, index_t packs, const C&.
 }
 }  // namespace pointwise_
 
-template <class R, int N, auto f, class... In> __global__ void __launch_bounds__(256) pointwise(R* y, index_t n, In... in) {
+template <class R, int N, int U, auto f, class... In>
+__global__ void __launch_bounds__(256, 1) pointwise(R* y, index_t n, In... in) {
   using namespace pointwise_;
   const index_t packs = n / N, at = index_t(blockIdx.x) * (U * blockDim.x) + threadIdx.x;
-  if (at < packs) apply<R, N, f>(y, at, packs, fetch<N>(in, at, packs)...);
-  if (N > 1 && blockIdx.x == 0) {  // the rest, fewer than N
+  if (at < packs) apply<R, N, U, f>(y, at, packs, fetch<N, U>(in, at, packs)...);
+  if (blockIdx.x == 0) {  // the rest, fewer than N
     const index_t i = packs * N + threadIdx.x;
     if (i < n) y[i] = from_acc<R>(f(single(in, i)...));
   }

@@ -1,8 +1,8 @@
 """Launchers of the elementwise ops: for each row of ops/pointwise.py the line of its name in kernels/pointwise.cuh.
 
-Contiguous arrays of one shape go through the raw kernel of kernels/pointwise.cu, 16 bytes per load; strided and broadcast
-ones through CuPy's ElementwiseKernel around the same line. Arrays must share one floating dtype; everything else
-(integers, masks, NumPy scalars) is left to the definition.
+Contiguous arrays of one shape go through the raw kernel of kernels/pointwise.cu, 16 bytes per load; strided,
+broadcast and misaligned ones through CuPy's ElementwiseKernel around the same line. Arrays must share one floating dtype; everything
+else (integers, masks, NumPy scalars) is left to the definition.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from ..backend import Array, need_card
 from . import launch as launching
 from .launch import blocks, ctype, folder, launch
 
-THREADS, UNROLL = 256, 2  # UNROLL is U of pointwise.cu
+THREADS = 256
 
 # Rows whose result is True or False.
-PREDICATES = frozenset(
-    "eq ne lt le gt ge logical_and logical_or logical_xor logical_not isnan isinf isfinite".split()
-)  # fmt: skip
+PREDICATES = {
+    "eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_xor", "logical_not",
+    "isnan", "isinf", "isfinite",
+}  # fmt: skip
 # Rows with a choice of formulas: the last argument picks the function.
 CHOICES = {
     "gelu": {"none": "gelu", "tanh": "gelu_tanh"},
@@ -38,6 +39,7 @@ class Kind:
         self.name, self.dtype, self.pack = ctype(dtype), dtype, 16 // dtype.itemsize
         self.number: Any = np.float64 if dtype == backend.float64 else np.float32
         self.acc = "double" if dtype == backend.float64 else "float"
+        self.unroll = 1 if dtype == backend.float64 else 2  # more would spill registers
 
 
 _kinds: dict[int, Kind | None] = {}  # by dtype.num, which is quicker to look up than the dtype
@@ -54,7 +56,7 @@ class Twin:
     def __init__(self, name: str) -> None:
         self.name, self.result = name, backend.bool_ if name in PREDICATES else None
         self.choices = CHOICES.get(name)
-        self.compiled: dict[tuple, str] = {}  # (function, dtype, which inputs are arrays, aligned) -> C++ name
+        self.compiled: dict[tuple, str] = {}  # (function, dtype, which inputs are arrays) -> C++ name
 
     def __call__(self, *args: Any) -> Any:
         if self.choices is None:
@@ -97,29 +99,28 @@ class Twin:
         if self.result is not None and kind.pack == 8:  # compare with a number as the dtype holds it
             with np.errstate(over="ignore"):
                 args = tuple([a if type(a) is card_array else float(dtype.type(a)) for a in args])
-        if not flat:
+        if not flat or any(a.data.ptr % 16 for a in args if type(a) is card_array):
             return elementwise(function, kind.acc, self.result is not None, which, len(args))(*args)
         n = first.size
         y = cp.empty(shape, self.result or dtype)
-        aligned = n >= kind.pack and not any([a.data.ptr % 16 for a in args if type(a) is card_array])
-        key = (function, kind.name, which, aligned)
+        key = (function, kind.name, which)
         name = self.compiled.get(key)
         if name is None:
             inputs = [type(a) is card_array for a in args]
-            name = self.compiled[key] = expression(function, kind, inputs, aligned, self.result is not None)
+            name = self.compiled[key] = expression(function, kind, inputs, self.result is not None)
         number = kind.number
         launch(
-            "pointwise", name, blocks(n, (kind.pack if aligned else 1) * UNROLL * THREADS), THREADS, y, n,
+            "pointwise", name, blocks(n, kind.pack * kind.unroll * THREADS), THREADS, y, n,
             *[a if type(a) is card_array else number(a) for a in args],
         )  # fmt: skip
         return y
 
 
-def expression(function: str, kind: Kind, inputs: list[bool], aligned: bool, predicate: bool) -> str:
+def expression(function: str, kind: Kind, inputs: list[bool], predicate: bool) -> str:
     """The C++ name of the raw kernel for inputs that are arrays (True) or numbers (False)."""
     types = [f"const {kind.name}*" if array else kind.acc for array in inputs]
-    size = kind.pack if aligned else 1
-    return f"pointwise<{'bool' if predicate else kind.name}, {size}, fn::{function}<{kind.acc}>, {', '.join(types)}>"
+    result = "bool" if predicate else kind.name
+    return f"pointwise<{result}, {kind.pack}, {kind.unroll}, fn::{function}<{kind.acc}>, {', '.join(types)}>"
 
 
 @cache
@@ -156,3 +157,23 @@ def __getattr__(name: str) -> Twin:
     if name.startswith("_") or name not in _rows():
         raise AttributeError(f"pointwise: kernels/pointwise.cuh has no line for {name!r}")
     return _twin(name)
+
+
+def instantiations() -> list[str]:
+    """Every raw kernel that the launchers can ask for: each row and dtype, and numbers for one of a and b."""
+    from ..op import table
+
+    kinds = [Kind(np.dtype(t)) for t in ("float32", "float64", "float16")]
+    half = kinds[-1]
+    found = []
+    for entry in table.values():
+        if entry.place != "pointwise":
+            continue
+        functions = CHOICES.get(entry.name, {"": entry.name}).values()
+        inputs = [i in entry.promote for i in range(len(entry.inputs) - (entry.name in CHOICES))]
+        variants = [inputs, [True, False], [False, True]] if entry.inputs == ("a", "b") else [inputs]
+        for function in functions:
+            for kind in kinds:
+                found += [expression(function, kind, v, entry.name in PREDICATES) for v in variants]
+    # bfloat16's kernels are float16's with the other name: its dtype needs a package that may be absent
+    return found + [e.replace(half.name, "__nv_bfloat16") for e in found if half.name in e]

@@ -12,8 +12,8 @@ from .launch import aligned, blocks, contiguous, ctype, launch
 
 THREADS = 256
 
-# A word in device memory that is added to every counter, or None. A graph sets it while it captures and advances it before
-# each replay by the blocks that one replay draws: so the replays draw different numbers from the same launches.
+# A word in device memory that is added to every counter, or None. A graph sets it while it captures and advances it
+# before each replay by the blocks that one replay draws: the replays draw different numbers from the same launches.
 shift: Array | None = None
 
 

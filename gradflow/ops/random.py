@@ -1,7 +1,8 @@
 """Random numbers: every draw is a pure function of a generator's (key, counter), the same on NumPy and on the card.
 
-A draw of n words takes them from the Philox stream (backend.Generator) in C order of the result. A word has 64 bits: two
-float32 values, one float64 value, one integer. Uniforms and integers agree to the bit on all devices, normals to rounding.
+A draw of n words takes them from the Philox stream (backend.Generator) in C order of the result. A word has 64 bits:
+two float32 values, one float64 value, one integer. Uniforms and integers agree to the bit on all devices, normals to
+rounding.
 """
 
 from __future__ import annotations
@@ -137,7 +138,7 @@ def integers(
 
 
 def bernoulli(p: Array, generator: Generator | None = None) -> Array:
-    """1 with probability p, else 0, of p's shape and dtype. RuntimeError for p outside [0, 1] (checked on the CPU only)."""
+    """1 with probability p, else 0, of p's shape and dtype. RuntimeError for p outside [0, 1] (if on the CPU)."""
     if not is_floating(p.dtype):
         raise RuntimeError(f"bernoulli: wanted floating probabilities, saw {p.dtype}")
     if isinstance(p, np.ndarray) and not ((p >= 0) & (p <= 1)).all():
@@ -206,8 +207,8 @@ def multinomial(weights: Array, n: int, replacement: bool = False, generator: Ge
 def dropout(x, p, key, counter):
     """x / (1 - p) where kept, with probability 1 - p, else 0 (Srivastava et al. 2014).
 
-    Element i is kept if the 32-bit half i of the Philox stream (key, counter) is at least p 2^32: the mask is made again
-    in the gradient, never stored. ValueError for p outside [0, 1].
+    Element i is kept if the 32-bit half i of the Philox stream (key, counter) is at least p 2^32: the mask is made
+    again in the gradient, never stored. ValueError for p outside [0, 1].
     """
     if not 0 <= p <= 1:
         raise ValueError(f"dropout: wanted a probability p in [0, 1], saw {p}")
