@@ -86,7 +86,7 @@ def _text(entry: Any) -> str:
     compute = f"entry.definition({arrays})"
     if entry.promote:
         # Straight on only if all promoted arrays are NumPy's, of one full floating dtype, beside Python numbers.
-        body.append("_d = None")
+        body.append("__d = None")
         for i in entry.promote:
             n = f"_{names[i]}"
             numbers = f"elif type({n}) is not float and type({n}) is not int and {n} is not None: return entry({given})"
@@ -94,39 +94,39 @@ def _text(entry: Any) -> str:
                 numbers = f"else: return entry({given})"
             body += [
                 f"if type({n}) is ndarray:",
-                f"    if _d is None: _d = {n}.dtype",
-                f"    elif {n}.dtype is not _d: return entry({given})",
+                f"    if __d is None: __d = {n}.dtype",
+                f"    elif {n}.dtype is not __d: return entry({given})",
                 numbers,
             ]
-        body.append(f"if _d is not float32 and _d is not float64: return entry({given})")
+        body.append(f"if __d is not float32 and __d is not float64: return entry({given})")
         body.append(f"if {bare}: return {compute}")
     else:
         if entry.place is not None:
             compute = f"{compute} if type(_{names[0]}) is ndarray else entry.kernel({arrays})"
         body.append(f"if {bare}: return {compute}")
     body += [
-        f"try: _y = {compute}",
-        f"except (ValueError, TypeError, IndexError) as _e: raise explain(entry, ({arrays},), _e) from _e",
+        f"try: __y = {compute}",
+        f"except (ValueError, TypeError, IndexError) as __e: raise explain(entry, ({arrays},), __e) from __e",
     ]
-    if len(entry.outputs) > 1:
-        body.append(f"return entry.finish(({given},), ({arrays},), _y)")
+    if entry.several:
+        body.append(f"return entry.finish(({given},), ({arrays},), __y)")
         return _function(params, aliases, body)
     body += [
-        "if type(_y) is not ndarray and not on_card(_y): _y = np.asarray(_y)",  # NumPy gives scalars for 0-d results
-        "_t = traced.Tensor.__new__(traced.Tensor)",
-        "_t.array = _y",
-        "_t.node = None",
+        "if type(__y) is not ndarray and not on_card(__y): __y = np.asarray(__y)",  # NumPy gives scalars for 0-d results
+        "__t = traced.Tensor.__new__(traced.Tensor)",
+        "__t.array = __y",
+        "__t.node = None",
     ]
     if entry.view:
         x = names[0]
         body += [
-            f"if _{x} is not {x} and (may_share_memory if type(_y) is ndarray else shares)(_y, _{x}):",
-            f"    _t.version = {x}.version",
-            f"    _t.view = View({x}, entry, ({given},))",
-            "else: _t.version = Version()",
+            f"if _{x} is not {x} and (may_share_memory if type(__y) is ndarray else shares)(__y, _{x}):",
+            f"    __t.version = {x}.version",
+            f"    __t.view = View({x}, entry, ({given},))",
+            "else: __t.version = Version()",
         ]
     else:
-        body.append("_t.version = Version()")
+        body.append("__t.version = Version()")
     reached = [n for n in names if any(n in targets for targets, _ in entry.rules)]
     if reached:
         body.append("if mode.enabled:")
@@ -137,15 +137,15 @@ def _text(entry: Any) -> str:
         needs = ", ".join(f"_{n}_node is not None" if n in reached else "False" for n in names)
         nodes = ", ".join(f"_{n}_node" if n in reached else "None" for n in names)
         body += [
-            f"        _plan = entry.plan(({needs},))",
-            "        if _plan is not None:",
-            f"            _nodes = ({nodes},)",
-            "            _edges = tuple([_nodes[i] for i in _plan.wanted])"
+            f"        __plan = entry.plan(({needs},))",
+            "        if __plan is not None:",
+            f"            __nodes = ({nodes},)",
+            "            __edges = tuple([__nodes[i] for i in __plan.wanted])"
             if len(reached) > 1
-            else f"            _edges = (_{reached[0]}_node,)",
-            f"            _t.node = Node(_plan, _plan.keep({arrays}, _y), _plan.marks({given}, _t), _edges, _y.shape, _y.dtype)",
+            else f"            __edges = (_{reached[0]}_node,)",
+            f"            __t.node = Node(__plan, __plan.keep({arrays}, __y), __plan.marks({given}, __t), __edges, __y.shape, __y.dtype)",
         ]
-    body.append("return _t")
+    body.append("return __t")
     return _function(params, aliases, body)
 
 

@@ -43,7 +43,9 @@ class Op:
     rules      (names of the inputs it is for, function) pairs
     promote    the inputs that are brought to one dtype first, by PyTorch's promotion rules
     floating   integers among them become the default floating dtype
-    view       the output shares memory with the first input
+    outputs    their names; ("*ys",) if their number depends on the call
+    view       the output shares memory with the first input; of several, a function (i, *args) gives the op and the
+               arguments that make the i-th alone
     cases      sample calls, made from a cases.Sampler; `reference` is PyTorch's name for the op; `note` goes to the docs
     """
 
@@ -75,7 +77,9 @@ class Op:
         self.promote = tuple(self.inputs.index(n) for n in promote.split()) if promote else ()
         if promote and self.variadic:
             self.promote = (0,)
+        self.several = len(self.outputs) > 1 or self.outputs[0].startswith("*")
         self.floating, self.view = bool(options.get("floating")), bool(options.get("view"))
+        self.way = options["view"] if callable(options.get("view")) else None
         self.cases, self.note = options.get("cases"), options.get("note", "")
         self.reference = options.get("reference", "")  # "" is by the op's own name, None is that PyTorch has none
         self.doc = definition.__doc__ or options.get("doc", "")
@@ -131,13 +135,12 @@ class Op:
 
     def finish(self, args: Sequence[Any], arrays: Sequence[Any], y: Any) -> Any:
         """What came out as Tensors, with their place on the tape."""
-        if type(y) is tuple:
-            outs = tuple([wrap(v) if v is not None else None for v in y])
-        else:
-            outs = (wrap(y),)
-            if self.view and shares(y, arrays[0]):
-                outs[0].version = args[0].version
-                outs[0].view = View(args[0], self, tuple(args))
+        outs = tuple([wrap(v) if v is not None else None for v in y]) if type(y) is tuple else (wrap(y),)
+        if self.view:
+            for i, out in enumerate(outs):
+                if shares(out.array, arrays[0]):
+                    out.version = args[0].version
+                    out.view = View(args[0], *(self.way(i, *args) if self.way else (self, tuple(args))))
         if mode.enabled:
             self.record(args, arrays, outs)
         return outs if type(y) is tuple else outs[0]
@@ -154,7 +157,7 @@ class Op:
         saved = plan.keep(*arrays, *values)
         marks = plan.marks(*args, *outs)
         edges = tuple([nodes[i] for i in plan.wanted])
-        if len(self.outputs) == 1:
+        if not self.several:
             y = values[0]
             outs[0].node = Node(plan, saved, marks, edges, y.shape, y.dtype)
             return

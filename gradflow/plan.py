@@ -52,7 +52,8 @@ class Plan:
                     words.append(f"s[{index[word]}]")
             self.names[f"rule{k}"] = rule
             self.entries.append((f"rule{k}({', '.join(words)})", into))
-        frame = ", ".join(f"a{i}" for i in range(len(needs) + len(op.outputs)))
+        outs = ["*outs"] if op.outputs[0].startswith("*") else [f"a{places[n]}" for n in op.outputs]
+        frame = ", ".join([*(f"a{i}" for i in range(len(needs))), *outs])
         self.wanted = tuple(i for _, into in self.entries for i in into if needs[i])
         self.keep = eval(f"lambda {frame}: ({''.join(t + ', ' for t in texts)})")
         self.kept = [i for slot in self.slots for i in (slot if type(slot) is tuple else (slot,)) if i is not None]
@@ -118,7 +119,7 @@ class Plan:
                 return value
             if place < outputs:
                 return wrap(value, edges.get(place))
-            if len(self.op.outputs) == 1:
+            if not self.op.several:
                 return wrap(value, node)
             return wrap(value, Output(node, place - outputs, value) if is_differentiable(value.dtype) else None)
 

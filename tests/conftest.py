@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from pkgutil import iter_modules
+
 import numpy as np
 import pytest
 
@@ -9,6 +12,9 @@ import gradflow
 import gradflow.ops
 from gradflow import backend
 from gradflow.cases import Sampler
+
+for family in iter_modules(gradflow.ops.__path__):  # fill the op table
+    import_module(f"gradflow.ops.{family.name}")
 
 
 def pytest_addoption(parser):

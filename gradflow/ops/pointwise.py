@@ -266,7 +266,7 @@ clamp = row(
 
 @op(
     dx=lambda g, x_dtype: cast(g, x_dtype),
-    cases=lambda r: [case(r(3, 4), np.dtype("float32"), order=0), case(r.integers(0, 5, 3), np.dtype("float64"))],
+    cases=lambda r: [case(r(3, 4), np.dtype("float32"), order=0), case(r.integers(0, 5, 3), np.dtype("float64")), case(r(2), np.dtype("float64"))],
     reference=lambda torch, x, dtype: x.to(getattr(torch, dtype.name)),
 )
 def cast(x, dtype):
