@@ -1,0 +1,426 @@
+"""Losses: how wrong a prediction is, as one number (reduction "mean" or "sum") or one for each element ("none").
+
+Plain functions with PyTorch's signatures, made of the ops of class_loss.py and element_loss.py; those of pairs of
+vectors are in pair_loss.py. `size_average` and `reduce` are PyTorch's old names for the reduction.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any
+
+import numpy as np
+
+from ..backend import is_floating, namespace
+from ..op import unwrap
+from . import class_loss, element_loss, pointwise, reduce, shape
+from .softmax import log_softmax
+
+_reduce = reduce  # some losses have an argument of this name
+
+
+def _reduction(name: str, size_average: bool | None, reduce: bool | None, reduction: str, also: str = "mean") -> str:
+    """The reduction asked for, old way or new. ValueError unless it is none, mean or sum, or `also`."""
+    if size_average is not None or reduce is not None:
+        reduction = "none" if reduce is False else "sum" if size_average is False else "mean"
+        warnings.warn(f"{name}: size_average and reduce are deprecated; use reduction={reduction!r}", stacklevel=3)
+    if reduction not in ("none", "mean", "sum", also):
+        raise ValueError(f"{name}: wanted reduction 'none', 'mean' or 'sum', saw {reduction!r}")
+    return reduction
+
+
+def _reduced(v: Any, reduction: str) -> Any:
+    return v if reduction == "none" else reduce.sum(v) if reduction == "sum" else reduce.mean(v)
+
+
+def _share(total: Any, of: Any) -> Any:
+    """The total / of: NaN without a warning for 0 / 0, where no target counts."""
+    with np.errstate(invalid="ignore"):
+        return total / of
+
+
+# --- classes --------------------------------------------------------------------------------------------
+
+
+def _classes(name: str, input: Any, target: Any, ignore_index: int) -> tuple[Any, Any]:
+    """Where the target counts, as numbers, and the classes, 0 elsewhere, in target's shape, once all is checked."""
+    t, x_shape, dims = unwrap(target), tuple(input.shape), input.ndim
+    if dims < 1:
+        raise RuntimeError(f"{name}: wanted an input of shape (c,), (n, c) or (n, c, ...), saw one number")
+    if t.dtype.kind not in "iu":
+        raise RuntimeError(f"{name}: wanted a target of integers, saw {t.dtype}")
+    want = () if dims == 1 else (x_shape[0], *x_shape[2:])
+    if t.shape != want:
+        kind = ValueError if dims > 1 and t.shape[:1] != want[:1] else RuntimeError
+        raise kind(f"{name}: wanted a target of shape {want} for an input of shape {x_shape}, saw {t.shape}")
+    kept = t != ignore_index
+    safe = t * kept
+    c = x_shape[min(dims - 1, 1)]
+    if type(t) is np.ndarray and t.size and (safe.min() < 0 or safe.max() >= c):  # a card would have to be waited for
+        wrong = safe[(safe < 0) | (safe >= c)].flat[0]
+        raise IndexError(f"{name}: wanted targets in [0, {c}), saw {wrong}")
+    return kept.astype(input.dtype), safe
+
+
+def _check_weight(name: str, input: Any, weight: Any) -> None:
+    c = input.shape[min(input.ndim - 1, 1)]
+    if tuple(weight.shape) != (c,):
+        raise RuntimeError(f"{name}: wanted a weight for each of {c} classes, saw shape {tuple(weight.shape)}")
+
+
+def cross_entropy(
+    input: Any,
+    target: Any,
+    weight: Any = None,
+    size_average: bool | None = None,
+    ignore_index: int = -100,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Any:
+    """-sum_c q_c w_c log softmax(x)_c, q the target: (1 - e) of a class, and e / c of every class, e = label_smoothing.
+
+    input (n, c, ...) or (c,). target: classes (n, ...) or (), of which ignore_index counts for nothing and the mean is
+    weighted by w; or probabilities of input's shape, and the mean is over n and positions. weight (c,). IndexError for
+    a class out of range (NaN on the card), ValueError or RuntimeError for shapes that do not fit.
+    """
+    reduction = _reduction("cross_entropy", size_average, reduce, reduction)
+    if not 0.0 <= label_smoothing <= 1.0:
+        raise RuntimeError(f"cross_entropy: wanted label_smoothing in [0, 1], saw {label_smoothing}")
+    if weight is not None:
+        _check_weight("cross_entropy", input, weight)
+    if is_floating(target.dtype) and tuple(target.shape) == tuple(input.shape):
+        return _soft_cross_entropy(input, target, weight, reduction, label_smoothing)
+    kept, safe = _classes("cross_entropy", input, target, ignore_index)
+    if weight is None:
+        return class_loss.cross_entropy_forward(input, target, ignore_index, reduction, label_smoothing)[0]
+    w = weight[safe] * kept
+    if label_smoothing:
+        dim = min(input.ndim - 1, 1)
+        logp = log_softmax(input, dim)
+        rows = class_loss.class_pick(logp, target, ignore_index) * w * (label_smoothing - 1)
+        rows = rows - _reduce.sum(logp * _along_classes(weight, input), dim) * kept * (
+            label_smoothing / input.shape[dim]
+        )
+    else:
+        rows = class_loss.cross_entropy_forward(input, target, ignore_index, "none", 0.0)[0] * w
+    if reduction == "mean":
+        return _share(_reduce.sum(rows), _reduce.sum(w))
+    return _reduced(rows, reduction)
+
+
+def _along_classes(weight: Any, input: Any) -> Any:
+    """The weight of shape (c,) made to broadcast along input's classes."""
+    return weight if input.ndim < 3 else shape.reshape(weight, (-1, *(1,) * (input.ndim - 2)))
+
+
+def _soft_cross_entropy(input: Any, target: Any, weight: Any, reduction: str, label_smoothing: float) -> Any:
+    dim = min(input.ndim - 1, 1)
+    if label_smoothing:
+        target = target * (1 - label_smoothing) + label_smoothing / input.shape[dim]
+    if weight is not None:
+        target = target * _along_classes(weight, input)
+    rows = -_reduce.sum(log_softmax(input, dim) * target, dim)
+    return _reduced(rows, reduction)
+
+
+def nll_loss(
+    input: Any,
+    target: Any,
+    weight: Any = None,
+    size_average: bool | None = None,
+    ignore_index: int = -100,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Any:
+    """-w_target x_target for log-probabilities x; the mean is weighted by w. Shapes and errors as cross_entropy."""
+    reduction = _reduction("nll_loss", size_average, reduce, reduction)
+    kept, safe = _classes("nll_loss", input, target, ignore_index)
+    rows = -class_loss.class_pick(input, target, ignore_index)
+    if weight is not None:
+        _check_weight("nll_loss", input, weight)
+        kept = weight[safe] * kept
+        rows = rows * kept
+    if reduction == "mean":
+        return _share(_reduce.sum(rows), _reduce.sum(kept))
+    return _reduced(rows, reduction)
+
+
+def multi_margin_loss(
+    input: Any,
+    target: Any,
+    p: int = 1,
+    margin: float = 1.0,
+    weight: Any = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Any:
+    """w_target / classes sum_(c != target) max(0, margin - x_target + x_c)^p, p 1 or 2; the mean is over n.
+
+    input (n, c) or (c,), target (n,) or (). ValueError for another p, RuntimeError for targets out of range or shapes.
+    """
+    reduction = _reduction("multi_margin_loss", size_average, reduce, reduction)
+    if p not in (1, 2):
+        raise ValueError(f"multi_margin_loss: wanted p 1 or 2, saw {p}")
+    if input.ndim not in (1, 2):
+        raise RuntimeError(f"multi_margin_loss: wanted an input of 1 or 2 dimensions, saw shape {tuple(input.shape)}")
+    try:
+        _, safe = _classes("multi_margin_loss", input, target, -(2**62))
+    except (IndexError, ValueError) as e:
+        raise RuntimeError(str(e)) from None
+    if weight is None:
+        return class_loss.multi_margin_forward(input, target, p, margin, reduction)
+    _check_weight("multi_margin_loss", input, weight)
+    return _reduced(class_loss.multi_margin_forward(input, target, p, margin, "none") * weight[safe], reduction)
+
+
+def multilabel_margin_loss(
+    input: Any,
+    target: Any,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Any:
+    """1 / classes sum_(j a label) sum_(i no label) max(0, 1 - x_j + x_i).
+
+    input (n, c) or (c,); target of input's shape: each row's labels, in front of the first -1. RuntimeError for targets
+    out of range or of another shape.
+    """
+    reduction = _reduction("multilabel_margin_loss", size_average, reduce, reduction)
+    t, xp = unwrap(target), namespace(unwrap(target))
+    if input.ndim not in (1, 2) or t.shape != tuple(input.shape) or t.dtype.kind not in "iu":
+        raise RuntimeError(
+            f"multilabel_margin_loss: wanted an integer target of the input's shape, (n, c) or (c,), saw {t.shape} "
+            f"{t.dtype} for {tuple(input.shape)}"
+        )
+    c = input.shape[-1]
+    if type(t) is np.ndarray and t.size and (t.min() < -1 or t.max() >= c):
+        raise RuntimeError(f"multilabel_margin_loss: wanted targets in [-1, {c}), saw {t.min()} to {t.max()}")
+    rows = shape.reshape(input, (-1, c))
+    t = t.reshape(-1, c)
+    named = xp.cumsum(t < 0, 1) == 0  # in front of the first -1
+    t = t * named
+    label = ((t[:, :, None] == xp.arange(c)) & named[:, :, None]).any(1)
+    pairs = (named[:, :, None] & ~label[:, None, :]).astype(input.dtype)
+    chosen = rows[xp.arange(rows.shape[0])[:, None], t]
+    z = pointwise.clamp(1 - shape.reshape(chosen, (-1, c, 1)) + shape.reshape(rows, (-1, 1, c)), min=0.0) * pairs
+    v = _reduce.sum(z, (1, 2)) / c
+    return _reduced(v if input.ndim == 2 else shape.reshape(v, ()), reduction)
+
+
+def multilabel_soft_margin_loss(
+    input: Any,
+    target: Any,
+    weight: Any = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Any:
+    """-w (t log sigmoid(x) + (1 - t) log sigmoid(-x)), averaged over the last dimension, the classes; weight (c,)."""
+    reduction = _reduction("multilabel_soft_margin_loss", size_average, reduce, reduction)
+    v = -(target * pointwise.log_sigmoid(input) + (1 - target) * pointwise.log_sigmoid(-input))
+    return _reduced(_reduce.mean(v if weight is None else v * weight, -1), reduction)
+
+
+# --- numbers ----------------------------------------------------------------------------------------------
+
+
+def _pair(name: str, input: Any, target: Any) -> tuple[Any, Any]:
+    """The input and target of one shape, with PyTorch's warning where they had to be broadcast."""
+    a, b = tuple(input.shape), tuple(target.shape)
+    if a == b:
+        return input, target
+    warnings.warn(
+        f"{name}: the target's shape {b} differs from the input's, {a}; broadcasting is likely to give wrong results",
+        UserWarning,
+        stacklevel=3,
+    )
+    try:
+        both = np.broadcast_shapes(a, b)
+    except ValueError:
+        raise RuntimeError(f"{name}: wanted shapes that broadcast, saw {a} and {b}") from None
+    return shape.expand(input, both), shape.expand(target, both)
+
+
+def _difference(name: str, kind: str, input: Any, target: Any, delta: float, reduction: str, weight: Any) -> Any:
+    a, b = _pair(name, input, target)
+    if weight is None:
+        return element_loss.difference_loss(a, b, kind, delta, reduction)
+    if tuple(weight.shape) != tuple(input.shape):
+        raise ValueError(f"{name}: wanted a weight of input's shape {tuple(input.shape)}, saw {tuple(weight.shape)}")
+    v = element_loss.difference_loss(a, b, kind, delta, "none") * weight
+    return _reduce.sum(v) / _reduce.sum(weight) if reduction == "mean" else _reduced(v, reduction)
+
+
+def mse_loss(
+    input: Any,
+    target: Any,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    weight: Any = None,
+) -> Any:
+    """(x - t)^2; a weight of input's shape also weights the mean. Warns where shapes have to be broadcast."""
+    reduction = _reduction("mse_loss", size_average, reduce, reduction)
+    return _difference("mse_loss", "mse", input, target, 1.0, reduction, weight)
+
+
+def l1_loss(
+    input: Any,
+    target: Any,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    weight: Any = None,
+) -> Any:
+    """|x - t|; a weight of input's shape also weights the mean. Warns where shapes have to be broadcast."""
+    reduction = _reduction("l1_loss", size_average, reduce, reduction)
+    return _difference("l1_loss", "l1", input, target, 1.0, reduction, weight)
+
+
+def smooth_l1_loss(
+    input: Any,
+    target: Any,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    beta: float = 1.0,
+) -> Any:
+    """d^2 / (2 beta) where d = |x - t| < beta, else d - beta / 2 (Girshick 2015). RuntimeError for negative beta."""
+    reduction = _reduction("smooth_l1_loss", size_average, reduce, reduction)
+    if beta < 0:
+        raise RuntimeError(f"smooth_l1_loss: wanted beta of at least 0, saw {beta}")
+    kind = "smooth_l1" if beta else "l1"
+    return _difference("smooth_l1_loss", kind, input, target, float(beta), reduction, None)
+
+
+def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 1.0, weight: Any = None) -> Any:
+    """d^2 / 2 where d = |x - t| <= delta, else delta (d - delta / 2) (Huber 1964). RuntimeError unless delta > 0."""
+    reduction = _reduction("huber_loss", None, None, reduction)
+    if delta <= 0:
+        raise RuntimeError(f"huber_loss: wanted delta greater than 0, saw {delta}")
+    return _difference("huber_loss", "huber", input, target, float(delta), reduction, weight)
+
+
+def gaussian_nll_loss(
+    input: Any, target: Any, var: Any, full: bool = False, eps: float = 1e-6, reduction: str = "mean"
+) -> Any:
+    """(log v + (x - t)^2 / v) / 2, v = max(var, eps), and log(2 pi) / 2 if `full` (Nix & Weigend 1994).
+
+    var a number, or of input's shape but for one dimension of 1, or without the last; else, or negative: ValueError.
+    """
+    reduction = _reduction("gaussian_nll_loss", None, None, reduction)
+    if isinstance(var, (float, int)):
+        xp = namespace(unwrap(input))
+        var = xp.full(tuple(input.shape), var, input.dtype)
+    a, v = tuple(input.shape), tuple(var.shape)
+    if a != v and a[:-1] == v:
+        var = shape.reshape(var, (*v, 1))
+    elif a != v and (len(a) != len(v) or sum(n for m, n in zip(a, v, strict=True) if m != n) != 1):
+        raise ValueError(f"gaussian_nll_loss: wanted var of a shape that fits input's {a}, saw {v}")
+    raw = unwrap(var)
+    if type(raw) is np.ndarray and (raw < 0).any():
+        raise ValueError(f"gaussian_nll_loss: wanted var of at least 0, saw {raw.min()}")
+    lift = namespace(raw).maximum(raw, eps) - raw  # a constant: held above eps, var keeps its gradient
+    var = var + lift.astype(raw.dtype, copy=False)
+    v = (pointwise.log(var) + pointwise.square(input - target) / var) * 0.5
+    return _reduced(v + 0.5 * math.log(2 * math.pi) if full else v, reduction)
+
+
+def poisson_nll_loss(
+    input: Any,
+    target: Any,
+    log_input: bool = True,
+    full: bool = False,
+    size_average: bool | None = None,
+    eps: float = 1e-8,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Any:
+    """e^x - t x, or x - t log(x + eps) without log_input.
+
+    `full` adds Stirling's t log t - t + log(2 pi t) / 2 where t > 1.
+    """
+    reduction = _reduction("poisson_nll_loss", size_average, reduce, reduction)
+    v = pointwise.exp(input) - target * input if log_input else input - target * pointwise.log(input + eps)
+    if full:
+        large = target > 1
+        t = pointwise.where(large, target, 1.0)
+        v = v + pointwise.where(large, t * pointwise.log(t) - t + pointwise.log(t * (2 * math.pi)) * 0.5, 0.0)
+    return _reduced(v, reduction)
+
+
+# --- probabilities ------------------------------------------------------------------------------------------
+
+
+def _same_shape(name: str, input: Any, target: Any) -> None:
+    if tuple(target.shape) != tuple(input.shape):
+        raise ValueError(f"{name}: wanted a target of input's shape {tuple(input.shape)}, saw {tuple(target.shape)}")
+
+
+def binary_cross_entropy(
+    input: Any,
+    target: Any,
+    weight: Any = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Any:
+    """-w (t log x + (1 - t) log(1 - x)), logarithms held above -100; weight broadcasts.
+
+    RuntimeError for x outside [0, 1] (not looked for on the card), ValueError for a target of another shape.
+    """
+    reduction = _reduction("binary_cross_entropy", size_average, reduce, reduction)
+    _same_shape("binary_cross_entropy", input, target)
+    x = unwrap(input)
+    if type(x) is np.ndarray and x.size and not (x.min() >= 0 and x.max() <= 1):
+        raise RuntimeError(f"binary_cross_entropy: wanted an input in [0, 1], saw {x.min()} to {x.max()}")
+    if weight is None:
+        return element_loss.bce_forward(input, target, reduction)
+    return _reduced(element_loss.bce_forward(input, target, "none") * weight, reduction)
+
+
+def binary_cross_entropy_with_logits(
+    input: Any,
+    target: Any,
+    weight: Any = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    pos_weight: Any = None,
+) -> Any:
+    """-w (pos_weight t log sigmoid(x) + (1 - t) log(1 - sigmoid(x))), without overflow.
+
+    weight and pos_weight broadcast; ValueError for a target of another shape.
+    """
+    reduction = _reduction("binary_cross_entropy_with_logits", size_average, reduce, reduction)
+    _same_shape("binary_cross_entropy_with_logits", input, target)
+    if target.dtype != input.dtype:
+        target = pointwise.cast(target, input.dtype)
+    if weight is None:
+        return element_loss.bce_logits_forward(input, target, pos_weight, reduction)
+    return _reduced(element_loss.bce_logits_forward(input, target, pos_weight, "none") * weight, reduction)
+
+
+def kl_div(
+    input: Any,
+    target: Any,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    log_target: bool = False,
+) -> Any:
+    """t (log t - x) for log-probabilities x, 0 where t = 0; the target is log t if log_target.
+
+    reduction "batchmean", the sum over input.shape[0], is the divergence; "mean" divides by all elements, and warns.
+    """
+    reduction = _reduction("kl_div", size_average, reduce, reduction, "batchmean")
+    if reduction == "mean":
+        warnings.warn("kl_div: 'mean' divides by the number of elements; 'batchmean' is the divergence", stacklevel=2)
+    if log_target:
+        v = pointwise.exp(target) * (target - input)
+    else:
+        v = target * (pointwise.log(pointwise.where(target == 0, 1.0, target)) - input)
+    return _reduce.sum(v) / input.shape[0] if reduction == "batchmean" and input.ndim else _reduced(v, reduction)

@@ -1,0 +1,199 @@
+"""The arithmetic that all norms share: values brought to mean 0 and variance 1 over sets of elements, and back.
+
+Every norm is xh = (x - mean) rstd, y = w xh + b over some dimensions of some arrangement of x; a Frame says which.
+With gw = g w, n elements to a set and <.> the mean over the set, the gradient is
+
+    dx = rstd (gw - <gw> - xh (<gw xh> + grstd rstd / n)) + gmean / n,   dw = sum g xh,   db = sum g
+
+where gmean and grstd are the gradients of mean and rstd as outputs. A backward op takes mean and rstd as inputs of
+their own, so its rules treat them as independent, and derivatives of any order come out right.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..backend import namespace
+from . import reduce, shape
+
+
+class Frame(NamedTuple):
+    """How x is arranged for a norm, with what shapes w, b and the statistics broadcast against it, over which
+    dimensions a set reaches, and over which ones w is shared.
+    """
+
+    x: tuple[int, ...]
+    w: tuple[int, ...]
+    statistic: tuple[int, ...]
+    over: tuple[int, ...]
+    shared: tuple[int, ...]
+    weight: tuple[int, ...]  # the shape in which w and b come
+    saved: tuple[int, ...]  # the shape in which mean and rstd are given out
+
+    @property
+    def n(self) -> int:
+        """How many elements a set has; 1 rather than 0, by which nothing is divided."""
+        return math.prod(self.x[d] for d in self.over) or 1
+
+
+@lru_cache
+def layers(x: tuple[int, ...], normalized: tuple[int, ...]) -> Frame:
+    """For statistics over the last dimensions, of sizes `normalized`, and a weight for each of their elements."""
+    k = len(x) - len(normalized)
+    m, n = math.prod(x[:k]), math.prod(normalized)
+    return Frame((m, n), (1, n), (m, 1), (1,), (0,), normalized, (*x[:k], *(1,) * len(normalized)))
+
+
+@lru_cache
+def channels(x: tuple[int, ...]) -> Frame:
+    """For statistics of each channel, dimension 1, over all the others, and a weight per channel."""
+    n, c = x[:2]
+    return Frame((n, c, math.prod(x[2:])), (1, c, 1), (1, c, 1), (0, 2), (0, 2), (c,), (c,))
+
+
+@lru_cache
+def groups(x: tuple[int, ...], parts: int) -> Frame:
+    """For statistics of each sample's `parts` groups of channels, and a weight per channel."""
+    n, c = x[:2]
+    d, size = c // parts, math.prod(x[2:])
+    return Frame((n, parts, d, size), (1, parts, d, 1), (n, parts, 1, 1), (2, 3), (0, 3), (c,), (n, parts))
+
+
+# --- the arithmetic of all of them --------------------------------------------------------------------
+
+
+def _wide(x: Any) -> Any:
+    return x.astype(np.float32) if x.dtype.itemsize == 2 else x
+
+
+def _total(a: Any, over: tuple[int, ...], b: Any = None) -> Any:
+    """The sum of a, or of a b without an array for the products, with the summed dimensions left at one."""
+    if not over:
+        return a if b is None else a * b
+    letters = "abcdef"[: a.ndim]
+    left = "".join(c for i, c in enumerate(letters) if i not in over)
+    y = (
+        namespace(a).einsum(f"{letters}->{left}", a)
+        if b is None
+        else namespace(a).einsum(f"{letters},{letters}->{left}", a, b)
+    )
+    return y.reshape([1 if i in over else k for i, k in enumerate(a.shape)])
+
+
+def forward(x: Any, w: Any, b: Any, eps: float, frame: Frame, centre: bool = True) -> tuple[Any, Any, Any]:
+    """(y, mean, rstd), the variance from x - mean, so nothing cancels; without `centre` the mean counts as 0."""
+    dtype, old = x.dtype, x.shape
+    x = _wide(x).reshape(frame.x)
+    mean = _total(x, frame.over) / frame.n if centre else None
+    y = x - mean if centre else x
+    rstd = 1 / namespace(x).sqrt(_total(y, frame.over, y) / frame.n + eps)
+    if centre:
+        y *= rstd
+    else:
+        y = y * rstd
+    if w is not None:
+        y *= w.reshape(frame.w).astype(y.dtype, copy=False)
+    if b is not None:
+        y += b.reshape(frame.w).astype(y.dtype, copy=False)
+    return (
+        y.reshape(old).astype(dtype, copy=False),
+        mean.reshape(frame.saved) if centre else None,
+        rstd.reshape(frame.saved),
+    )
+
+
+def backward(
+    g: Any,
+    x: Any,
+    w: Any,
+    mean: Any,
+    rstd: Any,
+    gmean: Any,
+    grstd: Any,
+    needs: tuple,
+    frame: Frame,
+    centre: bool = True,
+) -> tuple[Any, Any, Any]:
+    """(dx, dw, db), dw and db in w's dtype; None for those not needed."""
+    old = x.shape
+    dtype, w_dtype = x.dtype, x.dtype if w is None else w.dtype
+    g, x = _wide(g).reshape(frame.x), _wide(x).reshape(frame.x)
+    mean, rstd, gmean, grstd = (
+        None if v is None else v.reshape(frame.statistic).astype(x.dtype, copy=False)
+        for v in (mean, rstd, gmean, grstd)
+    )
+    w = None if w is None else w.reshape(frame.w).astype(x.dtype, copy=False)
+    if centre:
+        xh = x - mean
+        xh *= rstd
+    else:
+        xh = x * rstd
+    dx = dw = db = a = c = scale = None
+    # Where one w serves several elements of a set, sum over those before multiplying by it: that saves a pass over x.
+    plain = w is None and not (needs[1] or needs[2])
+    inner = tuple(d for d in frame.over if plain or d in frame.shared)
+    if inner:
+        a, c = _total(g, inner), _total(g, inner, xh)
+        rest = tuple(d for d in frame.shared if d not in inner)
+        dw, db = _total(c, rest) if needs[1] else None, _total(a, rest) if needs[2] else None
+        outer = tuple(d for d in frame.over if d not in inner)
+        if w is not None:
+            a, c = a * w, c * w
+        a, c, scale = _total(a, outer), _total(c, outer), rstd if w is None else rstd * w
+    else:
+        dw, db = _total(g, frame.shared, xh) if needs[1] else None, _total(g, frame.shared) if needs[2] else None
+        if needs[0]:
+            g = g if w is None else g * w
+            a, c, scale = _total(g, frame.over), _total(g, frame.over, xh), rstd
+    if needs[0]:
+        xh *= (c + grstd * rstd) * rstd / frame.n
+        dx = g * scale
+        dx -= xh
+        if centre:
+            dx -= (a * rstd - gmean) / frame.n
+        dx = dx.reshape(old).astype(dtype, copy=False)
+    return dx, *(None if v is None else v.reshape(frame.weight).astype(w_dtype, copy=False) for v in (dw, db))
+
+
+def twice(
+    gg: tuple, g: Any, x: Any, w: Any, mean: Any, rstd: Any, grstd: Any, frame: Frame, centre: bool = True
+) -> tuple[Any, ...]:
+    """The gradients of backward's inputs (g, x, w, mean, rstd, gmean, grstd), in ops: gg has those of dx, dw and db."""
+    old = x.shape, None if w is None else w.shape, None if mean is None else mean.shape, rstd.shape
+
+    def back(v: Any, to: Any) -> Any:
+        return None if v is None or to is None else shape.reshape(v, to)
+
+    def total(v: Any) -> Any:
+        return reduce.sum(v, frame.over, keepdim=True)
+
+    n = frame.n
+    p, q, s = back(gg[0], frame.x), back(gg[1], frame.w), back(gg[2], frame.w)
+    g, x, w = shape.reshape(g, frame.x), shape.reshape(x, frame.x), back(w, frame.w)
+    mean, rstd, grstd = (back(v, frame.statistic) for v in (mean, rstd, grstd))
+    xh = (x - mean) * rstd if centre else x * rstd
+    gw = g if w is None else g * w
+    dg, du, dw, drstd, dgmean, dgrstd = g * 0, g * 0, None, rstd * 0, None, rstd * 0
+    if p is not None:  # du is the gradient of xh
+        a, pa = (total(gw) / n, total(p) / n) if centre else (rstd * 0, rstd * 0)
+        c, pc = total(gw * xh) / n, total(p * xh) / n
+        u = (p - pa - xh * pc) * rstd
+        dg, dw = (u, None) if w is None else (u * w, reduce.sum(g * u, frame.shared, keepdim=True))
+        du = -p * (c * rstd + grstd * rstd * rstd / n) - gw * (pc * rstd)
+        drstd = total(p * (gw - a - xh * c)) - rstd * grstd * pc * 2
+        dgmean, dgrstd = pa, -rstd * rstd * pc
+    if q is not None:
+        dg, du = dg + q * xh, du + q * g
+    if s is not None:
+        dg = dg + s
+    dx = du * rstd
+    drstd = drstd + total(du * xh) / rstd
+    dmean = -total(dx) if centre else None
+    return (
+        back(dg, old[0]), back(dx, old[0]), back(dw, old[1]), back(dmean, old[2]), back(drstd, old[3]),
+        back(dgmean, old[2]), back(dgrstd, old[3]),
+    )  # fmt: skip
