@@ -1,5 +1,9 @@
 // The CUDA language as host C++: everything a kernel's text needs so that g++ compiles it unchanged.
 #pragma once
+#if __has_include(<bits/c++config.h>)  // GNU: without Bessel and his friends <cmath> is three times smaller
+#include <bits/c++config.h>
+#undef _GLIBCXX_USE_STD_SPEC_FUNCS
+#endif
 #include <cfloat>
 #include <climits>
 #include <cmath>
