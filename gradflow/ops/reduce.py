@@ -82,7 +82,7 @@ def _floating(name: str, x: Any, dtype: Any) -> np.dtype:
 
 @op(
     dx=lambda g, x_shape, dim, keepdim: restore(g, x_shape, dim, keepdim) / builtins.max(count(x_shape, dim), 1),
-    cases=lambda r: [*_reductions(r), case(r()), case(r(0, 3), dim=1), case(r(0, 3), dim=0)],
+    cases=lambda r: [*_reductions(r), case(r()), case(r(0, 3), dim=1), case(r(0, 3), dim=0, grad=False)],
 )
 def mean(x, dim=None, keepdim=False, dtype=None):
     """The mean of the elements over `dim`: y = sum_i x_i / n, NaN where n is 0.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,10 @@ from .. import tape
 from ..backend import device_of, namespace, to_device
 from ..cases import case
 from ..op import op, unwrap
+from ..traced import shares
+from . import index as indexing
 from . import pointwise, reduce
-from .dims import dimension, expanded, inverse
+from .dims import dimension, dimensions, expanded, inverse
 
 
 @op(
@@ -121,7 +124,125 @@ def clone(x):
     return x.copy()
 
 
-@op(dx=lambda g: g, cases=lambda r: [case(r.strided(3, 2)), case(r(2))], reference="Tensor.contiguous", view=True)
-def contiguous(x):
-    """x in C order without gaps: x itself where it is so already."""
-    return namespace(x).ascontiguousarray(x) if x.ndim else x
+def contiguous(x: Any) -> Any:
+    """x in C order without gaps: x itself if it is so already, else a copy."""
+    return x if unwrap(x).flags.c_contiguous else clone(x)
+
+
+# --- dimensions of size one, joined and swapped dimensions ----------------------------------------------
+
+
+def view(x: Any, size: Any) -> Any:
+    """The memory of x as another shape, where one size may be -1. RuntimeError where only a copy has that shape."""
+    y = reshape(x, size)
+    a = unwrap(x)
+    if a.size and not shares(unwrap(y), a):
+        steps = tuple(s // a.itemsize for s in a.strides)
+        raise RuntimeError(f"view: wanted dimensions that lie together in memory, saw strides {steps}; use reshape()")
+    return y
+
+
+def squeeze(x: Any, dim: Any = None) -> Any:
+    """x without its dimensions of size one, or without those of them among dim. A view."""
+    over = dimensions("squeeze", dim, x.ndim) if dim != () else ()
+    return reshape(x, tuple(n for i, n in enumerate(x.shape) if n != 1 or i not in over))
+
+
+def unsqueeze(x: Any, dim: int) -> Any:
+    """x with a dimension of size one before dimension dim, or at the end. A view."""
+    d = dimension("unsqueeze", dim, x.ndim + 1)
+    return reshape(x, (*x.shape[:d], 1, *x.shape[d:]))
+
+
+def flatten(x: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
+    """x with the dimensions from start_dim to end_dim joined into one; 0-d becomes 1-d.
+    RuntimeError if start_dim comes after end_dim.
+    """
+    a, b = dimension("flatten", start_dim, x.ndim), dimension("flatten", end_dim, x.ndim)
+    if a > b:
+        raise RuntimeError(f"flatten: wanted start_dim before end_dim, saw {start_dim} and {end_dim}")
+    return reshape(x, (*x.shape[:a], math.prod(x.shape[a : b + 1]), *x.shape[b + 1 :]))
+
+
+def unflatten(x: Any, dim: int, sizes: Any) -> Any:
+    """x with one dimension cut into several of `sizes`, of which one may be -1."""
+    d = dimension("unflatten", dim, x.ndim)
+    known = -math.prod(sizes) if -1 in sizes else math.prod(sizes)
+    if not sizes or (x.shape[d] % known if -1 in sizes and known else x.shape[d] != known):
+        raise RuntimeError(f"unflatten: wanted sizes that multiply to {x.shape[d]}, saw {tuple(sizes)}")
+    return reshape(x, (*x.shape[:d], *sizes, *x.shape[d + 1 :]))
+
+
+def ravel(x: Any) -> Any:
+    """x in one dimension."""
+    return reshape(x, (-1,))
+
+
+def transpose(x: Any, dim0: int, dim1: int) -> Any:
+    """x with two dimensions swapped. A view."""
+    dims = list(range(x.ndim))
+    if dims:
+        a, b = dimension("transpose", dim0, x.ndim), dimension("transpose", dim1, x.ndim)
+        dims[a], dims[b] = b, a
+    return permute(x, dims)
+
+
+def t(x: Any) -> Any:
+    """The transpose of a matrix; a vector as it is. RuntimeError for more dimensions."""
+    if x.ndim > 2:
+        raise RuntimeError(f"t: wanted at most 2 dimensions, saw shape {tuple(x.shape)}")
+    return permute(x, range(x.ndim)[::-1])
+
+
+def movedim(x: Any, source: Any, destination: Any) -> Any:
+    """x with its dimensions `source` moved to the places `destination`, the others in order. A view."""
+    a = source if isinstance(source, (tuple, list)) else (source,)
+    b = destination if isinstance(destination, (tuple, list)) else (destination,)
+    a, b = [dimension("movedim", d, x.ndim) for d in a], [dimension("movedim", d, x.ndim) for d in b]
+    if len(a) != len(b) or len(set(a)) != len(a) or len(set(b)) != len(b):
+        raise RuntimeError(f"movedim: wanted as many places as dimensions, each once, saw {source} to {destination}")
+    order = [d for d in range(x.ndim) if d not in a]
+    for place, d in sorted(zip(b, a, strict=True)):
+        order.insert(place, d)
+    return permute(x, order)
+
+
+def broadcast_to(x: Any, size: Any) -> Any:
+    """x repeated to `size` without copying. A view that may not be written."""
+    return expand(x, size)
+
+
+def broadcast_tensors(*tensors: Any) -> tuple:
+    """The tensors, each expanded to the shape to which all broadcast. RuntimeError if they do not."""
+    return tuple(expand(x, broadcast_shapes(*(x.shape for x in tensors))) for x in tensors)
+
+
+def broadcast_shapes(*shapes: Any) -> tuple[int, ...]:
+    """The shape to which all the shapes broadcast. RuntimeError if they do not."""
+    try:
+        return np.broadcast_shapes(*(tuple(s) if isinstance(s, (tuple, list)) else s for s in shapes))
+    except ValueError:
+        raise RuntimeError(f"broadcast: wanted shapes that broadcast, saw {', '.join(map(str, shapes))}") from None
+
+
+def select(x: Any, dim: int, index: int) -> Any:
+    """The slice x[..., index, ...] at one place of dimension dim, which goes. A view."""
+    d = dimension("select", dim, x.ndim)
+    if x.ndim == 0 or not -x.shape[d] <= index < x.shape[d]:
+        raise IndexError(f"select: wanted an index of dimension {dim} of shape {tuple(x.shape)}, saw {index}")
+    return indexing.slice_(x, (indexing.FULL,) * d + (int(index), ...))
+
+
+def narrow(x: Any, dim: int, start: int, length: int) -> Any:
+    """`length` places of dimension dim from `start` on. A view. RuntimeError if they are not all there."""
+    d = dimension("narrow", dim, x.ndim)
+    n = x.shape[d] if x.ndim else 0
+    begin = start + n if start < 0 else start
+    if x.ndim == 0 or not (begin >= 0 and length in range(n - begin + 1)):
+        raise RuntimeError(f"narrow: wanted {length} places from {start} on in dimension {dim} of {tuple(x.shape)}")
+    return indexing.slice_(x, (indexing.FULL,) * d + (slice(begin, begin + length), ...))
+
+
+from .join import (  # noqa: E402, F401, I001  (they need the views above, and belong to this family)
+    cat, chunk, dstack, hstack, meshgrid, split, stack, tensor_split, unbind, vstack,
+)  # fmt: skip

@@ -1,0 +1,215 @@
+"""Joining and splitting: several tensors become one along a dimension, and one becomes several."""
+
+from __future__ import annotations
+
+import builtins
+from itertools import accumulate, pairwise
+from typing import Any
+
+from ..backend import is_array, namespace
+from ..cases import case
+from ..op import op
+from ..tape import Traced
+from . import index, shape
+from .dims import dimension
+
+
+def _lined_up(shapes: Any, dim: int) -> int:
+    """dim counted from the front, once all shapes agree but for it."""
+    first = shapes[0]
+    if not first:
+        raise RuntimeError("cat: wanted tensors of one dimension or more, saw a 0-d tensor")
+    d = dimension("cat", dim, len(first))
+    for s in shapes:
+        if len(s) != len(first) or any(i != d and a != b for i, (a, b) in enumerate(zip(s, first, strict=True))):
+            saw = ", ".join(map(str, shapes))
+            raise RuntimeError(f"cat: wanted shapes that agree but for dimension {d}, saw {saw}")
+    return d
+
+
+def _cat_gradients(g: Any, xs_shape: Any, dim: int) -> list:
+    ends = list(accumulate((s[dim] for s in xs_shape), initial=0))
+    return [shape.narrow(g, dim, a, b - a) for a, b in pairwise(ends)]
+
+
+@op(
+    name="cat",
+    dxs=_cat_gradients,
+    promote="xs",
+    cases=lambda r: [
+        case(r(2, 3), r(1, 3), r(0, 3)),
+        case(r(2, 3), r(2, 1), dim=-1),
+        case(r(2)),
+        case(r.strided(3, 2), r(3, 2), dim=1),
+        case(r(2, 0, 2), r(2, 0, 1), dim=2),
+    ],
+    reference=lambda torch, *xs, dim=0: torch.cat(xs, dim),
+)
+def concatenated(*xs, dim=0):
+    """The tensors one behind the other along dim: y = [x_0, x_1, ...]. The other sizes must agree."""
+    return namespace(xs[0]).concatenate(xs, _lined_up([x.shape for x in xs], dim))
+
+
+def _joinable(name: str, tensors: Any) -> tuple:
+    if is_array(tensors) or isinstance(tensors, Traced):  # a tensor stands for the list of its parts
+        tensors = unbind(tensors)
+    if not tensors:
+        raise RuntimeError(f"{name}: wanted at least one tensor, saw none")
+    return tuple(tensors)
+
+
+def cat(tensors: Any, dim: int = 0) -> Any:
+    """The tensors one behind the other along dim. Their other sizes must agree; their dtypes are promoted.
+    RuntimeError for no tensors, 0-d tensors or sizes that differ.
+    """
+    tensors = _joinable("cat", tensors)
+    if len({x.ndim for x in tensors}) > 1:  # as PyTorch, pass over empty vectors
+        tensors = tuple(x for x in tensors if tuple(x.shape) != (0,))
+    return concatenated(*tensors, dim=dim)
+
+
+@op(
+    name="stack",
+    dxs=lambda g, dim: unbind(g, dim),
+    promote="xs",
+    cases=lambda r: [
+        case(r(2, 3), r(2, 3)),
+        case(r(2, 3), r.strided(2, 3), dim=-1),
+        case(r(), r(), r()),
+        case(r(0, 2), r(0, 2), dim=1),
+        case(r(3), dim=-2),
+    ],
+    reference=lambda torch, *xs, dim=0: torch.stack(xs, dim),
+)
+def stacked(*xs, dim=0):
+    """The tensors, all of one shape, side by side along a new dimension dim: y[i] = x_i."""
+    if any(x.shape != xs[0].shape for x in xs):
+        raise RuntimeError(f"stack: wanted tensors of one shape, saw {', '.join(str(x.shape) for x in xs)}")
+    return namespace(xs[0]).stack(xs, dimension("stack", dim, xs[0].ndim + 1))
+
+
+def stack(tensors: Any, dim: int = 0) -> Any:
+    """The tensors, all of one shape, side by side along a new dimension dim; their dtypes are promoted.
+    RuntimeError for no tensors or shapes that differ.
+    """
+    return stacked(*_joinable("stack", tensors), dim=dim)
+
+
+def hstack(tensors: Any) -> Any:
+    """The tensors behind each other along dimension 1, vectors along dimension 0."""
+    tensors = [shape.reshape(x, (1,)) if x.ndim == 0 else x for x in _joinable("hstack", tensors)]
+    return cat(tensors, 0 if tensors[0].ndim == 1 else 1)
+
+
+def vstack(tensors: Any) -> Any:
+    """The tensors one below the other, along dimension 0; vectors are rows."""
+    tensors = _joinable("vstack", tensors)
+    return cat([shape.reshape(x, (1, *x.shape) if x.ndim else (1, 1)) if x.ndim < 2 else x for x in tensors])
+
+
+def dstack(tensors: Any) -> Any:
+    """The tensors behind each other along dimension 2, vectors as (1, n, 1) and matrices as (m, n, 1)."""
+    tensors = _joinable("dstack", tensors)
+    return cat([_deep(x) for x in tensors], 2)
+
+
+def _deep(x: Any) -> Any:
+    return shape.reshape(x, (1,) * (x.ndim < 2) + (*x.shape, *(1,) * (2 - builtins.max(x.ndim, 1)))) if x.ndim < 3 else x
+
+
+# --- splitting ------------------------------------------------------------------------------------------
+
+
+def _part(i: int, x: Any, sizes: Any, dim: int) -> Any:
+    """How split's i-th part is taken alone."""
+    start = sum(sizes[:i])
+    return index.slice_.op, (x, (index.FULL,) * (dim % x.ndim) + (slice(start, start + sizes[i]), ...))
+
+
+@op(
+    name="split",
+    dx=lambda g, dim: cat(g, dim),
+    view=_part,
+    outputs=("*parts",),
+    cases=lambda r: [
+        case(r(5, 3), [2, 0, 3], 0),
+        case(r(2, 4), [1, 3], -1),
+        case(r.strided(4, 3), [4], 0),
+        case(r(0, 2), [0, 0], 0),
+    ],
+    reference=lambda torch, x, sizes, dim: torch.split(x, sizes, dim),
+)
+def parts(x, sizes, dim):
+    """The parts of x along dim, of the given sizes, which add up to x's: views, whose gradients are joined once."""
+    d = dimension("split", dim, x.ndim)
+    ends = accumulate(sizes, initial=0)
+    return tuple(x[(index.FULL,) * d + (slice(a, b), ...)] for a, b in pairwise(ends))
+
+
+def split(x: Any, split_size_or_sections: Any, dim: int = 0) -> tuple:
+    """Views of x along dim: of one size each (the last may be smaller), or of the sizes in a list.
+    RuntimeError if the sizes do not add up to x's.
+    """
+    d = dimension("split", dim, x.ndim)
+    n, sizes = x.shape[d], split_size_or_sections
+    if not isinstance(sizes, (list, tuple)):
+        if sizes < 0 or (sizes == 0 and n):
+            raise RuntimeError(f"split: wanted a size above zero, saw {sizes}")
+        sizes = [sizes] * (n // sizes if sizes else 1)
+        sizes += [n - sum(sizes)] if sum(sizes) < n or not sizes else []
+    if sum(sizes) != n or any(s < 0 for s in sizes):
+        raise RuntimeError(f"split: wanted sizes that add up to {n}, saw {list(sizes)}")
+    return parts(x, tuple(sizes), d)
+
+
+def chunk(x: Any, chunks: int, dim: int = 0) -> tuple:
+    """x along dim as views of equal size but for the last: at most `chunks` of them."""
+    if chunks < 1:
+        raise RuntimeError(f"chunk: wanted one chunk or more, saw {chunks}")
+    n = x.shape[dimension("chunk", dim, x.ndim)]
+    return split(x, -(-n // chunks), dim) if n else split(x, [0] * chunks, dim)
+
+
+def tensor_split(x: Any, indices_or_sections: Any, dim: int = 0) -> tuple:
+    """x along dim as n views whose sizes differ by at most one, or cut before each of the places in a list."""
+    d = dimension("tensor_split", dim, x.ndim)
+    n, at = x.shape[d], indices_or_sections
+    if isinstance(at, (list, tuple)):
+        ends = [0, *(builtins.min(builtins.max(i + n if i < 0 else i, 0), n) for i in at), n]
+        found = [shape.narrow(x, d, a, builtins.max(b - a, 0)) for a, b in pairwise(ends)]
+        return tuple(found)
+    if at < 1:
+        raise RuntimeError(f"tensor_split: wanted one section or more, saw {at}")
+    return parts(x, tuple(n // at + (i < n % at) for i in range(at)), d)
+
+
+@op(
+    name="unbind",
+    dx=lambda g, dim: stack(g, dim),
+    view=lambda i, x, dim: (index.slice_.op, (x, (index.FULL,) * (dim % x.ndim) + (i, ...))),
+    outputs=("*ys",),
+    cases=lambda r: [case(r(3, 2)), case(r(3, 2), dim=-1), case(r.strided(2, 2, 2), 1), case(r(1))],
+)
+def unbind(x, dim=0):
+    """The slices of x along dim, without it: views, whose gradients are joined once."""
+    d = dimension("unbind", dim, x.ndim)
+    return tuple(x[(index.FULL,) * d + (i, ...)] for i in range(x.shape[d]))
+
+
+def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple:
+    """The coordinates of a grid spanned by vectors: y_k[i_0, i_1, ...] = x_k[i_k]; "xy" swaps the first two dims.
+    RuntimeError unless the tensors are 0-d or 1-d.
+    """
+    if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)):
+        tensors = tuple(tensors[0])
+    if indexing not in ("ij", "xy") or not tensors or any(x.ndim > 1 for x in tensors):
+        raise RuntimeError(
+            f"meshgrid: wanted vectors and indexing 'ij' or 'xy', saw {[tuple(x.shape) for x in tensors]}, {indexing!r}"
+        )
+    swap = indexing == "xy" and len(tensors) > 1
+    xs = [tensors[1], tensors[0], *tensors[2:]] if swap else tensors
+    sizes = tuple(x.shape[0] if x.ndim else 1 for x in xs)
+    ones = (1,) * len(sizes)
+    grids = [shape.reshape(x, (*ones[:k], sizes[k], *ones[k + 1 :])) for k, x in enumerate(xs)]
+    grids = [shape.expand(y, sizes) for y in grids]
+    return tuple(shape.transpose(y, 0, 1) for y in [grids[1], grids[0], *grids[2:]]) if swap else tuple(grids)
