@@ -128,6 +128,11 @@ extern "C" __global__ void dynamic_index(float* y, int n) {
   extern __shared__ float tail[];
   tail[n] = 1.f;
 }
+extern "C" __global__ void deep(float* y, int n) {
+  volatile float big[100000];
+  for (int i = 0; i < 100000; ++i) big[i] = i;
+  y[0] = big[n];
+}
 extern "C" __global__ void two_barriers(float* y) {
   if (threadIdx.x < 32) {
     __syncthreads();
@@ -369,6 +374,7 @@ WRONG = [
     ("vectors", 1, ("f4", np.int32(1)), "misaligned address .* for 'struct float4'"),
     ("local_index", 1, ("f4", np.int32(4)), r"index 4 is outside 'float \[4\]'"),
     ("row_index", 1, ("f4", np.int32(4)), r"index 4 is outside 'float \[4\]\[8\]'"),
+    ("deep", 1, ("f4", np.int32(4)), "the end of a thread's stack"),
     ("dynamic_index", 1, ("f4", np.int32(0)), "illegal write to byte 0 of a shared array of 0 bytes"),
 ]
 
@@ -415,6 +421,8 @@ def test_arguments_are_checked(kernels):
 
 def test_launch_limits(kernels):
     f, y = kernels("dynamic_index"), card.zeros(1, np.float32)
+    with pytest.raises(CardError, match="more than 256 threads"):
+        kernels("sums")((1,), (512,), (y, y, 1))
     for grid, block in [((0,), (32,)), ((1, 70000), (32,)), ((1,), (1025,)), ((1,), (32, 64)), ((1,), (1, 1, 65))]:
         with pytest.raises(CardError, match="CUDA_ERROR_INVALID_VALUE"):
             f(grid, block, (y, np.int32(0)))

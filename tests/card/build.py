@@ -15,6 +15,7 @@ HEADERS = ("card.h", "half.h", "intrinsics.h", "entry.h", "cupy.h", "heap.h", "f
 # -fno-gnu-unique: static variables of templates in different libraries must not become one.
 FLAGS = ["-std=gnu++17", "-O1", "-fPIC", "-shared", "-fwrapv", "-fno-strict-aliasing", "-ffp-contract=off", "-w"]
 FLAGS += ["-fno-math-errno", "-fno-trapping-math", "-fno-gnu-unique", "-fno-exceptions", "-U_FORTIFY_SOURCE"]
+FLAGS += ["-fstack-clash-protection"]  # a large frame touches the guard page below the stack and does not leap over it
 # Checks inside the kernels; what they call when they fail is in runtime.cpp, not in a library of the compiler's.
 CHECKS = ["-fsanitize=alignment,bounds,shift-exponent,return", "-fno-sanitize-recover=all", "-g1"]
 CHECKS += ["-nodefaultlibs", "-lm", "-lc"]

@@ -196,15 +196,16 @@ def three(what, dims, most):
 class Function:
     """A compiled kernel; call it with (grid, block, args)."""
 
-    def __init__(self, library, export, owner):
+    def __init__(self, library, export, code):
         self.name = export.name.decode()
-        self.library, self.owner, self.run, self.launches = library, owner, export.run, 0
+        self.max_threads_per_block = source.launch_bounds(code).get(self.name.split("<")[0].split("::")[-1], 1024)
+        self.library, self.run, self.launches = library, export.run, 0
         self.parameters = [export.parameters[i] for i in range(export.count)]
         self.max_dynamic_shared_size_bytes = STATIC_LIMIT
         self.preferred_shared_memory_carveout = -1
 
     num_regs = local_size_bytes = const_size_bytes = shared_size_bytes = 0
-    max_threads_per_block, binary_version, ptx_version, cache_mode_ca = 1024, 90, 90, 0
+    binary_version, ptx_version, cache_mode_ca = 90, 90, 0
 
     @property
     def kernel(self):
@@ -224,8 +225,11 @@ class Function:
     def __call__(self, grid, block, args, *, shared_mem=0, stream=None, enable_cooperative_groups=False):
         grid = three("grid", grid, (2**31 - 1, 65535, 65535))
         block = three("block", block, (1024, 1024, 64))
-        if block[0] * block[1] * block[2] > 1024:
-            raise CardError(f"CUDA_ERROR_INVALID_VALUE: invalid argument: block {block} has more than 1024 threads")
+        if block[0] * block[1] * block[2] > self.max_threads_per_block:
+            raise CardError(
+                f"CUDA_ERROR_INVALID_VALUE: kernel {self.name}: block {block} has more than "
+                f"{self.max_threads_per_block} threads"
+            )
         allowed = self.max_dynamic_shared_size_bytes
         if shared_mem > min(allowed, DYNAMIC_LIMIT):
             raise CardError(
@@ -291,7 +295,7 @@ def load(code, options, names):
 @functools.cache
 def load_function(code, options, name):
     library, found = load(code, options, ())
-    return Function(library, found[name], None)
+    return Function(library, found[name], code)
 
 
 class RawModule:
@@ -337,7 +341,7 @@ class RawModule:
                 f'(a plain name needs extern "C", a template needs name_expressions)'
             )
         if name not in self._functions:
-            self._functions[name] = Function(library, found[name], self)
+            self._functions[name] = Function(library, found[name], self.code)
         return self._functions[name]
 
     def get_global(self, name):

@@ -159,6 +159,9 @@ static void on_signal(int number, siginfo_t* info, void* context) {
   report.write = ((ucontext_t*)context)->uc_mcontext.gregs[REG_ERR] >> 1 & 1;
   if (info->si_code == SI_KERNEL) report.address = 0, number = SIGBUS;  // how a misaligned vector access shows
 #endif
+  for (int i = 0; i < fibers_made; ++i)
+    if (report.address - (uint64_t)fibers[i].stack < page)
+      std::snprintf(report.text, sizeof report.text, "the end of a thread's stack of %zu bytes", stack_bytes);
   for (const auto& s : shared_arrays)
     if (report.address - (uint64_t)s.first + guard < s.second + 2 * guard)
       std::snprintf(report.text, sizeof report.text, "byte %lld of a shared array of %zu bytes",

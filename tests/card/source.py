@@ -16,6 +16,10 @@ PLAIN = re.compile(
     r'extern\s+"C"\s+(?:__launch_bounds__\s*\([^)]*\)\s*)?__global__\s+(?:__launch_bounds__\s*\([^)]*\)\s*)?'
     r"void\s+(?:__launch_bounds__\s*\((?:[^()]|\([^()]*\))*\)\s*)?([A-Za-z_]\w*)\s*\("
 )
+# Kernels whose number of threads is limited by a literal: '__launch_bounds__(256, 2) void f('.
+BOUNDS = re.compile(
+    r"__launch_bounds__\s*\(\s*(\d+)\s*(?:,[^()]*)?\)\s*(?:__global__\s+)?(?:void\s+)?([A-Za-z_]\w*)\s*\("
+)
 
 
 def blank_comments(text):
@@ -82,6 +86,11 @@ def translate(text):
 def plain_kernels(text):
     """Names of the kernels that can be asked for by their plain name: those with C linkage."""
     return list(dict.fromkeys(PLAIN.findall(blank_comments(text))))
+
+
+def launch_bounds(text):
+    """The most threads per block by kernel name, where the text says so with a number."""
+    return {name: int(threads) for threads, name in BOUNDS.findall(blank_comments(text))}
 
 
 def exports(names):
