@@ -1,0 +1,126 @@
+"""Datasets: things with a length and numbered samples."""
+
+from __future__ import annotations
+
+import bisect
+import math
+import warnings
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+
+from ..backend import Array, Generator, namespace
+from ..op import wrap
+from ..ops import random
+from ..tape import Traced
+from ..tensor import Tensor
+
+
+class Dataset:
+    """The base of all datasets: define __getitem__(index) and __len__().
+
+    One that can give many samples at once also defines batch(indices), which returns the collated batch for a list of
+    indices: a DataLoader with the default collate_fn then calls it once instead of __getitem__ many times.
+    """
+
+    batch: Any = None
+
+    def __getitem__(self, index: int) -> Any:
+        raise NotImplementedError(f"{type(self).__name__}: the dataset has no __getitem__()")
+
+    def __add__(self, other: Dataset) -> ConcatDataset:
+        return ConcatDataset([self, other])
+
+
+def take(array: Array, indices: Sequence[int]) -> Array:
+    """The rows of an array at `indices`, negative ones counted from the end."""
+    where, n = np.asarray(indices, np.int64), len(array)
+    bad = where[(where < -n) | (where >= n)]
+    if bad.size:
+        raise IndexError(f"dataset: wanted indices below {n}, saw {bad[0]}")
+    xp = namespace(array)
+    return array[where if xp is np else xp.asarray(where)]
+
+
+class TensorDataset(Dataset):
+    """Sample i is the tuple of the i-th rows of all the tensors. ValueError if their lengths differ."""
+
+    def __init__(self, *tensors: Tensor) -> None:
+        self.tensors = tuple(t if isinstance(t, Traced) else wrap(np.asarray(t)) for t in tensors)
+        lengths = [t.array.shape[0] if t.array.ndim else 0 for t in self.tensors]
+        if len(set(lengths)) != 1:
+            raise ValueError(f"TensorDataset: wanted tensors of one length, saw {lengths}")
+
+    def __getitem__(self, index: Any) -> tuple[Tensor, ...]:
+        return tuple(t[index] for t in self.tensors)
+
+    def batch(self, indices: Sequence[int]) -> list[Tensor]:
+        """The rows at `indices`, of each tensor at once."""
+        return [wrap(take(t.array, indices)) for t in self.tensors]
+
+    def __len__(self) -> int:
+        return self.tensors[0].array.shape[0]
+
+
+class Subset(Dataset):
+    """The samples of a dataset at `indices`, in their order."""
+
+    def __init__(self, dataset: Any, indices: Sequence[int]) -> None:
+        self.dataset, self.indices = dataset, indices
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, list):
+            return self.dataset[[self.indices[i] for i in index]]
+        return self.dataset[self.indices[index]]
+
+    @property
+    def batch(self) -> Any:
+        """The batch function of the dataset for these samples; None if it has none."""
+        whole = getattr(self.dataset, "batch", None)
+        return None if whole is None else lambda indices: whole([self.indices[i] for i in indices])
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+class ConcatDataset(Dataset):
+    """The samples of several datasets, one after the other. ValueError for none."""
+
+    def __init__(self, datasets: Iterable[Any]) -> None:
+        self.datasets = list(datasets)
+        if not self.datasets:
+            raise ValueError("ConcatDataset: wanted at least one dataset, saw none")
+        self.cumulative_sizes = list(accumulate(len(d) for d in self.datasets))
+
+    def __len__(self) -> int:
+        return self.cumulative_sizes[-1]
+
+    def __getitem__(self, index: int) -> Any:
+        at = index + len(self) if index < 0 else index
+        if not 0 <= at < len(self):
+            raise IndexError(f"ConcatDataset: wanted an index below {len(self)}, saw {index}")
+        i = bisect.bisect_right(self.cumulative_sizes, at)
+        return self.datasets[i][at - (self.cumulative_sizes[i - 1] if i else 0)]
+
+
+def random_split(dataset: Any, lengths: Sequence[float], generator: Generator | None = None) -> list[Subset]:
+    """Subsets of the given lengths, or fractions that sum to 1, without a sample in common, drawn with `generator`.
+
+    What rounding down the fractions leaves over goes one by one to the first subsets. ValueError for other sums.
+    """
+    n = len(dataset)
+    if all(0 <= f <= 1 for f in lengths) and math.isclose(sum(lengths), 1):
+        sizes = [math.floor(n * f) for f in lengths]
+        for i in range(n - sum(sizes)):
+            sizes[i % len(sizes)] += 1
+        for i, size in enumerate(sizes):
+            if size == 0:
+                warnings.warn(f"random_split: the subset at {i} is empty", stacklevel=2)
+    else:
+        sizes = [int(f) for f in lengths]
+    if sum(sizes) != n or any(s < 0 for s in sizes):
+        raise ValueError(f"random_split: wanted lengths that sum to {n}, or fractions of 1, saw {list(lengths)}")
+    order = random.permutation(n, generator=generator).tolist()
+    return [Subset(dataset, order[end - size : end]) for size, end in zip(sizes, accumulate(sizes), strict=True)]

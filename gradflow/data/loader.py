@@ -1,0 +1,189 @@
+"""DataLoader: batches of a dataset in a known order, prepared by worker threads and copied ahead to the card."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from typing import Any
+
+from .. import backend
+from ..backend import Generator
+from . import transforms
+from .collate import default_collate, default_convert, each_tensor
+from .sampler import BatchSampler, RandomSampler, SequentialSampler, draw
+from .transfer import pinned, to_card
+
+
+class DataLoader:
+    """Iterate over the batches of a dataset; every iteration is an epoch.
+
+    batch_size, shuffle, sampler, batch_sampler, drop_last   which samples, in which order; batch_size None: single ones
+    num_workers      threads that prepare batches, each prefetch_factor ahead; 0: the loop's own thread does
+    collate_fn       how a list of samples becomes a batch
+    pin_memory       put batches into page-locked memory, where there is a card
+    device           copy batches there: to a card from page-locked memory, one batch ahead, on a stream of its own
+    generator        where each epoch's seed is drawn from: it decides the order and what transforms draw, so both are
+                     the same whatever the number of workers, on every device, and after load_state_dict
+    timeout          seconds to wait for a worker's batch, 0 for ever; RuntimeError after it
+    An exception of a worker is raised in the loop as it was raised there. ValueError for options that conflict.
+    """
+
+    def __init__(
+        self, dataset: Any, batch_size: int | None = 1, shuffle: bool | None = None,
+        sampler: Iterable[Any] | None = None, batch_sampler: Iterable[Any] | None = None,
+        num_workers: int = 0, collate_fn: Callable[..., Any] | None = None,
+        pin_memory: bool = False, drop_last: bool = False, timeout: float = 0,
+        worker_init_fn: Callable[[int], None] | None = None, multiprocessing_context: None = None,
+        generator: Generator | None = None, *, prefetch_factor: int | None = None, persistent_workers: bool = False,
+        device: Any = None,
+    ) -> None:  # fmt: skip
+        if num_workers < 0:
+            raise ValueError(f"DataLoader: wanted num_workers >= 0, saw {num_workers}")
+        if timeout < 0:
+            raise ValueError(f"DataLoader: wanted timeout >= 0, saw {timeout}")
+        if prefetch_factor is not None and (num_workers == 0 or prefetch_factor < 1):
+            raise ValueError(f"DataLoader: wanted a prefetch_factor and workers, saw {prefetch_factor}, {num_workers}")
+        if multiprocessing_context is not None:
+            raise ValueError("DataLoader: wanted multiprocessing_context=None, saw another: workers are threads")
+        if not (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")):
+            raise TypeError(f"DataLoader: wanted a dataset with __getitem__ and __len__, saw {type(dataset).__name__}")
+        if sampler is not None and shuffle:
+            raise ValueError("DataLoader: wanted a sampler or shuffle, saw both")
+        if batch_sampler is not None and (batch_size != 1 or shuffle or sampler is not None or drop_last):
+            raise ValueError("DataLoader: wanted batch_sampler or batch_size, shuffle, sampler, drop_last, saw both")
+        if batch_size is None and drop_last:
+            raise ValueError("DataLoader: wanted a batch_size for drop_last, saw None")
+        if sampler is None:
+            sampler = RandomSampler(dataset, generator=generator) if shuffle else SequentialSampler(dataset)
+        if batch_sampler is None and batch_size is not None:
+            batch_sampler = BatchSampler(sampler, batch_size, drop_last)
+        elif batch_sampler is not None:
+            batch_size, sampler = None, getattr(batch_sampler, "sampler", sampler)
+        self.dataset, self.batch_size, self.sampler, self.batch_sampler = dataset, batch_size, sampler, batch_sampler
+        self.num_workers, self.drop_last, self.timeout = num_workers, drop_last, timeout
+        self.worker_init_fn, self.persistent_workers = worker_init_fn, persistent_workers
+        self.prefetch_factor = prefetch_factor or (2 if num_workers else None)
+        self.generator = generator if generator is not None else getattr(sampler, "generator", None)
+        self.collate_fn = collate_fn or (default_convert if batch_sampler is None else default_collate)
+        self.device = None if device is None else backend.device(device)
+        self.pin_memory = pin_memory
+        self._seed: int | None = None  # of the epoch under way
+        self._batch = 0  # how many of its batches were handed out
+        self._resume = False
+
+    def __len__(self) -> int:
+        """How many batches an epoch has."""
+        return len(self.sampler if self.batch_sampler is None else self.batch_sampler)  # type: ignore[arg-type]
+
+    # --- where it stands -----------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """The seed of the epoch under way (None between epochs), how many batches it gave, the generator's state.
+
+        An epoch that a break left unfinished is under way until the next iteration begins.
+        """
+        state = None if self.generator is None else list(self.generator.get_state())
+        return {"seed": self._seed, "batch": self._batch, "generator": state}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where state_dict was made: the next iteration gives the rest of that epoch, in the same order."""
+        self._seed, self._batch = state_dict["seed"], state_dict["batch"]
+        self._resume = self._seed is not None
+        if state_dict["generator"] is not None and self.generator is not None:
+            self.generator.set_state(tuple(state_dict["generator"]))
+
+    # --- iterating -------------------------------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[Any]:
+        """The batches of a new epoch, or the rest of one that load_state_dict told of."""
+        if self._resume:
+            self._resume = False
+        else:
+            words = (self.generator or backend.default_generator).words(1)
+            self._seed, self._batch = int(words[0]), 0
+        return self._epoch(self._seed, self._batch)
+
+    def _epoch(self, seed: int | None, first: int) -> Iterator[Any]:
+        assert seed is not None
+        source: Any = self.sampler if self.batch_sampler is None else self.batch_sampler
+        order = draw(source, Generator(seed))
+        jobs = itertools.islice(enumerate(order), first, None)
+        fetch = Fetch(self, seed)
+        batches: Any = self._from_workers(fetch, jobs) if self.num_workers else (fetch(job) for job in jobs)
+        if self.device is not None and self.device.type == "cuda":
+            batches = to_card(batches, self.device)
+        with closing(batches):
+            for batch in batches:
+                if self._seed == seed:  # unless another iteration has begun since
+                    self._batch += 1
+                yield batch
+        if self._seed == seed:
+            self._seed, self._batch = None, 0
+
+    def _from_workers(self, fetch: Fetch, jobs: Iterator[tuple[int, Any]]) -> Iterator[Any]:
+        """What fetch gives for each job, in order, from threads that work ahead; they end with the iteration."""
+        ahead = self.num_workers * (self.prefetch_factor or 2)
+        pool = ThreadPoolExecutor(self.num_workers, thread_name_prefix="gradflow-data")
+        pending: deque[Future] = deque()
+        wait = True
+        try:
+            pending.extend(pool.submit(fetch, job) for job in itertools.islice(jobs, ahead))
+            while pending:
+                first = pending.popleft()
+                try:
+                    batch = first.result(self.timeout or None)
+                except TimeoutError:
+                    if first.done():  # the dataset's own
+                        raise
+                    wait = False
+                    raise RuntimeError(f"DataLoader: wanted a batch within {self.timeout} s, saw none") from None
+                pending.extend(pool.submit(fetch, job) for job in itertools.islice(jobs, 1))
+                yield batch
+        finally:
+            pool.shutdown(wait, cancel_futures=True)
+
+
+class Fetch:
+    """Makes batch number b of an epoch: with transforms that draw from a generator of (seed, b), whoever calls it."""
+
+    def __init__(self, loader: DataLoader, seed: int) -> None:
+        self.loader, self.seed = loader, seed
+        whole = loader.batch_sampler is not None and loader.collate_fn is default_collate
+        batch = getattr(loader.dataset, "batch", None) if whole else None
+        self.batch = batch if callable(batch) else None
+        self.pin = loader.pin_memory or (loader.device is not None and loader.device.type == "cuda")
+        self._numbers = itertools.count()
+        self._here = threading.local()
+
+    def __call__(self, job: tuple[int, Any]) -> Any:
+        """The batch of a job, (its number, its indices)."""
+        number, indices = job
+        loader = self.loader
+        if loader.num_workers and loader.worker_init_fn is not None and not hasattr(self._here, "ready"):
+            self._here.ready = True
+            loader.worker_init_fn(next(self._numbers))
+        # Batch b draws from a stretch of the stream that begins at block 2^62 + b 2^32, far from the sampler's.
+        generator = Generator(self.seed)
+        generator.set_state((self.seed, (1 << 62) + (number << 32)))
+        try:
+            with transforms.drawing_from(generator):
+                batch = self.make(indices)
+        except Exception as e:
+            e.add_note(f"raised while DataLoader made batch {number}, of samples {str(indices)[:200]}")
+            raise
+        return each_tensor(batch, pinned) if self.pin else batch
+
+    def make(self, indices: Any) -> Any:
+        """The batch of these samples."""
+        loader = self.loader
+        if self.batch is not None:
+            return self.batch(indices)
+        if loader.batch_sampler is None:
+            return loader.collate_fn(loader.dataset[indices])
+        if hasattr(loader.dataset, "__getitems__"):
+            return loader.collate_fn(loader.dataset.__getitems__(indices))
+        return loader.collate_fn([loader.dataset[i] for i in indices])
