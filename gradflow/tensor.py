@@ -303,7 +303,7 @@ class Tensor(Traced):
                 written = xp.asarray(written)
                 written = written.copy() if xp.may_share_memory(written, a) else written
         try:
-            a[... if where is None else where] = written
+            index.put(a, (...,) if where is None else where, written)
         except (ValueError, TypeError, IndexError, OverflowError) as e:
             raise op.explain(name, (a, written), e) from e
 

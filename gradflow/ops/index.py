@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,7 +12,8 @@ from ..backend import device_of, int64, is_array, namespace, on_card
 from ..cases import case
 from ..op import op, unwrap
 from ..tape import Traced
-from . import shape
+from . import pointwise, shape
+from .dims import inverse
 from .reduce import wide
 
 FULL = slice(None)
@@ -178,22 +179,87 @@ def index_get(x, where):
     return x[where]
 
 
-def positions(where: tuple, shape: tuple[int, ...]) -> list[tuple[int, Any]]:
-    """The arrays of an advanced index as (dimension, int64 array without negatives) pairs, masks made positions."""
-    found, d = [], 0
+# --- where an index leads ---------------------------------------------------------------------------
+
+
+class Aim(NamedTuple):
+    """Where the arrays of an advanced index lead.
+
+    rows  int64, of the shape B to which the arrays broadcast: the position among the indexed dimensions taken as one
+    dims  the dimensions indexed; `rest` the others
+    spot  where the dimensions B stand in what is read
+    """
+
+    rows: Any
+    dims: list[int]
+    rest: list[int]
+    spot: int
+
+
+def aim(where: tuple, shape: tuple[int, ...]) -> Aim:
+    """Where an advanced index of an array of this shape leads."""
+    xp = namespace(next(i for i in where if type(i) is not slice))
+    arrays, dims, d = [], [], 0
     for i in where:
         if type(i) is slice:
             d += 1
         elif i.dtype.kind == "b":
-            if i.ndim == 0:  # no dimension of x: as an array of one or no element, which takes part in the broadcast
-                found.append((None, namespace(i).zeros(int(i), int64)))
-            for k, p in enumerate(i.nonzero() if i.ndim else ()):
-                found.append((d + k, p))
+            arrays += i.nonzero() if i.ndim else [xp.zeros(int(i), int64)]  # 0-d takes part in the broadcast alone
+            dims += range(d, d + i.ndim)
             d += i.ndim
         else:
-            found.append((d, namespace(i).where(i < 0, i + shape[d], i)))
+            arrays.append(xp.where(i < 0, i + shape[d], i))
+            dims.append(d)
             d += 1
-    return found
+    arrays = xp.broadcast_arrays(*arrays)
+    rows = xp.zeros(arrays[0].shape, int64)
+    for d, a in zip(dims, arrays[len(arrays) - len(dims) :], strict=True):
+        rows = rows * shape[d] + a
+    kinds = [type(i) is slice for i in where]
+    first, last = kinds.index(False), len(kinds) - kinds[::-1].index(False)
+    spot = 0 if any(kinds[first:last]) else first
+    return Aim(rows, dims, [d for d in range(len(shape)) if d not in dims], spot)
+
+
+def repeats(where: tuple) -> bool:
+    """Whether an index may name a position twice: an array of ints may, a mask does not."""
+    return any(is_array(i) and i.dtype.kind != "b" for i in where)
+
+
+def staying(rows: Any, n: int) -> Any:
+    """Which of several writes to rows stay: the last to each."""
+    xp, flat = namespace(rows), rows.reshape(-1)
+    if xp is np:
+        k, last = np.arange(flat.size), np.empty(n, int64)
+        last[flat] = k
+        return (last[flat] == k).reshape(rows.shape)
+    order = xp.argsort(flat, kind="stable")
+    flat, stay = flat[order], xp.ones(flat.size, bool)
+    last = xp.ones(flat.size, bool)
+    last[:-1] = flat[1:] != flat[:-1]
+    stay[order] = last
+    return stay.reshape(rows.shape)
+
+
+def put(x: Any, where: tuple, value: Any) -> None:
+    """x[where] = value for arrays, in place; of a position named twice the last value stays, on the card too."""
+    if not (on_card(x) and is_array(value) and repeats(where)):
+        x[where] = value
+        return
+    to = aim(where, x.shape)
+    stay, b = staying(to.rows, math.prod(x.shape[d] for d in to.dims)).reshape(-1), to.rows.ndim
+    read = [x.shape[d] for d in to.rest]
+    read[to.spot : to.spot] = to.rows.shape
+    value = namespace(x).broadcast_to(value, read)
+    value = value.reshape(*read[: to.spot], -1, *read[to.spot + b :]).compress(stay, axis=to.spot)
+    rows, places = to.rows.reshape(-1)[stay], []
+    for d in reversed(to.dims):
+        rows, place = divmod(rows, x.shape[d])
+        places.append(place)
+    at: list[Any] = [FULL] * x.ndim
+    for d, place in zip(reversed(to.dims), places, strict=True):
+        at[d] = place
+    x[tuple(at)] = value
 
 
 @op(
@@ -211,72 +277,79 @@ def positions(where: tuple, shape: tuple[int, ...]) -> list[tuple[int, Any]]:
 )
 def index_sum(g, where, shape):
     """Zeros of `shape` to which g is added at where, as often as a position occurs: the gradient of index_get."""
-    xp = namespace(g)
     if len(where) == 1 and where[0].dtype.kind == "b" and where[0].ndim:  # a mask names no position twice
-        y = xp.zeros(shape, g.dtype)
+        y = namespace(g).zeros(shape, g.dtype)
         y[where] = g
         return y
-    found = positions(where, shape)
-    arrays = xp.broadcast_arrays(*[a for _, a in found])
-    front = range(arrays[0].ndim)
-    dims = [d for d, _ in found if d is not None]
-    first = next(k for k, i in enumerate(where) if type(i) is not slice)
-    last = max(k for k, i in enumerate(where) if type(i) is not slice)
-    if not any(type(i) is slice for i in where[first:last]):  # the index's dimensions stand where the first array stood
-        begin = sum(1 for i in where[:first])
-        g = xp.moveaxis(g, [begin + k for k in front], list(front))
-    rows = xp.zeros(arrays[0].shape, int64)
-    for (d, _), a in zip(found, arrays, strict=True):
-        if d is not None:
-            rows = rows * shape[d] + a
-    rest = [d for d in range(len(shape)) if d not in dims]
-    n = math.prod(shape[d] for d in dims)
-    y = segment_sum.op.run((g.reshape(rows.size, math.prod(shape[d] for d in rest)), rows.reshape(-1), n))
-    y = y.reshape([shape[d] for d in dims + rest])
-    return y.transpose(np.argsort(dims + rest).tolist())
+    to = aim(where, shape)
+    b = range(to.rows.ndim)
+    if to.spot:
+        g = namespace(g).moveaxis(g, [to.spot + k for k in b], list(b))
+    n, width = math.prod(shape[d] for d in to.dims), math.prod(shape[d] for d in to.rest)
+    y = segment_sum.op.run((g.reshape(to.rows.size, width), to.rows.reshape(-1), n))
+    order = to.dims + to.rest
+    return y.reshape([shape[d] for d in order]).transpose(inverse(order))
 
 
 @op(
     dx=lambda g, ids: index_get(g, (ids,)),
+    twin="index",
     cases=lambda r: [
         case(r(7, 3), np.array([0, 2, 2, 0, 4, 2, 2]), 5),
         case(r(4), np.array([1, 1, 1, 1]), 2),
         case(r(0, 3), np.zeros(0, int64), 2),
         case(r(3, 0), np.array([0, 1, 0]), 2),
         case(r.strided(6, 2, 2), np.array([5, 4, 3, 2, 1, 0]), 6),
+        case(r(90, 40), r.integers(0, 50, 90), 50),
+        case(r(300, 2), r.integers(0, 2, 300), 3),
+        case(r(70, 33), np.zeros(70, int64), 1),
     ],
     reference=lambda torch, x, ids, n: x.new_zeros((n, *x.shape[1:])).index_add(0, ids, x),
 )
 def segment_sum(x, ids, n):
     """The sums of the rows of x that carry the same number: y[k] = sum of x[i] over ids[i] = k, for k < n."""
-    xp = namespace(x)
-    width = math.prod(x.shape[1:])
-    if width == 1 and x.dtype.kind == "f" and xp is np:
-        y = np.bincount(ids, x.reshape(-1), n)
-        return y.astype(x.dtype).reshape(n, *x.shape[1:])
-    y = xp.zeros((n, *x.shape[1:]), wide(x.dtype))
-    if x.size:
+    xp, width, dtype = namespace(x), math.prod(x.shape[1:]), wide(x.dtype)
+    y = xp.zeros((n, width), dtype)
+    x2 = x.reshape(len(ids), width)
+    if width >= 32 and len(ids) and (counts := xp.bincount(ids, minlength=n)).max() <= 8:
+        # Few rows meet: all first ones of a number at once, then all second ones, and so on.
         order = xp.argsort(ids, kind="stable")
-        ids = ids[order]
-        starts = np.flatnonzero(np.concatenate(([True], ids[1:] != ids[:-1])))
-        y[ids[starts]] = np.add.reduceat(x[order], starts, 0, y.dtype)
-    return y.astype(x.dtype, copy=False)
+        begin = xp.cumsum(counts) - counts
+        for k in range(int(counts.max())):
+            at = xp.flatnonzero(counts > k)
+            y[at] += x2[order[begin[at] + k]]
+    elif x.size:
+        flat = ids if width == 1 else (ids[:, None] * width + xp.arange(width)).reshape(-1)
+        xp.add.at(y.reshape(-1), flat, x2.reshape(-1).astype(dtype, copy=False))
+    return y.astype(x.dtype, copy=False).reshape(n, *x.shape[1:])
 
 
 # --- writing ----------------------------------------------------------------------------------------
 
 
-def _as_value(g: Any, value_shape: tuple[int, ...]) -> Any:
-    """The gradient of a written value, which may have had leading dimensions of size one too many."""
-    return shape.reshape(g, (1,) * (len(value_shape) - g.ndim) + tuple(g.shape)) if len(value_shape) > g.ndim else g
+def _written(g: Any, where: tuple, value_shape: tuple[int, ...]) -> Any:
+    """The gradient of a value written at where: of what stayed, in the value's shape but for broadcasting."""
+    if not any(is_array(i) for i in where):
+        read = slice_(g, where)
+    else:
+        read = index_get(g, where)
+        if repeats(where):
+            to = aim(where, g.shape)
+            stay = staying(to.rows, math.prod(g.shape[d] for d in to.dims))
+            read = pointwise.where(stay.reshape(*stay.shape, *(1,) * (len(to.rest) - to.spot)), read, 0.0)
+    lead = len(value_shape) - read.ndim
+    return shape.reshape(read, (1,) * lead + tuple(read.shape)) if lead > 0 else read
 
 
 @op(
     dx=lambda g, where: index_put(g, where, 0.0),
-    dvalue=lambda g, where, value_shape: _as_value(index_get(g, where), value_shape),
+    dvalue=lambda g, where, value_shape: _written(g, where, value_shape),
     cases=lambda r: [
         case(r(5, 3), (np.array([0, 2, -1]),), r(3, 3)),
         case(r(5, 3), (np.array([0, 2, -1]),), r(3)),
+        case(r(5, 3), (np.array([3, 1, 3, -2]),), r(4, 3)),
+        case(r(2, 5, 2), (slice(None), np.array([3, 1, 3, -2])), r(4, 2)),
+        case(r(5, 2, 3), (np.array([[3, 1], [3, 3]]), slice(None), np.array([0, 2])), r(2, 2, 2)),
         case(r(5, 3), (slice(None), np.array([1, 2])), r(5, 1)),
         case(r(3, 4), (np.array([[True, False, True, True]] * 3),), r(9)),
         case(r(3, 4), (np.array([[True, False, True, True]] * 3),), r()),
@@ -286,9 +359,9 @@ def _as_value(g: Any, value_shape: tuple[int, ...]) -> Any:
     reference=None,
 )
 def index_put(x, where, value):
-    """A copy of x with value written at where; of a position named twice the last stays (on the card, any)."""
+    """A copy of x with value written at where; of a position named twice the last value stays."""
     y = x.copy()
-    y[where] = value
+    put(y, where, value)
     return y
 
 

@@ -1,0 +1,46 @@
+"""Launchers of kernels/index.cu: sums of rows that carry the same number, without atomics."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..backend import Array, is_floating, need_card
+from ..ops.reduce import wide
+from .launch import blocks, contiguous, ctype, launch
+
+CHUNK = 32  # rows per thread, as in the kernel
+THREADS = 256
+
+
+def segment_sum(x: Array, ids: Array, n: int) -> Array:
+    """y[k] = sum of x[i] over ids[i] = k."""
+    if x.dtype.kind == "c":
+        parts = contiguous(x).view(x.real.dtype).reshape(*x.shape, 2)
+        return segment_sum(parts, ids, n).view(x.dtype).reshape(n, *x.shape[1:])
+    if not is_floating(x.dtype):
+        return NotImplemented
+    cp = need_card("segment_sum")
+    m, width, dtype = len(ids), math.prod(x.shape[1:]), wide(x.dtype)
+    y = cp.zeros((n, *x.shape[1:]), x.dtype)
+    order = cp.argsort(ids, kind="stable")
+    ids, rows = ids[order].astype(np.int64, copy=False), contiguous(x)
+    while m and width:
+        chunks = blocks(m, CHUNK)
+        part = part_ids = None
+        if chunks > 1:
+            part, part_ids = cp.empty((2 * chunks, width), dtype), cp.empty(2 * chunks, np.int64)
+        kernel, grid = f"segment_sum<{ctype(x.dtype)}, {ctype(rows.dtype)}>", blocks(chunks * width, THREADS)
+        launch("index", kernel, grid, THREADS, rows, order, ids, y, part, part_ids, m, width, n)
+        if chunks == 1:
+            break
+        rows, order, ids, m = part, None, part_ids, 2 * chunks
+    return y
+
+
+def instantiations() -> list[str]:
+    """Every kernel that the launchers ask for."""
+    pairs = [("float", "float"), ("double", "double")]
+    pairs += [(t, s) for t in ("__half", "__nv_bfloat16") for s in (t, "float")]
+    return [f"segment_sum<{t}, {s}>" for t, s in pairs]

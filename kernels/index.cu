@@ -1,0 +1,45 @@
+// Sums of rows that carry the same number: the gradient of a gather, of an embedding, of x[index].
+//
+// The numbers come sorted, so the rows of one number are a run of neighbours; `order` says where each row lies in x. The
+// sorted rows are cut into chunks of CHUNK, and a thread walks one column of one chunk. A run that begins and ends in its
+// chunk is stored at once. What a chunk knows of a run that came in from the chunk before is its head, of one that goes on
+// into the next its tail: head and tail of all chunks are again rows sorted by number, CHUNK / 2 times fewer, and the same
+// kernel sums them, until one chunk holds them all. So work is fair however long a run is, there are no atomics, and the
+// order of every sum depends on the numbers alone.
+#include "common.cuh"
+
+constexpr int CHUNK = 32;  // rows per thread; gradflow/cuda/index.py knows it too
+
+// x of source type S has `width` columns and at least m rows, order may be null for rows that lie in order, ids (m) are
+// sorted, y (n, width) is zero where nothing was stored yet, part (2 chunks, width) and part_ids (2 chunks) get the heads
+// and tails; both are null if one chunk holds all. Numbers outside 0..n-1 are passed over.
+template <class T, class S>
+__global__ void __launch_bounds__(256) segment_sum(
+    const S* __restrict__ x, const index_t* __restrict__ order, const index_t* __restrict__ ids, T* __restrict__ y,
+    acc_t<T>* __restrict__ part, index_t* __restrict__ part_ids, index_t m, index_t width, index_t n) {
+  using A = acc_t<T>;
+  const index_t chunks = ceil_div(m, CHUNK);
+  for (index_t i = grid_thread(); i < chunks * width; i += grid_threads()) {
+    const index_t chunk = i / width, column = i % width;
+    const index_t begin = chunk * CHUNK, end = begin + CHUNK < m ? begin + CHUNK : m;
+    const index_t first = ids[begin];
+    index_t id = first;
+    A sum = 0, head = 0, tail = 0;
+    bool came = begin > 0 && ids[begin - 1] == first;  // the run at hand began in the chunk before
+    for (index_t r = begin; r < end; ++r) {
+      sum += A(to_acc<S>(x[(order ? order[r] : r) * width + column]));
+      const bool more = r + 1 < m;
+      const index_t next = more ? ids[r + 1] : id;
+      if (more && next == id && r + 1 < end) continue;
+      if (came) head = sum;
+      else if (more && next == id) tail = sum;
+      else if (id >= 0 && id < n) store(y + id * width + column, load(y + id * width + column) + sum);
+      sum = 0, came = false, id = r + 1 < end ? next : id;
+    }
+    if (part) {
+      part[2 * chunk * width + column] = head;
+      part[(2 * chunk + 1) * width + column] = tail;
+      if (column == 0) part_ids[2 * chunk] = first, part_ids[2 * chunk + 1] = id;
+    }
+  }
+}
