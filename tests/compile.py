@@ -58,9 +58,11 @@ def _installed(pattern: str) -> list[Path]:
 @cache
 def nvrtc() -> ctypes.CDLL | None:
     """The compiler's library, or None where it is not installed."""
-    libraries = [p for p in _installed("**/libnvrtc.so*") if "builtins" not in p.name]
+    libraries = _installed("**/libnvrtc.so*")
     if not libraries or not headers():
         return None
+    for builtins in libraries[-1].parent.glob("libnvrtc-builtins.so*"):  # not every version looks beside itself for it
+        ctypes.CDLL(str(builtins), mode=ctypes.RTLD_GLOBAL)
     library = ctypes.CDLL(str(libraries[-1]))
     library.nvrtcGetErrorString.restype = ctypes.c_char_p
     return library
@@ -132,7 +134,7 @@ def read(log: str, plain: dict[str, str]) -> list[Usage]:
 def families() -> dict[str, list[str]]:
     """The kernels that the launchers can ask for, by the name of their .cu file."""
     import gradflow.cuda
-    import gradflow.ops  # noqa: F401 (the rows of the table)
+    import gradflow.ops  # the rows of the table
 
     found = {}
     for module in pkgutil.iter_modules(gradflow.cuda.__path__):

@@ -1,8 +1,8 @@
 """Launchers of the elementwise ops: for each row of ops/pointwise.py the line of its name in kernels/pointwise.cuh.
 
-Contiguous arrays of one shape go through the raw kernel of kernels/pointwise.cu, 16 bytes per load; strided,
-broadcast and misaligned ones through CuPy's ElementwiseKernel around the same line. Arrays must share one floating dtype; everything
-else (integers, masks, NumPy scalars) is left to the definition.
+Contiguous arrays of one shape go through the raw kernel of kernels/pointwise.cu, 16 bytes per load; strided, broadcast
+and misaligned ones through CuPy's ElementwiseKernel around the same line. Arrays must share one floating dtype;
+everything else (integers, masks, NumPy scalars) is left to the definition.
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ class Twin:
         self.compiled: dict[tuple, str] = {}  # (function, dtype, which inputs are arrays) -> C++ name
 
     def __call__(self, *args: Any) -> Any:
+        """The definition's result for arrays on the card and numbers, or NotImplemented."""
         if self.choices is None:
             return self.run(self.name, args)
         if args[-1] not in self.choices:
