@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from .. import backend
-from ..ops import pointwise, shape
+from ..ops import join, pointwise
 from . import functional as F
 from . import init
 from .linear import Linear
@@ -147,12 +147,12 @@ class MultiheadAttention(Module):
         mask = None if causal else self._mask(attn_mask, key_padding_mask, n, length, k.shape[0], dtype)
         extra = 0
         if self.bias_k is not None:
-            k = shape.cat([k, self.bias_k.expand(1, n, -1)])
-            v = shape.cat([v, self.bias_v.expand(1, n, -1)])
+            k = join.cat([k, self.bias_k.expand(1, n, -1)])
+            v = join.cat([v, self.bias_v.expand(1, n, -1)])
             extra += 1
         if self.add_zero_attn:
             zero = filled((1, n, self.embed_dim), 0.0, dtype, q.device)
-            k, v = shape.cat([k, zero]), shape.cat([v, zero])
+            k, v = join.cat([k, zero]), join.cat([v, zero])
             extra += 1
         if extra and (mask is not None or causal):
             if mask is None:  # the causal hint does not reach over what was appended

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..ops import shape
 from .module import Module
 
 
@@ -16,7 +17,7 @@ class Flatten(Module):
 
     def forward(self, input: Any) -> Any:
         """The input in its new shape."""
-        return input.flatten(self.start_dim, self.end_dim)
+        return shape.flatten(input, self.start_dim, self.end_dim)
 
     def extra_repr(self) -> str:
         """The dimensions."""
@@ -36,7 +37,7 @@ class Unflatten(Module):
 
     def forward(self, input: Any) -> Any:
         """The input in its new shape."""
-        return input.unflatten(self.dim, self.unflattened_size)
+        return shape.unflatten(input, self.dim, self.unflattened_size)
 
     def extra_repr(self) -> str:
         """The dimension and sizes."""

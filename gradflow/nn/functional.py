@@ -8,7 +8,7 @@ from typing import Any
 
 from .. import backend
 from ..op import unwrap, wrap
-from ..ops import conv, linalg, norm, pointwise, random
+from ..ops import conv, distance, einsum, linalg, loss, norm, pair_loss, pointwise, pool, random, reduce
 from ..ops import softmax as softmaxes
 from ..tape import Traced
 
@@ -50,10 +50,45 @@ conv_transpose2d = _face(conv.conv_transpose2d, f"conv_transpose2d{_TRANSPOSED}"
 conv_transpose3d = _face(conv.conv_transpose3d, f"conv_transpose3d{_TRANSPOSED}")
 
 
+def bilinear(input1: Any, input2: Any, weight: Any, bias: Any = None) -> Any:
+    """y_k = x1^T A_k x2 + b_k: input1 (..., i), input2 (..., j), weight (k, i, j), bias (k). RuntimeError for others."""
+    if weight.ndim != 3 or input1.shape[-1] != weight.shape[1] or input2.shape[-1] != weight.shape[2]:
+        raise RuntimeError(
+            f"bilinear: wanted a weight (k, {input1.shape[-1]}, {input2.shape[-1]}), saw {tuple(weight.shape)}"
+        )
+    if tuple(input1.shape[:-1]) != tuple(input2.shape[:-1]):
+        raise RuntimeError(
+            f"bilinear: wanted inputs alike but for the last dimension, saw {tuple(input1.shape)}, {tuple(input2.shape)}"
+        )
+    y = einsum.einsum("...i,kij,...j->...k", input1, weight, input2)
+    return y if bias is None else y + bias
+
+
+# --- pooling --------------------------------------------------------------------------------------------
+
+_AVERAGE = "(input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True"
+max_pool1d, max_pool2d, max_pool3d = pool.max_pool1d, pool.max_pool2d, pool.max_pool3d
+avg_pool1d = _face(pool.avg_pool1d, f"avg_pool1d{_AVERAGE})")
+avg_pool2d = _face(pool.avg_pool2d, f"avg_pool2d{_AVERAGE}, divisor_override=None)")
+avg_pool3d = _face(pool.avg_pool3d, f"avg_pool3d{_AVERAGE}, divisor_override=None)")
+adaptive_avg_pool1d = _face(pool.adaptive_avg_pool1d, "adaptive_avg_pool1d(input, output_size)")
+adaptive_avg_pool2d = _face(pool.adaptive_avg_pool2d, "adaptive_avg_pool2d(input, output_size)")
+adaptive_avg_pool3d = _face(pool.adaptive_avg_pool3d, "adaptive_avg_pool3d(input, output_size)")
+adaptive_max_pool1d, adaptive_max_pool2d = pool.adaptive_max_pool1d, pool.adaptive_max_pool2d
+adaptive_max_pool3d = pool.adaptive_max_pool3d
+lp_pool1d, lp_pool2d, lp_pool3d = pool.lp_pool1d, pool.lp_pool2d, pool.lp_pool3d
+
+
 # --- normalisation --------------------------------------------------------------------------------------
 
 batch_norm, instance_norm, group_norm = norm.batch_norm, norm.instance_norm, norm.group_norm
 layer_norm, rms_norm, local_response_norm = norm.layer_norm, norm.rms_norm, norm.local_response_norm
+
+
+def normalize(input: Any, p: float = 2.0, dim: Any = 1, eps: float = 1e-12) -> Any:
+    """x / max(|x|_p, eps), the p-norm along dim."""
+    size = reduce.norm(input, p, dim, True)
+    return input / pointwise.clamp(size, min=eps)
 
 
 # --- activations ----------------------------------------------------------------------------------------
@@ -186,3 +221,19 @@ def alpha_dropout(input: Any, p: float = 0.5, training: bool = False, inplace: b
 def feature_alpha_dropout(input: Any, p: float = 0.5, training: bool = False, inplace: bool = False) -> Any:
     """alpha_dropout of whole channels, dimension 1."""
     return _alpha("feature_alpha_dropout", input, p, training, inplace, max(input.ndim - 2, 0))
+
+
+# --- losses and distances -------------------------------------------------------------------------------
+
+l1_loss, mse_loss, smooth_l1_loss, huber_loss = loss.l1_loss, loss.mse_loss, loss.smooth_l1_loss, loss.huber_loss
+cross_entropy, nll_loss, kl_div = loss.cross_entropy, loss.nll_loss, loss.kl_div
+binary_cross_entropy = loss.binary_cross_entropy
+binary_cross_entropy_with_logits = loss.binary_cross_entropy_with_logits
+poisson_nll_loss, gaussian_nll_loss = loss.poisson_nll_loss, loss.gaussian_nll_loss
+multi_margin_loss, multilabel_margin_loss = loss.multi_margin_loss, loss.multilabel_margin_loss
+multilabel_soft_margin_loss = loss.multilabel_soft_margin_loss
+hinge_embedding_loss, soft_margin_loss = pair_loss.hinge_embedding_loss, pair_loss.soft_margin_loss
+margin_ranking_loss, cosine_embedding_loss = pair_loss.margin_ranking_loss, pair_loss.cosine_embedding_loss
+triplet_margin_loss = pair_loss.triplet_margin_loss
+triplet_margin_with_distance_loss = pair_loss.triplet_margin_with_distance_loss
+pairwise_distance, cosine_similarity = distance.pairwise_distance, distance.cosine_similarity

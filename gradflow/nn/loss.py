@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +23,8 @@ class _Loss(Module):
         size_average, reduce = old
         if size_average is not None or reduce is not None:
             reduction = "none" if reduce is False else "sum" if size_average is False else "mean"
+            name = type(self).__name__
+            warnings.warn(f"{name}: size_average and reduce are deprecated; use reduction={reduction!r}", stacklevel=3)
         self.reduction = reduction
         self._settings = ("reduction", *(weights or {}), *settings)
         for name, weight in (weights or {}).items():
@@ -210,6 +213,15 @@ class MultiLabelSoftMarginLoss(_Loss):
         self._set((size_average, reduce), reduction, {"weight": weight})
 
 
+class MultiLabelMarginLoss(_Loss):
+    """sum_ij max(0, 1 - x[t_j] + x[i]) / c over labels t_j, up to the first -1, and the classes i that are none of them."""
+
+    function = staticmethod(F.multilabel_margin_loss)
+
+    def __init__(self, size_average: Any = None, reduce: Any = None, reduction: str = "mean") -> None:
+        self._set((size_average, reduce), reduction)
+
+
 class MultiMarginLoss(_Loss):
     """sum_i max(0, margin - x[t] + x[i])^p / c over the classes i other than t: x (n, c), t (n)."""
 
@@ -275,21 +287,22 @@ class TripletMarginLoss(_Triple):
         self._set((size_average, reduce), reduction, margin=margin, p=p, eps=eps, swap=swap)
 
 
-class CTCLoss(Module):
-    """-log of the probability of all alignments of a target sequence (Graves et al. 2006): log_probs (t, n, c).
+class TripletMarginWithDistanceLoss(_Triple):
+    """max(0, d(anchor, positive) - d(anchor, negative) + margin) for any distance d; the Euclidean one by default."""
 
-    targets (n, s) or one after the other; input_lengths and target_lengths (n). zero_infinity turns impossible ones to 0.
-    """
+    function = staticmethod(F.triplet_margin_with_distance_loss)
 
-    def __init__(self, blank: int = 0, reduction: str = "mean", zero_infinity: bool = False) -> None:
-        super().__init__()
-        self.blank, self.reduction, self.zero_infinity = blank, reduction, zero_infinity
-
-    def forward(self, log_probs: Any, targets: Any, input_lengths: Any, target_lengths: Any) -> Any:
-        """The loss."""
-        return F.ctc_loss(
-            log_probs, targets, input_lengths, target_lengths, self.blank, self.reduction, self.zero_infinity
-        )
+    def __init__(
+        self,
+        *,
+        distance_function: Callable[[Any, Any], Any] | None = None,
+        margin: float = 1.0,
+        swap: bool = False,
+        reduction: str = "mean",
+    ) -> None:
+        self._set((None, None), reduction, margin=margin, swap=swap)
+        self.distance_function = PairwiseDistance() if distance_function is None else distance_function
+        self._settings += ("distance_function",)
 
 
 class CosineSimilarity(Module):

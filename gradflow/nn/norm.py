@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..ops import shape
 from . import functional as F
 from . import init
 from .module import Module
@@ -158,7 +159,7 @@ class _InstanceNorm(_Norm):
         if channels != self.num_features and self.affine:
             raise ValueError(f"{type(self).__name__}: wanted {self.num_features} channels, saw {channels}")
         y = F.instance_norm(
-            input.unsqueeze(0) if single else input,
+            shape.unsqueeze(input, 0) if single else input,
             self.running_mean,
             self.running_var,
             self.weight,
@@ -167,7 +168,7 @@ class _InstanceNorm(_Norm):
             self.momentum or 0.0,
             self.eps,
         )
-        return y.squeeze(0) if single else y
+        return shape.squeeze(y, 0) if single else y
 
 
 class InstanceNorm1d(_InstanceNorm):

@@ -51,6 +51,14 @@ class MaxPool2d(_MaxPool):
         return F.max_pool2d(input, *self._settings())
 
 
+class MaxPool3d(_MaxPool):
+    """The largest of each window: x (n, c, d, h, w) or (c, d, h, w). With return_indices also where it was found."""
+
+    def forward(self, input: Any) -> Any:
+        """The maxima."""
+        return F.max_pool3d(input, *self._settings())
+
+
 class AvgPool1d(Module):
     """The mean of each window: x (n, c, w) or (c, w)."""
 
@@ -74,8 +82,8 @@ class AvgPool1d(Module):
         return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
 
 
-class AvgPool2d(Module):
-    """The mean of each window: x (n, c, h, w) or (c, h, w). divisor_override divides by something else than its size."""
+class _AvgPool(Module):
+    """What average pools over two and three dimensions share."""
 
     def __init__(
         self,
@@ -90,21 +98,68 @@ class AvgPool2d(Module):
         self.kernel_size, self.stride, self.padding = kernel_size, kernel_size if stride is None else stride, padding
         self.ceil_mode, self.count_include_pad, self.divisor_override = ceil_mode, count_include_pad, divisor_override
 
-    def forward(self, input: Any) -> Any:
-        """The means."""
-        return F.avg_pool2d(
-            input,
-            self.kernel_size,
-            self.stride,
-            self.padding,
-            self.ceil_mode,
-            self.count_include_pad,
-            self.divisor_override,
-        )
+    def _settings(self) -> tuple:
+        window = self.kernel_size, self.stride, self.padding
+        return *window, self.ceil_mode, self.count_include_pad, self.divisor_override
 
     def extra_repr(self) -> str:
         """The sizes."""
         return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+
+
+class AvgPool2d(_AvgPool):
+    """The mean of each window: x (n, c, h, w) or (c, h, w). divisor_override divides by something else than its size."""
+
+    def forward(self, input: Any) -> Any:
+        """The means."""
+        return F.avg_pool2d(input, *self._settings())
+
+
+class AvgPool3d(_AvgPool):
+    """The mean of each window: x (n, c, d, h, w) or (c, d, h, w)."""
+
+    def forward(self, input: Any) -> Any:
+        """The means."""
+        return F.avg_pool3d(input, *self._settings())
+
+
+class _LPPool(Module):
+    """What pools by norms share."""
+
+    def __init__(self, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False) -> None:
+        super().__init__()
+        self.norm_type, self.kernel_size, self.stride, self.ceil_mode = norm_type, kernel_size, stride, ceil_mode
+
+    def extra_repr(self) -> str:
+        """The settings."""
+        return (
+            f"norm_type={self.norm_type}, kernel_size={self.kernel_size}, stride={self.stride}, "
+            f"ceil_mode={self.ceil_mode}"
+        )
+
+
+class LPPool1d(_LPPool):
+    """(sum of x^p)^(1/p) of each window, p = norm_type: x (n, c, w) or (c, w)."""
+
+    def forward(self, input: Any) -> Any:
+        """The norms."""
+        return F.lp_pool1d(input, float(self.norm_type), self.kernel_size, self.stride, self.ceil_mode)
+
+
+class LPPool2d(_LPPool):
+    """(sum of x^p)^(1/p) of each window, p = norm_type: x (n, c, h, w) or (c, h, w)."""
+
+    def forward(self, input: Any) -> Any:
+        """The norms."""
+        return F.lp_pool2d(input, float(self.norm_type), self.kernel_size, self.stride, self.ceil_mode)
+
+
+class LPPool3d(_LPPool):
+    """(sum of x^p)^(1/p) of each window, p = norm_type: x (n, c, d, h, w) or (c, d, h, w)."""
+
+    def forward(self, input: Any) -> Any:
+        """The norms."""
+        return F.lp_pool3d(input, float(self.norm_type), self.kernel_size, self.stride, self.ceil_mode)
 
 
 class _Adaptive(Module):
@@ -141,6 +196,14 @@ class AdaptiveAvgPool2d(_Adaptive):
         return F.adaptive_avg_pool2d(input, self.output_size)
 
 
+class AdaptiveAvgPool3d(_Adaptive):
+    """The means of output_size windows that cover x (n, c, d, h, w)."""
+
+    def forward(self, input: Any) -> Any:
+        """The means."""
+        return F.adaptive_avg_pool3d(input, self.output_size)
+
+
 class AdaptiveMaxPool1d(_AdaptiveMax):
     """The maxima of output_size windows that cover x (n, c, w)."""
 
@@ -155,3 +218,11 @@ class AdaptiveMaxPool2d(_AdaptiveMax):
     def forward(self, input: Any) -> Any:
         """The maxima."""
         return F.adaptive_max_pool2d(input, self.output_size, self.return_indices)
+
+
+class AdaptiveMaxPool3d(_AdaptiveMax):
+    """The maxima of output_size windows that cover x (n, c, d, h, w)."""
+
+    def forward(self, input: Any) -> Any:
+        """The maxima."""
+        return F.adaptive_max_pool3d(input, self.output_size, self.return_indices)

@@ -6,12 +6,18 @@ import math
 import warnings
 from typing import Any
 
-from ..ops import rnn, shape
-from . import functional as F
+from ..ops import rnn
 from . import init
 from .module import Module
 from .parameter import Parameter, blank, filled
-from .utils.rnn import PackedSequence, gather, spread
+from .utils.rnn import PackedSequence
+
+
+def _permuted(hx: Any, order: Any) -> Any:
+    """A state, or several, with its sequences in another order."""
+    if order is None:
+        return hx
+    return tuple(s[:, order] for s in hx) if isinstance(hx, tuple) else hx[:, order]
 
 
 class RNNBase(Module):
@@ -85,81 +91,32 @@ class RNNBase(Module):
         """The parameters of each layer and direction."""
         return [[getattr(self, n) for n in names] for names in self._names]
 
-    def _layer(self, x: Any, states: list[Any], weights: list[Any], sizes: Any, reverse: bool) -> tuple[Any, ...]:
-        """One layer in one direction: (y, the last of each state)."""
-        raise NotImplementedError
-
-    def _weights(self, names: list[str]) -> list[Any]:
-        """w, u, b, d (None without bias) and, where there is a projection, p."""
-        found = [self._parameters[n] for n in names]
-        return found if self.bias else [*found[:2], None, None, *found[2:]]
-
-    def _run(self, input: Any, states: list[Any], sizes: Any) -> tuple[Any, list[Any]]:
-        """All layers over input (t, n, f), from states [(layers directions, n, h), ...]: (output, last states)."""
-        directions = 1 + self.bidirectional
-        last: list[list[Any]] = [[] for _ in states]
-        x = input
-        for layer in range(self.num_layers):
-            ys = []
-            for direction in range(directions):
-                i = layer * directions + direction
-                y, *ends = self._layer(x, [s[i] for s in states], self._weights(self._names[i]), sizes, direction == 1)
-                ys.append(y)
-                for column, end in zip(last, ends, strict=True):
-                    column.append(end)
-            x = ys[0] if directions == 1 else shape.cat(ys, -1)
-            if self.dropout and layer < self.num_layers - 1:
-                x = F.dropout(x, self.dropout, self.training)
-        return x, [shape.stack(column) for column in last]
-
-    def _state_sizes(self) -> list[int]:
-        return [self.proj_size or self.hidden_size]
-
-    def _call(self, input: Any, given: Any) -> tuple[Any, list[Any]]:
-        """forward, with the states as a list."""
-        name, packed = type(self).__name__, isinstance(input, PackedSequence)
-        x = input.data if packed else input
-        single = not packed and x.dim() == 2
-        if x.dim() not in ((2,) if packed else (2, 3)):
-            raise ValueError(f"{name}: wanted an input of 2 or 3 dimensions, saw shape {tuple(x.shape)}")
-        if x.shape[-1] != self.input_size:
-            raise RuntimeError(f"{name}: wanted {self.input_size} features, saw shape {tuple(x.shape)}")
-        if x.array.dtype != self.weight_ih_l0.array.dtype:
-            raise ValueError(f"{name}: wanted an input of the weights' {self.weight_ih_l0.dtype}, saw {x.dtype}")
-        sizes = order = unorder = None
-        if packed:
-            sizes, order, unorder = input.sizes, input.sorted_indices, input.unsorted_indices
-            x = spread(x, sizes)
-        elif single:
-            x = x.unsqueeze(1)
-        elif self.batch_first:
-            x = x.transpose(0, 1)
-        n, rows = x.shape[1], self.num_layers * (1 + self.bidirectional)
-        if given is None:
-            states = [filled((rows, n, h), 0.0, x.array.dtype, x.device) for h in self._state_sizes()]
-        else:
-            states = []
-            for s, h in zip(given, self._state_sizes(), strict=True):
-                if s.dim() != (2 if single else 3):
-                    raise RuntimeError(f"{name}: wanted a state of {2 if single else 3} dimensions, saw {tuple(s.shape)}")
-                s = s.unsqueeze(1) if single else s
-                if tuple(s.shape) != (rows, n, h):
-                    raise RuntimeError(f"{name}: wanted a state of shape {(rows, n, h)}, saw {tuple(s.shape)}")
-                states.append(s if order is None else s[:, order])
-        y, last = self._run(x, states, sizes)
-        if packed:
-            y = PackedSequence(gather(y, sizes), *input[1:])
-            last = last if unorder is None else [s[:, unorder] for s in last]
-        elif single:
-            y, last = y.squeeze(1), [s.squeeze(1) for s in last]
-        elif self.batch_first:
-            y = y.transpose(0, 1)
-        return y, last
+    def _network(self, x: Any, hx: Any, weights: list[Any], options: tuple) -> tuple[Any, Any]:
+        """(output, last states) of the network; options as ops.rnn's functions take them, num_layers first."""
+        raise NotImplementedError(f"{type(self).__name__}: the module has no forward()")
 
     def forward(self, input: Any, hx: Any = None) -> tuple[Any, Any]:
-        """(output, last state): input (t, n, f), (n, t, f) if batch_first, (t, f), or a PackedSequence; hx zero if None."""
-        y, (last,) = self._call(input, None if hx is None else (hx,))
-        return y, last
+        """(output, last state): input (t, n, f), (n, t, f) if batch_first, (t, f), or a PackedSequence; hx zero if None.
+
+        States are (layers directions, n, hidden_size); an LSTM's are pairs (h, c).
+        """
+        name, packed = type(self).__name__, isinstance(input, PackedSequence)
+        x = input.data if packed else input
+        if not packed and x.dim() not in (2, 3):
+            raise ValueError(f"{name}: wanted an input of 2 or 3 dimensions, saw shape {tuple(x.shape)}")
+        if x.array.dtype != self.weight_ih_l0.array.dtype:
+            raise ValueError(f"{name}: wanted an input of the weights' {self.weight_ih_l0.dtype}, saw {x.dtype}")
+        if hx is not None and not packed:
+            for s in hx if isinstance(hx, tuple) else (hx,):
+                if s.dim() != x.dim():
+                    raise RuntimeError(f"{name}: wanted a state of {x.dim()} dimensions, saw shape {tuple(s.shape)}")
+        weights = [p for names in self._names for p in map(self._parameters.__getitem__, names)]
+        options = (self.num_layers, self.bidirectional, self.dropout, self.training, self.batch_first)
+        if not packed:
+            return self._network(x, hx, weights, (*options, None))
+        hx = hx if hx is None else _permuted(hx, input.sorted_indices)
+        y, last = self._network(x, hx, weights, (*options, input.batch_sizes))
+        return PackedSequence(y, *input[1:]), _permuted(last, input.unsorted_indices)
 
     def extra_repr(self) -> str:
         """The sizes and the settings that are not the defaults."""
@@ -196,8 +153,8 @@ class RNN(RNNBase):
             mode, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, 0, device, dtype
         )
 
-    def _layer(self, x: Any, states: list[Any], weights: list[Any], sizes: Any, reverse: bool) -> tuple[Any, ...]:
-        return rnn.rnn_layer(x, *states, *weights, sizes=sizes, reverse=reverse, relu=self.nonlinearity == "relu", reserve=[])
+    def _network(self, x: Any, hx: Any, weights: list[Any], options: tuple) -> tuple[Any, Any]:
+        return rnn.rnn(x, hx, weights, self.nonlinearity, *options)
 
 
 class GRU(RNNBase):
@@ -224,8 +181,8 @@ class GRU(RNNBase):
             "GRU", input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, 0, device, dtype
         )
 
-    def _layer(self, x: Any, states: list[Any], weights: list[Any], sizes: Any, reverse: bool) -> tuple[Any, ...]:
-        return rnn.gru_layer(x, *states, *weights, sizes=sizes, reverse=reverse, reserve=[])
+    def _network(self, x: Any, hx: Any, weights: list[Any], options: tuple) -> tuple[Any, Any]:
+        return rnn.gru(x, hx, weights, *options)
 
 
 class LSTM(RNNBase):
@@ -253,16 +210,8 @@ class LSTM(RNNBase):
             "LSTM", input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size, device, dtype
         )
 
-    def _state_sizes(self) -> list[int]:
-        return [self.proj_size or self.hidden_size, self.hidden_size]
-
-    def _layer(self, x: Any, states: list[Any], weights: list[Any], sizes: Any, reverse: bool) -> tuple[Any, ...]:
-        return rnn.lstm_layer(x, *states, *weights, sizes=sizes, reverse=reverse, reserve=[])
-
-    def forward(self, input: Any, hx: Any = None) -> tuple[Any, tuple[Any, Any]]:
-        """(output, (last h, last c)): input (t, n, f), (n, t, f) if batch_first, (t, f), or a PackedSequence; hx = (h, c)."""
-        y, (h, c) = self._call(input, hx)
-        return y, (h, c)
+    def _network(self, x: Any, hx: Any, weights: list[Any], options: tuple) -> tuple[Any, Any]:
+        return rnn.lstm(x, hx, weights, *options)
 
 
 # --- one step at a time ---------------------------------------------------------------------------------
@@ -292,21 +241,9 @@ class RNNCellBase(Module):
     def _weights(self) -> tuple[Any, ...]:
         return self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh
 
-    def _rows(self, input: Any, given: Any, states: int) -> tuple[Any, list[Any], bool]:
-        """The input and the states as (n, ...), and whether the input had no batch."""
-        name = type(self).__name__
-        if input.dim() not in (1, 2) or input.shape[-1] != self.input_size:
-            raise ValueError(f"{name}: wanted an input (n, {self.input_size}) or ({self.input_size},), saw {tuple(input.shape)}")
-        single = input.dim() == 1
-        x = input.unsqueeze(0) if single else input
-        if given is None:
-            found = [filled((x.shape[0], self.hidden_size), 0.0, x.array.dtype, x.device) for _ in range(states)]
-        else:
-            found = [s.unsqueeze(0) if single else s for s in given]
-        for s in found:
-            if tuple(s.shape) != (x.shape[0], self.hidden_size):
-                raise RuntimeError(f"{name}: wanted a state of shape {(x.shape[0], self.hidden_size)}, saw {tuple(s.shape)}")
-        return x, found, single
+    def _state(self, input: Any) -> Any:
+        """A state of zeros for an input (n, f) or (f)."""
+        return filled((*input.shape[:-1], self.hidden_size), 0.0, input.array.dtype, input.device)
 
     def extra_repr(self) -> str:
         """The sizes and the settings that are not the defaults."""
@@ -334,9 +271,8 @@ class RNNCell(RNNCellBase):
 
     def forward(self, input: Any, hx: Any = None) -> Any:
         """The next state; hx is zero if None."""
-        x, states, single = self._rows(input, None if hx is None else (hx,), 1)
-        _, h = rnn.rnn_layer(x.unsqueeze(0), *states, *self._weights(), relu=self.nonlinearity == "relu", reserve=[])
-        return h.squeeze(0) if single else h
+        hx = self._state(input) if hx is None else hx
+        return rnn.rnn_cell(input, hx, *self._weights(), self.nonlinearity)
 
 
 class GRUCell(RNNCellBase):
@@ -347,9 +283,7 @@ class GRUCell(RNNCellBase):
 
     def forward(self, input: Any, hx: Any = None) -> Any:
         """The next state; hx is zero if None."""
-        x, states, single = self._rows(input, None if hx is None else (hx,), 1)
-        _, h = rnn.gru_layer(x.unsqueeze(0), *states, *self._weights(), reserve=[])
-        return h.squeeze(0) if single else h
+        return rnn.gru_cell(input, self._state(input) if hx is None else hx, *self._weights())
 
 
 class LSTMCell(RNNCellBase):
@@ -360,6 +294,5 @@ class LSTMCell(RNNCellBase):
 
     def forward(self, input: Any, hx: Any = None) -> tuple[Any, Any]:
         """The next (h, c); hx = (h, c) is zero if None."""
-        x, states, single = self._rows(input, hx, 2)
-        _, h, c = rnn.lstm_layer(x.unsqueeze(0), *states, *self._weights(), reserve=[])
-        return (h.squeeze(0), c.squeeze(0)) if single else (h, c)
+        hx = (self._state(input), self._state(input)) if hx is None else hx
+        return rnn.lstm_cell(input, hx, *self._weights())

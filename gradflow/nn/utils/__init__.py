@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ...ops import shape
+from ...ops import join
 from ...optim.clip import clip_grad_norm_, clip_grad_value_, clip_grads_with_norm_, get_total_norm
 from . import rnn
 
@@ -20,7 +20,7 @@ def parameters_to_vector(parameters: Iterable[Any]) -> Any:
     parameters = list(parameters)
     if len({str(p.device) for p in parameters}) > 1:
         raise TypeError(f"parameters_to_vector: wanted one device, saw {', '.join({str(p.device) for p in parameters})}")
-    return shape.cat([p.reshape(-1) for p in parameters])
+    return join.cat([p.reshape(-1) for p in parameters])
 
 
 def vector_to_parameters(vec: Any, parameters: Iterable[Any]) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ... import backend
 from ...op import wrap
-from ...ops import shape
+from ...ops import join, rnn
 from ...tape import Traced
 from ..parameter import filled
 
@@ -65,26 +65,6 @@ def _on(array: np.ndarray, where: backend.device) -> Any:
     return wrap(backend.to_device(array, where))
 
 
-def places(sizes: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Of packed steps of these sizes, laid out as (t, n): the row of each place, 0 where there is none, and the places taken."""
-    sizes_ = np.asarray(sizes, np.int64)
-    n = int(sizes_[0])
-    taken = np.arange(n) < sizes_[:, None]
-    starts = np.cumsum(sizes_) - sizes_
-    rows = np.where(taken, starts[:, None] + np.arange(n), 0)
-    return rows, np.flatnonzero(taken)
-
-
-def spread(data: Any, sizes: Sequence[int]) -> Any:
-    """Packed rows laid out as (t, n, ...); places beyond a sequence's end hold some row or other."""
-    return data[_on(places(sizes)[0], data.device)]
-
-
-def gather(x: Any, sizes: Sequence[int]) -> Any:
-    """The rows of x (t, n, ...) that are within their sequences, packed."""
-    return x.reshape(-1, *x.shape[2:])[_on(places(sizes)[1], x.device)]
-
-
 def pack_padded_sequence(input: Any, lengths: Any, batch_first: bool = False, enforce_sorted: bool = True) -> PackedSequence:
     """Pack sequences padded to one length: input (t, n, ...) or, batch first, (n, t, ...), lengths (n).
 
@@ -112,7 +92,8 @@ def pack_padded_sequence(input: Any, lengths: Any, batch_first: bool = False, en
             "pass enforce_sorted=False to have them sorted"
         )
     sizes = (lengths > np.arange(lengths[0])[:, None]).sum(1)
-    return PackedSequence(gather(input[: len(sizes)], sizes), wrap(sizes.astype(np.int64)), order, unorder)
+    data = rnn.pack_padded(input, tuple(sizes.tolist()))
+    return PackedSequence(data, wrap(sizes.astype(np.int64)), order, unorder)
 
 
 def pad_packed_sequence(
@@ -126,20 +107,12 @@ def pad_packed_sequence(
     t = len(sizes)
     if total_length is not None and total_length < t:
         raise ValueError(f"pad_packed_sequence: wanted a total_length of at least {t}, saw {total_length}")
-    rows, _ = places(sizes)
-    taken = np.arange(sizes[0]) < np.asarray(sizes)[:, None]
-    data = sequence.data
-    # one row more, of padding, to which the places beyond the ends point
-    data = shape.cat([data, filled((1, *data.shape[1:]), padding_value, data.dtype, data.device)])
-    rows = np.where(taken, rows, data.shape[0] - 1)
-    if total_length is not None and total_length > t:
-        rows = np.concatenate([rows, np.full((total_length - t, sizes[0]), data.shape[0] - 1)])
-    lengths = taken.sum(0).astype(np.int64)
+    padded = rnn.pad_packed(sequence.data, sizes, (total_length or t, sizes[0]), padding_value)
+    lengths = (np.arange(sizes[0]) < np.asarray(sizes)[:, None]).sum(0).astype(np.int64)
     if sequence.unsorted_indices is not None:
-        unorder = backend.asnumpy(sequence.unsorted_indices.array)
-        rows, lengths = rows[:, unorder], lengths[unorder]
-    padded = data[_on(rows.T if batch_first else rows, data.device)]
-    return padded, wrap(lengths)
+        padded = padded[:, sequence.unsorted_indices]
+        lengths = lengths[backend.asnumpy(sequence.unsorted_indices.array)]
+    return padded.transpose(0, 1) if batch_first else padded, wrap(lengths)
 
 
 def pad_sequence(
@@ -153,8 +126,8 @@ def pad_sequence(
     padded = []
     for s in sequences:
         padding = filled((longest - s.shape[0], *s.shape[1:]), padding_value, s.dtype, s.device)
-        padded.append(shape.cat([s, padding] if padding_side == "right" else [padding, s]))
-    return shape.stack(padded, 0 if batch_first else 1)
+        padded.append(join.cat([s, padding] if padding_side == "right" else [padding, s]))
+    return join.stack(padded, 0 if batch_first else 1)
 
 
 def pack_sequence(sequences: Sequence[Any], enforce_sorted: bool = True) -> PackedSequence:
