@@ -147,13 +147,13 @@ def _pair(x: Any, a: Labels, w: Any, b: Labels, keep: frozenset) -> tuple[Any, L
     w = (w.sum(lone_b) if lone_b else w).transpose(order_b)
     batch, left, right = x.shape[:nb], x.shape[nb : nb + nl], w.shape[nb + ni :]
     if not ni:
-        return x.reshape(*batch, *left, *(1 for _ in right)) * w.reshape(*batch, *(1 for _ in left), *right), result
+        return x.reshape((*batch, *left, *(1 for _ in right))) * w.reshape((*batch, *(1 for _ in left), *right)), result
     k = math.prod(x.shape[nb + nl :])
     y = linalg.matmul.op.definition(
-        x if nl == ni == 1 else x.reshape(*batch, math.prod(left), k),
-        w if ni == len(right) == 1 else w.reshape(*batch, k, math.prod(right)),
+        x if nl == ni == 1 else x.reshape((*batch, math.prod(left), k)),
+        w if ni == len(right) == 1 else w.reshape((*batch, k, math.prod(right))),
     )
-    return y.reshape(*batch, *left, *right), result
+    return y.reshape((*batch, *left, *right)), result
 
 
 def _contract_dxs(g, xs, inputs, output, needs):

@@ -476,6 +476,8 @@ hardtanh_backward = row(
 hardsigmoid = row(
     "hardsigmoid(x)", lambda x: np.minimum(np.maximum(x + 3, 0), 6) / 6, "min(max(x + 3, 0), 6) / 6", kinks=(-3, 3),
     domain=(-4, 4), dx=lambda g, x: hardtanh_backward(g, x, -3.0, 3.0) / 6,
+    # PyTorch's own hardsigmoid has a float32 1/6 in its float64 gradient
+    reference=lambda torch, x: torch.nn.functional.relu6(x + 3) / 6,
 )  # fmt: skip
 hardswish = row(
     "hardswish(x)", lambda x: x * (np.minimum(np.maximum(x + 3, 0), 6) / 6), "x hardsigmoid(x) (Howard et al. 2019)",
