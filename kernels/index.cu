@@ -18,28 +18,26 @@ __global__ void __launch_bounds__(256) segment_sum(
     const S* __restrict__ x, const index_t* __restrict__ order, const index_t* __restrict__ ids, T* __restrict__ y,
     acc_t<T>* __restrict__ part, index_t* __restrict__ part_ids, index_t m, index_t width, index_t n) {
   using A = acc_t<T>;
-  const index_t chunks = ceil_div(m, CHUNK);
-  for (index_t i = grid_thread(); i < chunks * width; i += grid_threads()) {
-    const index_t chunk = i / width, column = i % width;
-    const index_t begin = chunk * CHUNK, end = begin + CHUNK < m ? begin + CHUNK : m;
-    const index_t first = ids[begin];
-    index_t id = first;
-    A sum = 0, head = 0, tail = 0;
-    bool came = begin > 0 && ids[begin - 1] == first;  // the run at hand began in the chunk before
-    for (index_t r = begin; r < end; ++r) {
-      sum += A(to_acc<S>(x[(order ? order[r] : r) * width + column]));
-      const bool more = r + 1 < m;
-      const index_t next = more ? ids[r + 1] : id;
-      if (more && next == id && r + 1 < end) continue;
-      if (came) head = sum;
-      else if (more && next == id) tail = sum;
-      else if (id >= 0 && id < n) store(y + id * width + column, load(y + id * width + column) + sum);
-      sum = 0, came = false, id = r + 1 < end ? next : id;
-    }
-    if (part) {
-      part[2 * chunk * width + column] = head;
-      part[(2 * chunk + 1) * width + column] = tail;
-      if (column == 0) part_ids[2 * chunk] = first, part_ids[2 * chunk + 1] = id;
-    }
+  const index_t chunk = index_t(blockIdx.x) * blockDim.y + threadIdx.y, begin = chunk * CHUNK;
+  const index_t column = index_t(blockIdx.y) * blockDim.x + threadIdx.x;
+  if (begin >= m || column >= width) return;
+  const index_t end = begin + CHUNK < m ? begin + CHUNK : m, first = ids[begin];
+  index_t id = first;
+  A sum = 0, head = 0, tail = 0;
+  bool came = begin > 0 && ids[begin - 1] == first;  // the run at hand began in the chunk before
+  for (index_t r = begin; r < end; ++r) {
+    sum += A(to_acc<S>(x[(order ? order[r] : r) * width + column]));
+    const bool more = r + 1 < m;
+    const index_t next = more ? ids[r + 1] : id;
+    if (more && next == id && r + 1 < end) continue;
+    if (came) head = sum;
+    else if (more && next == id) tail = sum;
+    else if (id >= 0 && id < n) store(y + id * width + column, load(y + id * width + column) + sum);
+    sum = 0, came = false, id = r + 1 < end ? next : id;
+  }
+  if (part) {
+    part[2 * chunk * width + column] = head;
+    part[(2 * chunk + 1) * width + column] = tail;
+    if (column == 0) part_ids[2 * chunk] = first, part_ids[2 * chunk + 1] = id;
   }
 }

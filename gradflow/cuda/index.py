@@ -8,7 +8,7 @@ import numpy as np
 
 from ..backend import Array, is_floating, need_card
 from ..ops.reduce import wide
-from .launch import blocks, contiguous, ctype, launch
+from .launch import GRID_LIMIT, blocks, contiguous, ctype, launch
 
 CHUNK = 32  # rows per thread, as in the kernel
 THREADS = 256
@@ -19,10 +19,12 @@ def segment_sum(x: Array, ids: Array, n: int) -> Array:
     if x.dtype.kind == "c":
         parts = contiguous(x).view(x.real.dtype).reshape(*x.shape, 2)
         return segment_sum(parts, ids, n).view(x.dtype).reshape(n, *x.shape[1:])
-    if not is_floating(x.dtype):
+    m, width, dtype = len(ids), math.prod(x.shape[1:]), wide(x.dtype)
+    if not is_floating(x.dtype) or width > THREADS * GRID_LIMIT[1]:
         return NotImplemented
     cp = need_card("segment_sum")
-    m, width, dtype = len(ids), math.prod(x.shape[1:]), wide(x.dtype)
+    across = min(THREADS, 1 << (max(width, 1) - 1).bit_length())
+    down = THREADS // across
     y = cp.zeros((n, *x.shape[1:]), x.dtype)
     order = cp.argsort(ids, kind="stable")
     ids, rows = ids[order].astype(np.int64, copy=False), contiguous(x)
@@ -31,8 +33,8 @@ def segment_sum(x: Array, ids: Array, n: int) -> Array:
         part = part_ids = None
         if chunks > 1:
             part, part_ids = cp.empty((2 * chunks, width), dtype), cp.empty(2 * chunks, np.int64)
-        kernel, grid = f"segment_sum<{ctype(x.dtype)}, {ctype(rows.dtype)}>", blocks(chunks * width, THREADS)
-        launch("index", kernel, grid, THREADS, rows, order, ids, y, part, part_ids, m, width, n)
+        kernel, grid = f"segment_sum<{ctype(x.dtype)}, {ctype(rows.dtype)}>", (blocks(chunks, down), blocks(width, across))
+        launch("index", kernel, grid, (across, down), rows, order, ids, y, part, part_ids, m, width, n)
         if chunks == 1:
             break
         rows, order, ids, m = part, None, part_ids, 2 * chunks
