@@ -21,23 +21,23 @@ __global__ void __launch_bounds__(256) segment_sum(
   const index_t chunk = index_t(blockIdx.x) * blockDim.y + threadIdx.y, begin = chunk * CHUNK;
   const index_t column = index_t(blockIdx.y) * blockDim.x + threadIdx.x;
   if (begin >= m || column >= width) return;
-  const index_t end = begin + CHUNK < m ? begin + CHUNK : m, first = ids[begin];
-  index_t id = first;
+  ids += begin;
+  const int count = m - begin < CHUNK ? int(m - begin) : CHUNK;
+  const bool goes_on = begin + count < m && ids[count] == ids[count - 1];  // the last run, into the next chunk
+  bool came = begin > 0 && ids[-1] == ids[0];                              // the run at hand began in the chunk before
   A sum = 0, head = 0, tail = 0;
-  bool came = begin > 0 && ids[begin - 1] == first;  // the run at hand began in the chunk before
-  for (index_t r = begin; r < end; ++r) {
-    sum += A(to_acc<S>(x[(order ? order[r] : r) * width + column]));
-    const bool more = r + 1 < m;
-    const index_t next = more ? ids[r + 1] : id;
-    if (more && next == id && r + 1 < end) continue;
+  for (int r = 0; r < count; ++r) {
+    sum += A(to_acc<S>(x[(order ? order[begin + r] : begin + r) * width + column]));
+    const index_t id = ids[r];
+    if (r + 1 < count && ids[r + 1] == id) continue;
     if (came) head = sum;
-    else if (more && next == id) tail = sum;
+    else if (r + 1 == count && goes_on) tail = sum;
     else if (id >= 0 && id < n) store(y + id * width + column, load(y + id * width + column) + sum);
-    sum = 0, came = false, id = r + 1 < end ? next : id;
+    sum = 0, came = false;
   }
   if (part) {
     part[2 * chunk * width + column] = head;
     part[(2 * chunk + 1) * width + column] = tail;
-    if (column == 0) part_ids[2 * chunk] = first, part_ids[2 * chunk + 1] = id;
+    if (column == 0) part_ids[2 * chunk] = ids[0], part_ids[2 * chunk + 1] = ids[count - 1];
   }
 }

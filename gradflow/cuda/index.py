@@ -33,7 +33,8 @@ def segment_sum(x: Array, ids: Array, n: int) -> Array:
         part = part_ids = None
         if chunks > 1:
             part, part_ids = cp.empty((2 * chunks, width), dtype), cp.empty(2 * chunks, np.int64)
-        kernel, grid = f"segment_sum<{ctype(x.dtype)}, {ctype(rows.dtype)}>", (blocks(chunks, down), blocks(width, across))
+        kernel = f"segment_sum<{ctype(x.dtype)}, {ctype(rows.dtype)}>"
+        grid = (blocks(chunks, down), blocks(width, across))
         launch("index", kernel, grid, (across, down), rows, order, ids, y, part, part_ids, m, width, n)
         if chunks == 1:
             break
