@@ -14,7 +14,7 @@ constexpr int CHUNK = 32;  // rows per thread; gradflow/cuda/index.py knows it t
 // sorted, y (n, width) is zero where nothing was stored yet, part (2 chunks, width) and part_ids (2 chunks) get the heads
 // and tails; both are null if one chunk holds all. Numbers outside 0..n-1 are passed over.
 template <class T, class S>
-__global__ void __launch_bounds__(256) segment_sum(
+__global__ void __launch_bounds__(256, 4) segment_sum(
     const S* __restrict__ x, const index_t* __restrict__ order, const index_t* __restrict__ ids, T* __restrict__ y,
     acc_t<T>* __restrict__ part, index_t* __restrict__ part_ids, index_t m, index_t width, index_t n) {
   using A = acc_t<T>;
