@@ -213,7 +213,7 @@ def _cases(r: Sampler, rank: int) -> list[case]:
         case(r(1, 2, 6, 6), r(3, 2, 3, 3), None, 2, 2, 3),  # stride and dilation without a common divisor
         case(r.strided(2, 3, 4, 5), r.strided(4, 3, 3, 3), r(4), 1, 1),
         case(r(0, 3, 4, 4), r(2, 3, 3, 3), r(2)),
-        case(r(2, 3, 4, 4) * 100, r(2, 3, 4, 4) * 100, r(2)),  # one output
+        case(r(2, 3, 4, 4) * 20, r(2, 3, 4, 4) * 20, r(2)),  # one output
         case(r(1, 37, 5, 5), r(67, 37, 1, 2), r(67)),  # remainders of every tile
         case(r(3, 2, 17, 9), r(3, 2, 3, 3), r(3), 1, 1),
     ]

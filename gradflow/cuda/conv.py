@@ -1,0 +1,194 @@
+"""Convolutions on the card: the twins of gradflow/ops/conv.py in one and two dimensions, by kernels/conv.cu and depthwise.cu."""
+
+from __future__ import annotations
+
+from itertools import product
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from ..backend import Array, need_card, on_card
+from ..ops.conv import batched, check_arrays, check_gradient, like
+from ..ops.window import Window, transposed, window
+from . import depthwise
+from .launch import blocks, contiguous, ctype, launch
+
+TYPES = ("float", "double", "__half", "__nv_bfloat16")
+LARGE, MEDIUM, SMALL = "128, 128, 8, 8, 8", "64, 64, 8, 4, 4", "32, 128, 8, 4, 4"  # m, n, k, and a thread's part of m and n
+THREADS = 256  # of every tile
+WAVE = 128  # blocks that keep a card busy: a fixed number, so that a result is the same on every card
+PART = 2048  # outputs that one block of a weight gradient sums up, at least
+
+
+def instantiations() -> list[str]:
+    """Every kernel that the launchers below can ask for."""
+    kernels = ("conv_forward", "conv_input", "conv_weight")
+    return [
+        *(f"{k}<{t}, {_tile(s)}>" for k, t, s in product(kernels, TYPES, (LARGE, MEDIUM, SMALL)) if (t, s) != ("double", LARGE)),
+        *(f"conv_add_parts<{t}>" for t in TYPES),
+    ]  # fmt: skip
+
+
+def _tile(sizes: str) -> str:
+    return f"conv_::Tile<{sizes}>"
+
+
+def _fitting(rows: int, columns: int, groups: int, type: str) -> tuple[str, int, int]:
+    """(tile, its rows, its columns) for a product of this size: the largest that leaves enough blocks."""
+    if rows <= 32:
+        sizes = SMALL
+    elif type == "double" or rows <= 64 or blocks(rows, 128) * blocks(columns, 128) * groups < WAVE:
+        sizes = MEDIUM
+    else:
+        sizes = LARGE
+    m, n, *_ = map(int, sizes.split(", "))
+    return _tile(sizes), m, n
+
+
+def dims(win: Window) -> list[np.int32]:
+    """The geometry as the kernels take it: six numbers for each dim."""
+    columns = (win.sizes, win.kernel, win.out, win.stride, win.before, win.dilation)
+    return [np.int32(v) for dim in zip(*columns, strict=True) for v in dim]
+
+
+# --- the kernels ------------------------------------------------------------------------------------------------------
+
+
+def _forward(x: Array, w: Array, b: Array | None, win: Window) -> Array:
+    """x (n, c, h, w), w (k, c / groups, kh, kw) -> y (n, k, oh, ow)."""
+    n, k = x.shape[0], w.shape[0]
+    y = need_card("conv").empty((n, k, *win.out), x.dtype)
+    x, w, b = contiguous(x), contiguous(w), None if b is None else contiguous(b)
+    if depthwise.takes(w, win):
+        return depthwise.forward(x, w, b, y, dims(win))
+    kg, type = k // win.groups, ctype(x.dtype)
+    tile, rows, columns = _fitting(kg, n * prod(win.out), win.groups, type)
+    grid = (blocks(kg, rows) * blocks(n * prod(win.out), columns), win.groups)
+    counts = [np.int32(v) for v in (n, w.shape[1], kg)]
+    launch("conv", f"conv_forward<{type}, {tile}>", grid, THREADS, x, w, b, y, *counts, *dims(win))
+    return y
+
+
+def _input(g: Array, w: Array, b: Array | None, win: Window) -> Array:
+    """g (n, k, oh, ow), w (k, c / groups, kh, kw) -> dx (n, c, h, w), plus b (c,)."""
+    n, k, cg = g.shape[0], *w.shape[:2]
+    dx = need_card("conv").empty((n, cg * win.groups, *win.sizes), g.dtype)
+    g, w, b = contiguous(g), contiguous(w), None if b is None else contiguous(b)
+    if depthwise.takes(w, win):
+        return depthwise.input_gradient(g, w, b, dx, dims(win))
+    type = ctype(g.dtype)
+    phase = n * prod(blocks(size, s) for size, s in zip(win.sizes, win.stride, strict=True))  # inputs of the largest
+    tile, rows, columns = _fitting(cg, phase, win.groups * prod(win.stride), type)
+    grid = (blocks(cg, rows) * blocks(phase, columns), win.groups, prod(win.stride))
+    counts = [np.int32(v) for v in (n, cg, k // win.groups)]
+    launch("conv", f"conv_input<{type}, {tile}>", grid, THREADS, g, w, b, dx, *counts, *dims(win))
+    return dx
+
+
+def _weight(g: Array, x: Array, win: Window) -> Array:
+    """g (n, k, oh, ow), x (n, c, h, w) -> dw (k, c / groups, kh, kw)."""
+    n, k, cg, type, cp = x.shape[0], g.shape[1], x.shape[1] // win.groups, ctype(x.dtype), need_card("conv")
+    outputs, kg = n * prod(win.out), k // win.groups
+    shape = (k, cg, *win.kernel)
+    if outputs == 0:
+        return cp.zeros(shape, x.dtype)
+    dw = cp.empty(shape, x.dtype)
+    g, x = contiguous(g), contiguous(x)
+    if depthwise.takes(dw, win):
+        return depthwise.weight_gradient(g, x, dw, dims(win))
+    tile, rows, columns = _fitting(kg, cg * prod(win.kernel), WAVE, type)
+    tiles = blocks(kg, rows) * blocks(cg * prod(win.kernel), columns)
+    count = max(1, min(outputs // PART, 4 * WAVE // (tiles * win.groups)))
+    length = blocks(blocks(outputs, count), 8) * 8
+    count = blocks(outputs, length)
+    wide = np.float64 if type == "double" else np.float32
+    parts = cp.empty((count, dw.size), wide) if count > 1 else None
+    counts = [np.int32(v) for v in (n, cg, kg)]
+    launch(
+        "conv", f"conv_weight<{type}, {tile}>", (tiles, win.groups, count), THREADS, g, x, parts, dw, length, *counts, *dims(win)
+    )
+    if parts is not None:
+        launch("conv", f"conv_add_parts<{type}>", blocks(dw.size, 256), 256, parts, dw, dw.size, np.int32(count))
+    return dw
+
+
+# --- the twins --------------------------------------------------------------------------------------------------------
+
+
+def _refused(name: str, win: Window, *arrays: Array | None) -> bool:
+    """Whether the kernels cannot do this: another dtype, or an image whose places pass 32 bits."""
+    there = [a for a in arrays if a is not None]
+    if not all(on_card(a) for a in there):
+        raise RuntimeError(f"{name}: wanted all tensors on one device, saw the card and the CPU")
+    images = [prod(a.shape[-len(win.sizes) - 1 :]) for a in there]
+    return (
+        there[0].dtype.name not in ("float32", "float64", "float16", "bfloat16")
+        or max(images) >= 2**31
+        or max(win.groups, prod(win.stride)) > 65535
+    )
+
+
+def _flat(win: Window) -> Window:
+    """A window of one dim as one of two."""
+    if len(win.sizes) == 2:
+        return win
+    ones = {"sizes": 1, "kernel": 1, "out": 1, "stride": 1, "before": 0, "dilation": 1}
+    return win._replace(**{field: (v, *getattr(win, field)) for field, v in ones.items()})
+
+
+def _image(x: Array, rank: int) -> Array:
+    """x with a batch dim and two spatial dims, of which it may lack the first."""
+    x = batched(x, rank)
+    return x if rank == 2 else x[:, :, None]
+
+
+def _result(y: Array, rank: int, batch: tuple[int, ...]) -> Array:
+    return like(y if rank == 2 else y[:, :, 0], batch)
+
+
+def _twins(rank: int) -> tuple[Any, ...]:
+    name, input_name, weight_name = f"conv{rank}d", f"conv{rank}d_input", f"conv{rank}d_weight"
+    transpose_name, lead = f"conv_transpose{rank}d", -rank - 1
+
+    def forward(x, w, b=None, stride=1, padding=0, dilation=1, groups=1):
+        win = window(name, rank, x.shape, w.shape, stride, padding, dilation, groups)
+        check_arrays(name, x, w, b, w.shape[0])
+        if _refused(name, win, x, w, b):
+            return NotImplemented
+        w = w if rank == 2 else w[:, :, None]
+        return _result(_forward(_image(x, rank), w, b, _flat(win)), rank, x.shape[:lead])
+
+    def input_gradient(g, w, x_shape, stride=1, padding=0, dilation=1, groups=1):
+        win = window(input_name, rank, x_shape, w.shape, stride, padding, dilation, groups)
+        check_arrays(input_name, g, w)
+        check_gradient(input_name, g, x_shape[:lead], w.shape[0], win)
+        if _refused(input_name, win, g, w):
+            return NotImplemented
+        w = w if rank == 2 else w[:, :, None]
+        return _result(_input(_image(g, rank), w, None, _flat(win)), rank, x_shape[:lead])
+
+    def weight_gradient(g, x, w_shape, stride=1, padding=0, dilation=1, groups=1):
+        win = window(weight_name, rank, x.shape, w_shape, stride, padding, dilation, groups)
+        check_arrays(weight_name, g, x)
+        check_gradient(weight_name, g, x.shape[:lead], w_shape[0], win)
+        if _refused(weight_name, win, g, x):
+            return NotImplemented
+        return _weight(_image(g, rank), _image(x, rank), _flat(win)).reshape(w_shape)
+
+    def reverse(x, w, b=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
+        shape, around = transposed(
+            transpose_name, rank, x.shape, w.shape, stride, padding, output_padding, dilation, groups
+        )
+        check_arrays(transpose_name, x, w, b, shape[lead])
+        win = window(transpose_name, rank, shape, w.shape, stride, around, dilation, groups)
+        if _refused(transpose_name, win, x, w, b):
+            return NotImplemented
+        w = w if rank == 2 else w[:, :, None]
+        return _result(_input(_image(x, rank), w, b, _flat(win)), rank, shape[:lead])
+
+    return forward, input_gradient, weight_gradient, reverse
+
+
+conv1d, conv1d_input, conv1d_weight, conv_transpose1d = _twins(1)
+conv2d, conv2d_input, conv2d_weight, conv_transpose2d = _twins(2)

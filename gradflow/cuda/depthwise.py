@@ -1,0 +1,66 @@
+"""Depthwise convolutions on the card, where every channel out sees one channel in: launchers for kernels/depthwise.cu."""
+
+from __future__ import annotations
+
+from itertools import product
+from math import prod
+
+import numpy as np
+
+from ..backend import Array, need_card
+from ..ops.window import Window
+from .launch import blocks, ctype, launch
+
+THREADS, TAPS = 256, 9  # TAPS as in kernels/depthwise.cu
+PART = 4096  # outputs that one block of a weight gradient sums up, at least
+BLOCKS = 1024  # of a weight gradient, at most, if the channels do not ask for more
+
+
+def instantiations() -> list[str]:
+    """Every kernel that the launchers below can ask for."""
+    types, kernels = ("float", "double", "__half", "__nv_bfloat16"), ("forward", "input", "weight")
+    return [
+        *(f"depthwise_{k}<{t}, {i}>" for k, t, i in product(kernels, types, ("unsigned", "unsigned long long"))),
+        *(f"depthwise_add_parts<{t}>" for t in types),
+    ]
+
+
+def takes(w: Array, win: Window) -> bool:
+    """Whether this is a depthwise convolution; many channels out for one in are a matrix product again."""
+    return win.groups > 1 and w.shape[1] == 1 and w.shape[0] <= 8 * win.groups
+
+
+def _counter(size: int) -> str:
+    return "unsigned" if size < 2**31 else "unsigned long long"
+
+
+def forward(x: Array, w: Array, b: Array | None, y: Array, dims: list[np.int32]) -> Array:
+    """Write y[n, k] = b[k] + x[n, k / m] correlated with w[k] into y."""
+    channels = x.shape[1]
+    kernel = f"depthwise_forward<{ctype(x.dtype)}, {_counter(y.size)}>"
+    counts = (y.size, np.int32(channels), np.int32(w.shape[0] // channels))
+    launch("depthwise", kernel, blocks(y.size, THREADS), THREADS, x, w, b, y, *counts, *dims)
+    return y
+
+
+def input_gradient(g: Array, w: Array, b: Array | None, dx: Array, dims: list[np.int32]) -> Array:
+    """Write b[c] and what every g[n, k] w[k] gives back to its channel c = k / m into dx."""
+    channels = dx.shape[1]
+    kernel = f"depthwise_input<{ctype(g.dtype)}, {_counter(dx.size)}>"
+    counts = (dx.size, np.int32(channels), np.int32(w.shape[0] // channels))
+    launch("depthwise", kernel, blocks(dx.size, THREADS), THREADS, g, w, b, dx, *counts, *dims)
+    return dx
+
+
+def weight_gradient(g: Array, x: Array, dw: Array, dims: list[np.int32]) -> Array:
+    """Write the correlation of x[n, k / m] with g[n, k], summed over n, into dw."""
+    type, outputs = ctype(x.dtype), g.shape[0] * prod(g.shape[2:])
+    columns = dw.shape[0] * blocks(prod(dw.shape[2:]), TAPS)
+    count = max(1, min(outputs // PART, BLOCKS // columns))
+    length = blocks(outputs, count)
+    parts = need_card("conv").empty((count, dw.size), np.float64 if type == "double" else np.float32)
+    counts = [np.int32(v) for v in (x.shape[0], x.shape[1], dw.shape[0] // x.shape[1])]
+    kernel = f"depthwise_weight<{type}, {_counter(outputs)}>"
+    launch("depthwise", kernel, (columns, count), THREADS, g, x, parts, length, *counts, *dims)
+    launch("depthwise", f"depthwise_add_parts<{type}>", blocks(dw.size, THREADS), THREADS, parts, dw, dw.size, np.int32(count))
+    return dw

@@ -1,0 +1,401 @@
+// Convolution and its two gradients as products of matrices that are never laid out: left (m x k) times right (k x n).
+//
+//   forward           left = w (channels out x channels in and taps)      right = what the taps see (x outputs)
+//   input gradient    left = w (channels in x channels out and taps)      right = what the taps see of g (x inputs)
+//   weight gradient   left = g (channels out x outputs)                   right = what the taps see (outputs x taps)
+//
+// A block makes an m x n tile of the product, a thread tm x tn numbers of it. Step by step, k columns of left and k rows of
+// right are fetched into registers by loaders, which know the convolution, and put into shared memory, where multiply(),
+// which does not, takes them up while the next step's are on their way. Sums run over k in order, so a result depends on
+// nothing but its operands. With a stride of s only every s-th tap sees a given input: the input gradient's blocks each do
+// the inputs of one of the s * s phases, over the taps of that phase alone. The weight gradient's sums, over all outputs,
+// are long: they are split among blocks into parts, which a second kernel adds up in order.
+#include "common.cuh"
+
+namespace conv_ {
+
+template <int M, int N, int K, int TM, int TN> struct Tile {
+  static constexpr int m = M, n = N, k = K, tm = TM, tn = TN;
+  static constexpr int threads = (M / TM) * (N / TN);
+  static constexpr int blocks = TM * TN > 32 ? 1 : 2;  // at a time on a multiprocessor, at least: what registers allow
+  static constexpr int left = M * K / threads, right = N * K / threads;  // what a thread fetches for a step
+};
+
+constexpr int V = 4;  // neighbours in a thread's part of the tile, which it reads from shared memory at once
+
+// The i-th row of a thread's part, of `per` rows, in a tile of `size`: V neighbours here, V neighbours further on.
+template <int size, int per> __device__ __forceinline__ int spread(int t, int i) {
+  return i / V * (size / (per / V)) + t * V + i % V;
+}
+
+// ---- geometry ---------------------------------------------------------------------------------------------------------
+
+// Along one dim, position u sees place u * stride + base + t * step of the source through tap t, if that is within `size`.
+struct Axis { int size, positions, taps, stride, base, step; };
+
+// The parameters of a kernel for one dim of the convolution (a launch passes no structs), and the forward Axis.
+#define DIM(a) int a##_size, int a##_taps, int a##_out, int a##_stride, int a##_before, int a##_dilation
+#define FORWARD(a) conv_::Axis{a##_size, a##_out, a##_taps, a##_stride, -a##_before, a##_dilation}
+
+// The inputs of one phase, of which the first is `first`, and the taps that see them: `tap` and every `every`-th from there.
+struct Phase { Axis axis; int first, tap, every; };
+
+__device__ inline Phase phase_of(int phase, int size, int taps, int out, int stride, int before, int dilation) {
+  Phase p;
+  p.first = ((phase - before) % stride + stride) % stride;
+  const int reached = p.first + before;  // input `first` in the padded input: tap i sees it if stride divides the rest
+  int count = 0;
+  p.tap = p.every = 0;
+  for (int i = 0; i < taps; ++i)
+    if ((reached - i * dilation) % stride == 0) {
+      if (count == 0) p.tap = i;
+      if (count == 1) p.every = i - p.tap;
+      ++count;
+    }
+  const int positions = size > p.first ? (size - p.first + stride - 1) / stride : 0;
+  p.axis = {out, positions, count, 1, (reached - p.tap * dilation) / stride, -(p.every * dilation) / stride};
+  return p;
+}
+
+// A number of three digits that counts in steps that are worked out once: addition with carry instead of division.
+struct Counter {
+  int a, b, c;
+  __device__ __forceinline__ Counter(int number, int nb, int nc) {
+    if (nb == 0) nb = 1;  // a phase that no tap sees: nothing will be counted
+    if (nc == 0) nc = 1;
+    c = number % nc;
+    number /= nc;
+    b = number % nb;
+    a = number / nb;
+  }
+  __device__ __forceinline__ void next(int nb, int nc) {
+    if (++c == nc) {
+      c = 0;
+      if (++b == nb) b = 0, ++a;
+    }
+  }
+  __device__ __forceinline__ void add(const Counter& d, int nb, int nc) {
+    c += d.c;
+    if (c >= nc) c -= nc, ++b;
+    b += d.b;
+    if (b >= nb) b -= nb, ++a;
+    a += d.a;
+  }
+};
+
+// ---- loaders ----------------------------------------------------------------------------------------------------------
+// fetch() reads a thread's share of a step and goes on to the next; put() stores it in shared memory.
+
+// left: a matrix in memory, `rows` rows of `columns`. A thread reads neighbours of one row.
+template <class T, class S> struct Rows {
+  using R = acc_t<T>;
+  static constexpr int lanes = S::k / S::left;
+  const T* row;
+  int at, columns, m;
+
+  __device__ Rows(const T* w, int first, int rows, int columns) : columns(columns) {
+    m = threadIdx.x / lanes;
+    at = threadIdx.x % lanes * S::left;
+    row = first + m < rows ? w + index_t(first + m) * columns : nullptr;
+  }
+  __device__ __forceinline__ void fetch(R (&r)[S::left]) {
+#pragma unroll
+    for (int e = 0; e < S::left; ++e) r[e] = row && at + e < columns ? load(row + at + e) : R(0);
+    at += S::k;
+  }
+  __device__ __forceinline__ void put(R (*tile)[S::m + V], const R (&r)[S::left]) const {
+#pragma unroll
+    for (int e = 0; e < S::left; ++e) tile[threadIdx.x % lanes * S::left + e][m] = r[e];
+  }
+};
+
+// left: w with its channels exchanged, of the taps of a phase: row c, column (k, i, j). A thread reads down one row.
+template <class T, class S> struct Turned {
+  using R = acc_t<T>;
+  const T* w;
+  int channels, plane, width, ni, nj, every_i, every_j, m;
+  index_t apart;
+  Counter at, skip;
+  bool live;
+
+  __device__ Turned(const T* start, int first, int rows, int channels, int kh, int kw, const Phase& h, const Phase& v)
+      : channels(channels), plane(kh * kw), width(kw), ni(h.axis.taps), nj(v.axis.taps), every_i(h.every), every_j(v.every),
+        at(threadIdx.x / S::m * S::left, ni, nj), skip(S::k - S::left, ni, nj) {
+    m = threadIdx.x % S::m;
+    live = first + m < rows;
+    apart = index_t(rows) * plane;
+    w = start + index_t(first + m) * plane + h.tap * kw + v.tap;
+  }
+  __device__ __forceinline__ void fetch(R (&r)[S::left]) {
+#pragma unroll
+    for (int e = 0; e < S::left; ++e) {
+      r[e] = live && at.a < channels ? load(w + at.a * apart + at.b * every_i * width + at.c * every_j) : R(0);
+      at.next(ni, nj);
+    }
+    at.add(skip, ni, nj);
+  }
+  __device__ __forceinline__ void put(R (*tile)[S::m + V], const R (&r)[S::left]) const {
+#pragma unroll
+    for (int e = 0; e < S::left; ++e) tile[threadIdx.x / S::m * S::left + e][m] = r[e];
+  }
+};
+
+// right: row (c, i, j), column position: what that tap sees there. A thread reads down one column; a warp reads neighbours.
+template <class T, class S> struct Seen {
+  using R = acc_t<T>;
+  const T* source;
+  int channels, plane, u, v, n;
+  Axis h, w;
+  Counter at, skip;
+
+  // `source` is the first channel of the group in the first image, `images` what lies between two images.
+  __device__ Seen(const T* source, index_t images, int channels, index_t position, int batch, const Axis& h, const Axis& w)
+      : source(source), channels(channels), plane(h.size * w.size), h(h), w(w),
+        at(threadIdx.x / S::n * S::right, h.taps, w.taps), skip(S::k - S::right, h.taps, w.taps) {
+    n = threadIdx.x % S::n;
+    position += n;
+    const index_t row = position / w.positions, image = row / h.positions;
+    u = int(row % h.positions) * h.stride + h.base;
+    v = int(position % w.positions) * w.stride + w.base;
+    if (image < batch) this->source += image * images;
+    else this->channels = 0;
+  }
+  __device__ __forceinline__ void fetch(R (&r)[S::right]) {
+#pragma unroll
+    for (int e = 0; e < S::right; ++e) {
+      const int y = u + at.b * h.step, x = v + at.c * w.step;
+      const bool inside = at.a < channels && unsigned(y) < unsigned(h.size) && unsigned(x) < unsigned(w.size);
+      r[e] = inside ? load(source + index_t(at.a) * plane + (y * w.size + x)) : R(0);
+      at.next(h.taps, w.taps);
+    }
+    at.add(skip, h.taps, w.taps);
+  }
+  __device__ __forceinline__ void put(R (*tile)[S::n + V], const R (&r)[S::right]) const {
+#pragma unroll
+    for (int e = 0; e < S::right; ++e) tile[threadIdx.x / S::n * S::right + e][n] = r[e];
+  }
+};
+
+// left of the weight gradient: row k, column position (n, oh, ow). A thread reads one position of several channels.
+template <class T, class S> struct Gradients {
+  using R = acc_t<T>;
+  static constexpr int apart = S::threads / S::k;  // rows between a thread's rows
+  const T* g;
+  int rows, plane, o, step, q, m;
+  index_t images, position, end, next_image;
+
+  __device__ Gradients(const T* start, index_t images, int first, int rows, int plane, index_t begin, index_t end)
+      : rows(rows - first), plane(plane), images(images), end(end) {
+    q = threadIdx.x % S::k;
+    m = threadIdx.x / S::k;
+    position = begin + q;
+    o = int(position % plane);
+    step = S::k % plane;
+    next_image = S::k / plane * images;
+    g = start + position / plane * images + index_t(first + m) * plane;
+  }
+  __device__ __forceinline__ void fetch(R (&r)[S::left]) {
+#pragma unroll
+    for (int e = 0; e < S::left; ++e)
+      r[e] = position < end && m + e * apart < rows ? load(g + index_t(e) * apart * plane + o) : R(0);
+    position += S::k;
+    o += step;
+    g += next_image;
+    if (o >= plane) o -= plane, g += images;
+  }
+  __device__ __forceinline__ void put(R (*tile)[S::m + V], const R (&r)[S::left]) const {
+#pragma unroll
+    for (int e = 0; e < S::left; ++e) tile[q][m + e * apart] = r[e];
+  }
+};
+
+// right of the weight gradient: row position (n, oh, ow), column (c, i, j). A thread reads one position through several taps.
+template <class T, class S> struct Taps {
+  using R = acc_t<T>;
+  static constexpr int apart = S::threads / S::k;
+  struct Tap { int channel, i, j; };  // where the tap looks: channel * plane, and rows and columns from the first tap's
+  const T* x;
+  const Tap* taps;  // of the tile's columns, in shared memory
+  int q, m;
+  index_t images, position, end;
+  Axis h, w;
+  Counter at, step;
+
+  __device__ Taps(const T* start, index_t images, const Tap* taps, index_t begin, index_t end, const Axis& h, const Axis& w)
+      : taps(taps), images(images), end(end), h(h), w(w), at(0, h.positions, w.positions), step(S::k, h.positions, w.positions) {
+    q = threadIdx.x % S::k;
+    m = threadIdx.x / S::k;
+    position = begin + q;
+    const index_t row = position / w.positions;
+    x = start + row / h.positions * images;
+    at.b = int(row % h.positions);
+    at.c = int(position % w.positions);
+  }
+  __device__ __forceinline__ void fetch(R (&r)[S::right]) {
+    const int u = at.b * h.stride + h.base, v = at.c * w.stride + w.base;
+#pragma unroll
+    for (int e = 0; e < S::right; ++e) {
+      const Tap t = taps[m + e * apart];
+      const int y = u + t.i, z = v + t.j;
+      const bool inside = position < end && unsigned(y) < unsigned(h.size) && unsigned(z) < unsigned(w.size);
+      r[e] = inside && t.channel >= 0 ? load(x + at.a * images + t.channel + (y * w.size + z)) : R(0);
+    }
+    position += S::k;
+    at.add(step, h.positions, w.positions);
+  }
+  __device__ __forceinline__ void put(R (*tile)[S::n + V], const R (&r)[S::right]) const {
+#pragma unroll
+    for (int e = 0; e < S::right; ++e) tile[q][m + e * apart] = r[e];
+  }
+};
+
+// ---- the product ------------------------------------------------------------------------------------------------------
+
+// sum += left times right, over `steps` steps of the loaders a and b.
+template <class S, class R, class A, class B>
+__device__ __forceinline__ void multiply(A& a, B& b, int steps, R (&sum)[S::tm][S::tn]) {
+  __shared__ alignas(V * sizeof(R)) R left[2][S::k][S::m + V], right[2][S::k][S::n + V];
+  const int tm = threadIdx.x / (S::n / S::tn), tn = threadIdx.x % (S::n / S::tn);
+  R ra[S::left], rb[S::right];
+#pragma unroll
+  for (int i = 0; i < S::tm; ++i)
+#pragma unroll
+    for (int j = 0; j < S::tn; ++j) sum[i][j] = R(0);
+  if (steps > 0) {
+    a.fetch(ra);
+    b.fetch(rb);
+    a.put(left[0], ra);
+    b.put(right[0], rb);
+  }
+  __syncthreads();
+  for (int s = 0; s < steps; ++s) {
+    if (s + 1 < steps) {
+      a.fetch(ra);
+      b.fetch(rb);
+    }
+#pragma unroll
+    for (int k = 0; k < S::k; ++k) {
+      pack<R, V> l[S::tm / V], r[S::tn / V];
+#pragma unroll
+      for (int i = 0; i < S::tm; i += V) l[i / V] = *reinterpret_cast<const pack<R, V>*>(&left[s % 2][k][spread<S::m, S::tm>(tm, i)]);
+#pragma unroll
+      for (int j = 0; j < S::tn; j += V) r[j / V] = *reinterpret_cast<const pack<R, V>*>(&right[s % 2][k][spread<S::n, S::tn>(tn, j)]);
+#pragma unroll
+      for (int i = 0; i < S::tm; ++i)
+#pragma unroll
+        for (int j = 0; j < S::tn; ++j) sum[i][j] += l[i / V].v[i % V] * r[j / V].v[j % V];
+    }
+    if (s + 1 < steps) {
+      a.put(left[(s + 1) % 2], ra);
+      b.put(right[(s + 1) % 2], rb);
+    }
+    __syncthreads();  // the buffer just read is the next one written
+  }
+}
+
+// Each thread's sums to out[row * apart + place[column]], with b[row] added if there is a b; no place is -1.
+template <class S, class T>
+__device__ __forceinline__ void write(const acc_t<T> (&sum)[S::tm][S::tn], T* out, const T* b, int first, int rows, index_t apart,
+                                      const index_t* place) {
+  const int tm = threadIdx.x / (S::n / S::tn), tn = threadIdx.x % (S::n / S::tn);
+#pragma unroll
+  for (int i = 0; i < S::tm; ++i) {
+    const int row = first + spread<S::m, S::tm>(tm, i);
+    if (row >= rows) continue;
+    const acc_t<T> add = b ? load(b + row) : acc_t<T>(0);
+#pragma unroll
+    for (int j = 0; j < S::tn; ++j) {
+      const index_t at = place[spread<S::n, S::tn>(tn, j)];
+      if (at >= 0) store(out + row * apart + at, sum[i][j] + add);
+    }
+  }
+}
+
+}  // namespace conv_
+
+// ---- kernels ----------------------------------------------------------------------------------------------------------
+// blockIdx.x: the tile, rows first, so that blocks that read the same positions run together; blockIdx.y: the group.
+// n images of groups * cg channels, groups * kg channels out.
+
+template <class T, class S>
+__global__ void __launch_bounds__(S::threads, S::blocks) conv_forward(
+    const T* __restrict__ x, const T* __restrict__ w, const T* __restrict__ b, T* __restrict__ y, int n, int cg, int kg,
+    DIM(h), DIM(v)) {
+  using namespace conv_;
+  const Axis h = FORWARD(h), v = FORWARD(v);
+  const int tiles = int(ceil_div(kg, S::m)), first = int(blockIdx.x % tiles) * S::m, groups = gridDim.y, g = blockIdx.y;
+  const index_t start = index_t(blockIdx.x / tiles) * S::n, plane = index_t(h.positions) * v.positions;
+  const int depth = cg * h.taps * v.taps;
+  __shared__ index_t place[S::n];
+  for (int i = threadIdx.x; i < S::n; i += S::threads) {
+    const index_t p = start + i;
+    place[i] = p < n * plane ? p / plane * (groups * kg * plane) + p % plane : -1;
+  }
+  Rows<T, S> left(w + index_t(g) * kg * depth, first, kg, depth);
+  Seen<T, S> right(x + index_t(g) * cg * h.size * v.size, index_t(groups) * cg * h.size * v.size, cg, start, n, h, v);
+  acc_t<T> sum[S::tm][S::tn];
+  multiply<S>(left, right, int(ceil_div(depth, S::k)), sum);
+  write<S, T>(sum, y + index_t(g) * kg * plane, b ? b + g * kg : nullptr, first, kg, plane, place);
+}
+
+// blockIdx.z: the phase.
+template <class T, class S>
+__global__ void __launch_bounds__(S::threads, S::blocks) conv_input(
+    const T* __restrict__ g, const T* __restrict__ w, const T* __restrict__ b, T* __restrict__ dx, int n, int cg, int kg,
+    DIM(h), DIM(v)) {
+  using namespace conv_;
+  const Phase h = phase_of(blockIdx.z / v_stride, h_size, h_taps, h_out, h_stride, h_before, h_dilation);
+  const Phase v = phase_of(blockIdx.z % v_stride, v_size, v_taps, v_out, v_stride, v_before, v_dilation);
+  const int tiles = int(ceil_div(cg, S::m)), first = int(blockIdx.x % tiles) * S::m, groups = gridDim.y, group = blockIdx.y;
+  const index_t start = index_t(blockIdx.x / tiles) * S::n, positions = index_t(h.axis.positions) * v.axis.positions;
+  if (start >= n * positions) return;
+  const index_t plane = index_t(h_size) * v_size, seen = index_t(h_out) * v_out;
+  __shared__ index_t place[S::n];
+  for (int i = threadIdx.x; i < S::n; i += S::threads) {
+    const index_t p = start + i, image = p / positions, rest = p % positions;
+    const index_t y = h.first + rest / v.axis.positions * h_stride, z = v.first + rest % v.axis.positions * v_stride;
+    place[i] = image < n ? image * groups * cg * plane + y * v_size + z : -1;
+  }
+  Turned<T, S> left(w + index_t(group) * kg * cg * h_taps * v_taps, first, cg, kg, h_taps, v_taps, h, v);
+  Seen<T, S> right(g + group * kg * seen, groups * kg * seen, kg, start, n, h.axis, v.axis);
+  acc_t<T> sum[S::tm][S::tn];
+  multiply<S>(left, right, int(ceil_div(kg * h.axis.taps * v.axis.taps, S::k)), sum);
+  write<S, T>(sum, dx + group * cg * plane, b ? b + group * cg : nullptr, first, cg, plane, place);
+}
+
+// blockIdx.z: the part, of `length` outputs. Parts go to `parts` (part, weight), a single one straight to dw.
+template <class T, class S>
+__global__ void __launch_bounds__(S::threads, S::blocks) conv_weight(
+    const T* __restrict__ g, const T* __restrict__ x, acc_t<T>* __restrict__ parts, T* __restrict__ dw, index_t length, int n,
+    int cg, int kg, DIM(h), DIM(v)) {
+  using namespace conv_;
+  const Axis h = FORWARD(h), v = FORWARD(v);
+  const int tiles = int(ceil_div(kg, S::m)), first = int(blockIdx.x % tiles) * S::m, groups = gridDim.y, group = blockIdx.y;
+  const int start = int(blockIdx.x / tiles) * S::n, columns = cg * h.taps * v.taps, plane = h.positions * v.positions;
+  const index_t begin = blockIdx.z * length, end = begin + length < index_t(n) * plane ? begin + length : index_t(n) * plane;
+  __shared__ typename Taps<T, S>::Tap taps[S::n];
+  __shared__ index_t place[S::n];
+  for (int i = threadIdx.x; i < S::n; i += S::threads) {
+    const Counter c(start + i, h.taps, v.taps);
+    taps[i] = {start + i < columns ? c.a * h.size * v.size : -1, c.b * h.step, c.c * v.step};
+    place[i] = start + i < columns ? start + i : -1;
+  }
+  __syncthreads();  // the loader reads taps at once
+  Gradients<T, S> left(g + index_t(group) * kg * plane, index_t(groups) * kg * plane, first, kg, plane, begin, end);
+  Taps<T, S> right(x + index_t(group) * cg * h.size * v.size, index_t(groups) * cg * h.size * v.size, taps, begin, end, h, v);
+  acc_t<T> sum[S::tm][S::tn];
+  multiply<S>(left, right, int(ceil_div(end - begin, S::k)), sum);
+  const index_t offset = index_t(group) * kg * columns;
+  if (parts) write<S, acc_t<T>>(sum, parts + index_t(blockIdx.z) * groups * kg * columns + offset, nullptr, first, kg, columns, place);
+  else write<S, T>(sum, dw + offset, nullptr, first, kg, columns, place);
+}
+
+// dw[i] = the sum of parts[part][i] over the parts, in order.
+template <class T>
+__global__ void __launch_bounds__(256, 1) conv_add_parts(const acc_t<T>* __restrict__ parts, T* __restrict__ dw, index_t size, int count) {
+  const index_t i = grid_thread();
+  if (i >= size) return;
+  acc_t<T> sum = 0;
+  for (int p = 0; p < count; ++p) sum += parts[p * size + i];
+  store(dw + i, sum);
+}

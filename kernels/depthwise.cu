@@ -1,0 +1,105 @@
+// Depthwise convolution: every channel out sees one channel in. A few multiplications for each number read, so nothing is
+// gained from a matrix product: a thread sums up one result and neighbours read neighbours.
+//
+// Channel k of the output sees channel k / m of the input; the kernels of m * c channels are (kh x kw) each. I is the type
+// that counts elements: unsigned where they fit, since division by 64-bit numbers is slow.
+#include "common.cuh"
+
+#define DIM(a) int a##_size, int a##_taps, int a##_out, int a##_stride, int a##_before, int a##_dilation
+
+constexpr int TAPS = 9;  // of a kernel, which one block of the weight gradient sums up; gradflow/cuda/depthwise.py knows it too
+
+// y[n, k, oh, ow] = b[k] + sum over taps of x[n, k / m, oh * stride - before + i * dilation, ...] w[k, i, j].
+template <class T, class I>
+__global__ void __launch_bounds__(256, 1) depthwise_forward(
+    const T* __restrict__ x, const T* __restrict__ w, const T* __restrict__ b, T* __restrict__ y, index_t size, int channels,
+    int m, DIM(h), DIM(v)) {
+  const index_t at = grid_thread();
+  if (at >= size) return;
+  const I row = I(at) / I(v_out), plane = row / I(h_out);
+  const int ow = int(I(at) % I(v_out)), oh = int(row % I(h_out)), k = int(plane % I(channels * m));
+  const T* source = x + index_t(plane / I(channels * m) * I(channels) + I(k / m)) * h_size * v_size;
+  const T* weight = w + index_t(k) * h_taps * v_taps;
+  const int u = oh * h_stride - h_before, v = ow * v_stride - v_before;
+  acc_t<T> sum = 0;
+  for (int i = 0; i < h_taps; ++i) {
+    const int iy = u + i * h_dilation;
+    if (unsigned(iy) >= unsigned(h_size)) continue;
+    for (int j = 0; j < v_taps; ++j) {
+      const int ix = v + j * v_dilation;
+      if (unsigned(ix) < unsigned(v_size)) sum += load(source + iy * v_size + ix) * load(weight + i * v_taps + j);
+    }
+  }
+  store(y + at, sum + (b ? load(b + k) : acc_t<T>(0)));
+}
+
+// dx[n, c, ih, iw] = b[c] + sum over the m channels k out and the taps that see it of g[n, k, oh, ow] w[k, i, j].
+template <class T, class I>
+__global__ void __launch_bounds__(256, 1) depthwise_input(
+    const T* __restrict__ g, const T* __restrict__ w, const T* __restrict__ b, T* __restrict__ dx, index_t size, int channels,
+    int m, DIM(h), DIM(v)) {
+  const index_t at = grid_thread();
+  if (at >= size) return;
+  const I row = I(at) / I(v_size), plane = row / I(h_size);
+  const int iw = int(I(at) % I(v_size)), ih = int(row % I(h_size)), c = int(plane % I(channels));
+  const T* source = g + index_t(plane) * m * h_out * v_out;
+  const T* weight = w + index_t(c) * m * h_taps * v_taps;
+  acc_t<T> sum = 0;
+  for (int k = 0; k < m; ++k, source += h_out * v_out, weight += h_taps * v_taps)
+    for (int i = 0; i < h_taps; ++i) {
+      const int y = ih + h_before - i * h_dilation, oh = y / h_stride;
+      if (y < 0 || oh >= h_out || oh * h_stride != y) continue;
+      for (int j = 0; j < v_taps; ++j) {
+        const int x = iw + v_before - j * v_dilation, ow = x / v_stride;
+        if (x >= 0 && ow < v_out && ow * v_stride == x)
+          sum += load(source + oh * v_out + ow) * load(weight + i * v_taps + j);
+      }
+    }
+  store(dx + at, sum + (b ? load(b + c) : acc_t<T>(0)));
+}
+
+// parts[part, k, tap] = sum over the part's outputs of g[n, k, oh, ow] x[n, k / m, what the tap sees].
+// blockIdx.x: channel k and TAPS of its taps; blockIdx.y: the part, of `length` of the outputs of all n images.
+template <class T, class I>
+__global__ void __launch_bounds__(256, 1) depthwise_weight(
+    const T* __restrict__ g, const T* __restrict__ x, acc_t<T>* __restrict__ parts, index_t length, int n, int channels, int m,
+    DIM(h), DIM(v)) {
+  const int taps = h_taps * v_taps, chunks = int(ceil_div(taps, TAPS));
+  const int k = blockIdx.x / chunks, first = blockIdx.x % chunks * TAPS, plane = h_out * v_out;
+  acc_t<T> sum[TAPS];
+  int row[TAPS], column[TAPS];
+#pragma unroll
+  for (int t = 0; t < TAPS; ++t) {
+    sum[t] = 0;
+    row[t] = (first + t) / v_taps * h_dilation - h_before;
+    column[t] = (first + t) % v_taps * v_dilation - v_before;
+    if (first + t >= taps) row[t] = h_size;  // no such tap: it sees nothing
+  }
+  const index_t begin = blockIdx.y * length, all = index_t(n) * plane, end = begin + length < all ? begin + length : all;
+  for (index_t at = begin + threadIdx.x; at < end; at += blockDim.x) {
+    const I image = I(at) / I(plane);
+    const int o = int(I(at) % I(plane)), u = o / v_out * h_stride, v = o % v_out * v_stride;
+    const acc_t<T> gradient = load(g + (index_t(image) * channels * m + k) * plane + o);
+    const T* source = x + (index_t(image) * channels + k / m) * h_size * v_size;
+#pragma unroll
+    for (int t = 0; t < TAPS; ++t) {
+      const int y = u + row[t], z = v + column[t];
+      if (unsigned(y) < unsigned(h_size) && unsigned(z) < unsigned(v_size)) sum[t] += gradient * load(source + y * v_size + z);
+    }
+  }
+#pragma unroll
+  for (int t = 0; t < TAPS; ++t) {
+    const acc_t<T> whole = block_sum(sum[t]);
+    if (threadIdx.x == 0 && first + t < taps) parts[(index_t(blockIdx.y) * channels * m + k) * taps + first + t] = whole;
+  }
+}
+
+// dw[i] = the sum of parts[part][i] over the parts, in order.
+template <class T>
+__global__ void __launch_bounds__(256, 1) depthwise_add_parts(const acc_t<T>* __restrict__ parts, T* __restrict__ dw, index_t size, int count) {
+  const index_t i = grid_thread();
+  if (i >= size) return;
+  acc_t<T> sum = 0;
+  for (int p = 0; p < count; ++p) sum += parts[p * size + i];
+  store(dw + i, sum);
+}
