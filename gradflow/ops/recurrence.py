@@ -66,8 +66,9 @@ def weight_gradients(needs: Any, x: Any, hp: Any, w: Any, b: Any, d: Any, gx: An
     dx = gx.dot(w).reshape(x.shape) if needs[0] else None
     dw = gx.T.dot(rows(x)) if needs[1] else None
     du = gh.T.dot(rows(hp)) if needs[2] else None
-    db = gx.sum(0) if with_b else None
-    dd = (db if gx is gh and with_b else gh.sum(0)) if with_d else None
+    wide = np.float32 if gx.dtype.itemsize == 2 else gx.dtype  # on the card they may be of a half type
+    db = gx.sum(0, dtype=wide).astype(gx.dtype, copy=False) if with_b else None
+    dd = (db if gx is gh and with_b else gh.sum(0, dtype=wide).astype(gx.dtype, copy=False)) if with_d else None
     return dx, dw, du, db, dd
 
 
@@ -96,7 +97,7 @@ def layer_cases(r: Sampler, gates: int, cell: bool, proj: bool = False, **consta
         one(2, 2, 2, 3, strided=True),
         one(2, 0, 2, 3),
         one(2, 3, 0, 2),
-        one(2, 1, 1, 35),
+        one(2, 6, 1, 35),
     ]
     if proj:
         found += [one(3, 2, 3, 4, p=2), one(3, 2, 2, 3, p=2, sizes=(2, 2, 1), reverse=True, bias=False)]
