@@ -307,7 +307,7 @@ def _record(cls: type[Function], ctx: Context, args: tuple, nodes: list, outs: l
     node = Node(plan, (ctx, *saved), tuple(marks), edges, shapes, dtypes)  # type: ignore[arg-type]
     for i, y in enumerate(outs):
         if tracked[i]:
-            y.node, y.view = Output(node, i, y.array), None
+            y.node, y.source = Output(node, i, y.array), None
 
 
 class FunctionPlan:

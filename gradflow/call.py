@@ -122,7 +122,7 @@ def _text(entry: Any) -> str:
         body += [
             f"if _{x} is not {x} and (may_share_memory if type(__y) is ndarray else shares)(__y, _{x}):",
             f"    __t.version = {x}.version",
-            f"    __t.view = View({x}, entry, ({given},))",
+            f"    __t.source = View({x}, entry, ({given},))",
             "else: __t.version = Version()",
         ]
     else:
@@ -131,18 +131,22 @@ def _text(entry: Any) -> str:
     if reached:
         body.append("if mode.enabled:")
         body += [
-            f"    _{n}_node = None if _{n} is {n} else {n}.node if {n}.view is None else current({n})" for n in reached
+            f"    _{n}_node = None if _{n} is {n} else {n}.node if {n}.source is None else current({n})" for n in reached
         ]
         body.append(f"    if {' or '.join(f'_{n}_node is not None' for n in reached)}:")
         needs = ", ".join(f"_{n}_node is not None" if n in reached else "False" for n in names)
-        nodes = ", ".join(f"_{n}_node" if n in reached else "None" for n in names)
+        first, second = f"_{reached[0]}_node", f"_{reached[-1]}_node"
+        if len(reached) == 1:
+            edges = f"({first},)"
+        elif len(reached) == 2:
+            edges = f"({first},) if {second} is None else ({second},) if {first} is None else ({first}, {second})"
+        else:
+            nodes = ", ".join(f"_{n}_node" if n in reached else "None" for n in names)
+            edges = f"tuple([({nodes},)[i] for i in __plan.wanted])"
         body += [
             f"        __plan = entry.plan(({needs},))",
             "        if __plan is not None:",
-            f"            __nodes = ({nodes},)",
-            "            __edges = tuple([__nodes[i] for i in __plan.wanted])"
-            if len(reached) > 1
-            else f"            __edges = (_{reached[0]}_node,)",
+            f"            __edges = {edges}",
             f"            __t.node = Node(__plan, __plan.keep({arrays}, __y), __plan.marks({given}, __t), __edges, __y.shape, __y.dtype)",
         ]
     body.append("return __t")

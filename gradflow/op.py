@@ -140,7 +140,7 @@ class Op:
             for i, out in enumerate(outs):
                 if shares(out.array, arrays[0]):
                     out.version = args[0].version
-                    out.view = View(args[0], *(self.way(i, *args) if self.way else (self, tuple(args))))
+                    out.source = View(args[0], *(self.way(i, *args) if self.way else (self, tuple(args))))
         if mode.enabled:
             self.record(args, arrays, outs)
         return outs if type(y) is tuple else outs[0]

@@ -57,7 +57,8 @@ class Plan:
         self.wanted = tuple(i for _, into in self.entries for i in into if needs[i])
         self.keep = eval(f"lambda {frame}: ({''.join(t + ', ' for t in texts)})")
         self.kept = [i for slot in self.slots for i in (slot if type(slot) is tuple else (slot,)) if i is not None]
-        self.marks = eval(f"lambda {frame}: ({''.join(f'version(a{i}), ' for i in self.kept)})", {"version": _version})
+        versions = "".join(f"a{i}.version if isinstance(a{i}, Traced) else (), " for i in self.kept)
+        self.marks = eval(f"lambda {frame}: ({versions})", {"Traced": Traced})
         self.pull = self._pull(tuple(True for _ in self.wanted))
         self.pull_to = cache(self._pull)
 
@@ -65,9 +66,8 @@ class Plan:
         name, _, what = word.rpartition("_")
         if word not in places and name in places and what in ("shape", "dtype"):
             self.slots.append(None)
-            function, place = f"{what}_of", places[name]
-            text = "({}, )".format(", ".join(f"a{i}.{what}" for i in place)) if type(place) is tuple else f"a{place}.{what}"
-            return text
+            place = places[name]
+            return f"({''.join(f'a{i}.{what}, ' for i in place)})" if type(place) is tuple else f"a{place}.{what}"
         if word not in places:
             raise TypeError(f"{self.name}: a rule names {word!r}; it may name {self.op.incoming}, needs and {', '.join(places)}")
         place = places[word]
@@ -140,7 +140,3 @@ class Plan:
 
 def _same(x: Any) -> Any:
     return x
-
-
-def _version(x: Any) -> Any:
-    return x.version if isinstance(x, Traced) else ()

@@ -59,7 +59,7 @@ class Traced:
     array: Array
     node: Any = None  # the Node (or Output, or Leaf) that made it; None when nothing is tracked
     version: Version
-    view: Any = None  # how it was taken from its base, for views that share memory
+    source: Any = None  # how it was taken from its base, for views that share memory
 
 
 class Leaf:

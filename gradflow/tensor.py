@@ -131,7 +131,7 @@ class Tensor(Traced):
         elif self.node is None:
             if not is_differentiable(self.array.dtype):
                 raise RuntimeError(f"requires_grad_: wanted a floating or complex dtype, saw {self.array.dtype}")
-            self.node, self.view = Leaf(self), None
+            self.node, self.source = Leaf(self), None
         return self
 
     @property
@@ -179,7 +179,7 @@ class Tensor(Traced):
 
     def detach_(self) -> Tensor:
         """Forget its place on the tape."""
-        self.node, self.view = None, None
+        self.node, self.source = None, None
         return self
 
     @property
@@ -259,18 +259,18 @@ class Tensor(Traced):
             self.version.bump()
             return self
         views, root = [], self  # self and the tensors it is a view of, down to the one that owns the memory
-        while root.view is not None:
+        while root.source is not None:
             views.append(root)
-            root = root.view.base
+            root = root.source.base
         if type(root.node) is Leaf:
             raise RuntimeError(
                 f"{name}: a leaf of shape {tuple(root.array.shape)} that requires a gradient was to be written in "
                 "place; do it under no_grad() or on a copy"
             )
         node, new = current(self), current(value) if isinstance(value, Traced) else None
-        bases = [(v, current(v.view.base)) for v in views]
+        bases = [(v, current(v.source.base)) for v in views]
         tracked = new is not None or node is not None or any(n is not None for _, n in bases)
-        if tracked and any(v.view.seen is None for v in views):
+        if tracked and any(v.source.seen is None for v in views):
             raise RuntimeError(f"{name}: wanted a view that was made with gradients on, saw one made under no_grad()")
         if type(new) is Node and type(new.plan) is op.Plan:
             new.plan.own(new, self.version)
@@ -311,7 +311,7 @@ class Tensor(Traced):
         """Let `node` be what made self's new value; of every base that self is a view of, a node that says so too."""
         t = self
         for view, base_node in bases:
-            base, way = view.view.base, view.view.way
+            base, way = view.source.base, view.source.way
             out, old, part = wrap(base.array), wrap(base.array, base_node), wrap(view.array, node)
             index.view_write.op.record((old, part, way), (base.array, view.array, way), (out,))
             node, t = out.node, base
@@ -606,7 +606,7 @@ class Tensor(Traced):
             raise RuntimeError("deepcopy: only a leaf can be deep-copied; use clone() or detach()")
         t = wrap(self.array.copy())
         t.__class__ = self.__class__
-        t.__dict__.update({k: v for k, v in self.__dict__.items() if k not in ("array", "node", "version", "view", "grad")})
+        t.__dict__.update({k: v for k, v in self.__dict__.items() if k not in ("array", "node", "version", "source", "grad")})
         memo[id(self)] = t
         if self.node is not None:
             t.requires_grad_()

@@ -50,7 +50,7 @@ class View:
 
 def current(t: Any) -> Any:
     """The node of a tensor: of a view, the one that follows from its base as last written."""
-    view = t.view
+    view = t.source
     if view is not None and view.seen is not None and view.seen != t.version.number:
         view.seen = t.version.number
         base = view.base
