@@ -17,9 +17,8 @@ template <class T> __device__ __forceinline__ acc_t<T> load_or_zero(const T* p, 
 
 // For each (i, j) of an n x m matrix.
 template <class F> __device__ __forceinline__ void for_each_unit(index_t n, index_t m, F f) {
-  const index_t j = index_t(blockIdx.x) * UNITS + threadIdx.x;
-  if (j >= m) return;
-  for (index_t i = index_t(blockIdx.y) * SEQUENCES + threadIdx.y; i < n; i += index_t(gridDim.y) * SEQUENCES) f(i, j);
+  const index_t i = index_t(blockIdx.x) * SEQUENCES + threadIdx.y, j = index_t(blockIdx.y) * UNITS + threadIdx.x;
+  if (i < n && j < m) f(i, j);
 }
 
 // The sum of a gate: the input's part x, the state's part h, and their biases.

@@ -23,7 +23,7 @@ def instantiations() -> list[str]:
 
 def _step(kernel: str, *args: Any, n: int, m: int, k: int) -> None:
     """Launch a cell's kernel for n sequences of m units, of which the first k are there."""
-    launch("rnn", kernel, (blocks(m, UNITS), min(blocks(n, SEQUENCES), 65535)), (UNITS, SEQUENCES), *args, n, m, k)
+    launch("rnn", kernel, (blocks(n, SEQUENCES), blocks(m, UNITS)), (UNITS, SEQUENCES), *args, n, m, k)
 
 
 def _takes(*arrays: Any) -> bool:
