@@ -1,4 +1,4 @@
-"""Convolutions on the card: the twins of gradflow/ops/conv.py in one and two dimensions, by kernels/conv.cu and depthwise.cu."""
+"""Convolutions on the card: the twins of gradflow/ops/conv.py in one and two dimensions, by kernels/conv.cu."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from . import depthwise
 from .launch import blocks, contiguous, ctype, launch
 
 TYPES = ("float", "double", "__half", "__nv_bfloat16")
-LARGE, MEDIUM, SMALL = "128, 128, 8, 8, 8", "64, 64, 8, 4, 4", "32, 128, 8, 4, 4"  # m, n, k, and a thread's part of m and n
+LARGE, MEDIUM, SMALL = "128, 128, 8, 8, 8", "64, 64, 8, 4, 4", "32, 128, 8, 4, 4"  # m, n, k, a thread's m and n
 THREADS = 256  # of every tile
 WAVE = 128  # blocks that keep a card busy: a fixed number, so that a result is the same on every card
 PART = 2048  # outputs that one block of a weight gradient sums up, at least
@@ -23,11 +23,9 @@ PART = 2048  # outputs that one block of a weight gradient sums up, at least
 
 def instantiations() -> list[str]:
     """Every kernel that the launchers below can ask for."""
+    tiles = [(t, _tile(s)) for t, s in product(TYPES, (LARGE, MEDIUM, SMALL)) if (t, s) != ("double", LARGE)]
     kernels = ("conv_forward", "conv_input", "conv_weight")
-    return [
-        *(f"{k}<{t}, {_tile(s)}>" for k, t, s in product(kernels, TYPES, (LARGE, MEDIUM, SMALL)) if (t, s) != ("double", LARGE)),
-        *(f"conv_add_parts<{t}>" for t in TYPES),
-    ]  # fmt: skip
+    return [*(f"{k}<{t}, {s}>" for k, (t, s) in product(kernels, tiles)), *(f"conv_add_parts<{t}>" for t in TYPES)]
 
 
 def _tile(sizes: str) -> str:
@@ -105,9 +103,8 @@ def _weight(g: Array, x: Array, win: Window) -> Array:
     wide = np.float64 if type == "double" else np.float32
     parts = cp.empty((count, dw.size), wide) if count > 1 else None
     counts = [np.int32(v) for v in (n, cg, kg)]
-    launch(
-        "conv", f"conv_weight<{type}, {tile}>", (tiles, win.groups, count), THREADS, g, x, parts, dw, length, *counts, *dims(win)
-    )
+    grid = (tiles, win.groups, count)
+    launch("conv", f"conv_weight<{type}, {tile}>", grid, THREADS, g, x, parts, dw, length, *counts, *dims(win))
     if parts is not None:
         launch("conv", f"conv_add_parts<{type}>", blocks(dw.size, 256), 256, parts, dw, dw.size, np.int32(count))
     return dw

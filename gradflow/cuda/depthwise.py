@@ -1,4 +1,4 @@
-"""Depthwise convolutions on the card, where every channel out sees one channel in: launchers for kernels/depthwise.cu."""
+"""Depthwise convolutions on the card, where a channel out sees one channel in: launchers for kernels/depthwise.cu."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from ..ops.window import Window
 from .launch import blocks, ctype, launch
 
 THREADS, TAPS = 256, 9  # TAPS as in kernels/depthwise.cu
+NARROW = 2**31  # outputs below this many are counted in 32 bits
 PART = 4096  # outputs that one block of a weight gradient sums up, at least
 BLOCKS = 1024  # of a weight gradient, at most, if the channels do not ask for more
 
@@ -31,7 +32,7 @@ def takes(w: Array, win: Window) -> bool:
 
 
 def _counter(size: int) -> str:
-    return "unsigned" if size < 2**31 else "unsigned long long"
+    return "unsigned" if size < NARROW else "unsigned long long"
 
 
 def forward(x: Array, w: Array, b: Array | None, y: Array, dims: list[np.int32]) -> Array:
@@ -62,5 +63,6 @@ def weight_gradient(g: Array, x: Array, dw: Array, dims: list[np.int32]) -> Arra
     counts = [np.int32(v) for v in (x.shape[0], x.shape[1], dw.shape[0] // x.shape[1])]
     kernel = f"depthwise_weight<{type}, {_counter(outputs)}>"
     launch("depthwise", kernel, (columns, count), THREADS, g, x, parts, length, *counts, *dims)
-    launch("depthwise", f"depthwise_add_parts<{type}>", blocks(dw.size, THREADS), THREADS, parts, dw, dw.size, np.int32(count))
+    grid = blocks(dw.size, THREADS)
+    launch("depthwise", f"depthwise_add_parts<{type}>", grid, THREADS, parts, dw, dw.size, np.int32(count))
     return dw

@@ -58,9 +58,7 @@ def _largest(rank: int) -> tuple[Callable[..., Any], ...]:
         return largest(x, adaptive(adaptive_name, x.shape, rank, output_size))
 
     def pool_backward(g, indices, x_shape, kernel_size=None, stride=None, padding=0, dilation=1):
-        check_input(backward_name, x_shape, rank)
-        if g.shape != indices.shape:
-            raise RuntimeError(f"{backward_name}: wanted g and indices of one shape, saw {g.shape} and {indices.shape}")
+        check_places(backward_name, g, indices, x_shape, rank)
         return scattered(g, indices, x_shape, rank)
 
     def pool_gather(x, indices, kernel_size=None, stride=None, padding=0, dilation=1):
@@ -110,6 +108,16 @@ def _largest(rank: int) -> tuple[Callable[..., Any], ...]:
         reference=None,
     )
     return with_indices, adaptive_with_indices, backward, gather
+
+
+def check_places(name: str, g: Any, indices: Any, x_shape: tuple[int, ...], rank: int) -> None:
+    """RuntimeError unless g and the places are of one shape, with the planes of x_shape."""
+    check_input(name, x_shape, rank)
+    if g.shape != indices.shape or tuple(g.shape[:-rank]) != tuple(x_shape[:-rank]):
+        raise RuntimeError(
+            f"{name}: wanted g and indices of one shape, for the planes of {tuple(x_shape)}, "
+            f"saw {tuple(g.shape)} and {tuple(indices.shape)}"
+        )
 
 
 # --- the mean ---------------------------------------------------------------------------------------------------------
@@ -230,6 +238,7 @@ def _max_cases(r: Sampler, rank: int) -> list[case]:
         case(d(3, 5, 5), 2, 1),  # no batch
         case(d(2, 2, 7, 7), 2, 3),  # stride over the kernel: inputs that none sees
         case(d(2, 1, 3, 3), 3),
+        case(d(2, 1, 1, 1), 2, ceil_mode=True),
         case(d(5, 2, 4).transpose(2, 0, 1)[:, None, ::-1], 2, 1),
         case(d(0, 2, 4, 4), 2),
         case(r.integers(0, 2, 1, 2, 6, 6).astype(float), 3, 2, 1, grad=False),  # ties
