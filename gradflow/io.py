@@ -1,8 +1,8 @@
 """Files: tensors, and whole states of training, as safetensors; what is not a tensor is JSON in the file's metadata.
 
 A dict of names and tensors, as state_dict() gives, becomes a plain safetensors file with those names. Anything nested
-(an optimizer's state, a checkpoint) has its tensors under dotted names, and its structure in the metadata, where tensors,
-arrays, tuples and dicts whose keys are no strings are marked. Nothing is pickled or unpickled.
+(an optimizer's state, a checkpoint) has its tensors under dotted names, and its structure in the metadata, where
+tensors, arrays, tuples and dicts whose keys are no strings are marked. Nothing is pickled or unpickled.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def _put_together(structure: Any, tensors: dict[str, np.ndarray]) -> Any:
     if not isinstance(structure, dict):
         return structure
     if "$tensor" in structure or "$array" in structure:
-        array = tensors[structure.get("$tensor", structure.get("$array"))]
+        array = tensors[structure["$tensor" if "$tensor" in structure else "$array"]]
         if "$complex" in structure:
             array = array.view(structure["$complex"])[..., 0]
         return wrap(array) if "$tensor" in structure else array
@@ -98,7 +98,7 @@ def _put_together(structure: Any, tensors: dict[str, np.ndarray]) -> Any:
 
 
 def save(obj: Any, path: str | os.PathLike[str]) -> None:
-    """Write tensors, or any nesting of dicts, lists, tuples, tensors, arrays, numbers and strings, to a safetensors file.
+    """Write tensors, or any nesting of dicts, lists, tuples, tensors, arrays, numbers, strings, to a safetensors file.
 
     The file appears whole or not at all: it is written beside its place, flushed to the disk, and renamed.
     ImportError without the package safetensors; TypeError for what cannot be saved.
@@ -169,10 +169,11 @@ def _move(value: Any, where: backend.device) -> Any:
 
 
 def save_checkpoint(path: str | os.PathLike[str], **parts: Any) -> None:
-    """Write a training's whole state: save_checkpoint(path, model=model, optimizer=optimizer, scheduler=..., loader=...,
-    epoch=3). Of a part with a state_dict() that is saved, of a Generator its state, of any other part its value (see save);
-    and the state of the default generator.
-    """  # fmt: skip
+    """Write a training's whole state, by the names of its parts, and the state of the default generator.
+
+    save_checkpoint("run.safetensors", model=model, optimizer=optimizer, scheduler=scheduler, loader=loader, epoch=3)
+    Of a part with a state_dict() that is saved, of a Generator its state, of any other part its value, as in save.
+    """
     state = {name: _state(part) for name, part in parts.items()}
     save({"parts": state, "generator": list(backend.default_generator.get_state())}, path)
 
@@ -187,31 +188,40 @@ def _load(part: Any, state: Any) -> Any:
     return part.set_state(tuple(state)) if isinstance(part, Generator) else part.load_state_dict(state)
 
 
-def load_checkpoint(path: str | os.PathLike[str], **parts: Any) -> dict[str, Any]:
-    """Put the state that save_checkpoint wrote back: load_checkpoint(path, model=model, optimizer=optimizer, ...).
+def _copied(state: Any) -> Any:
+    """A state_dict with copies of its tensors."""
+    return {k: wrap(v.array.copy()) if isinstance(v, Traced) else v for k, v in state.items()}
 
-    Every part named here is given its state; what else the file holds (epoch=3) is returned by name. The default generator
-    goes on where it was, so that the training does, bit for bit. RuntimeError for a file that is no checkpoint, KeyError for
-    a part it does not have. All parts are loaded, or on an error none.
+
+def load_checkpoint(path: str | os.PathLike[str], **parts: Any) -> dict[str, Any]:
+    """Put back what save_checkpoint wrote, so that training goes on bit for bit; give the values that are no parts.
+
+    epoch = load_checkpoint("run.safetensors", model=model, optimizer=optimizer, ...)["epoch"]
+    Every part named here gets its state, and the default generator goes on where it was; what else the file holds is
+    returned by name. All parts are loaded, or on an error none.
+    RuntimeError for a file that is no checkpoint, KeyError for a part it does not have.
     """
     saved = load(path)
     if not (isinstance(saved, dict) and set(saved) == {"parts", "generator"}):
         raise RuntimeError(f"load_checkpoint: wanted a file that save_checkpoint wrote, saw {path}")
-    states, loaded = saved["parts"], []
+    states = saved["parts"]
+    loaded: list[tuple[Any, Any]] = []
     for name, part in parts.items():
         if name not in states:
             raise KeyError(f"load_checkpoint: wanted the part {name!r} in {path}, saw {sorted(states)}")
         if not isinstance(part, Generator) and not hasattr(part, "load_state_dict"):
-            raise TypeError(f"load_checkpoint: wanted a part with load_state_dict as {name!r}, saw {type(part).__name__}")
-    # Models come last: they check everything before they write, and the others are cheap to put back.
+            raise TypeError(f"load_checkpoint: wanted load_state_dict() of {name!r}, saw {type(part).__name__}")
+    # Models come last: they check everything before they write, so that the last one needs no copy to be put back.
+    order = sorted(parts, key=lambda name: hasattr(parts[name], "parameters"))
     try:
-        for name, part in sorted(parts.items(), key=lambda item: hasattr(item[1], "parameters")):
-            loaded.append((part, _state(part)))
+        for name in order:
+            part, before = parts[name], _state(parts[name])
+            loaded.append((part, _copied(before) if hasattr(part, "parameters") and name != order[-1] else before))
             _load(part, states[name])
     except BaseException:
-        loaded.pop()
-        for part, before in loaded:
-            _load(part, before)
+        for part, before in reversed(loaded):
+            with contextlib.suppress(Exception):  # the first error is the one to see
+                _load(part, before)
         raise
     backend.default_generator.set_state(tuple(saved["generator"]))
     return {name: state for name, state in states.items() if name not in parts}
