@@ -241,6 +241,8 @@ def test_contiguous(n, card):
     check("sub", card, 2, b)
     check("lt", card, a, b)
     check("leaky_relu", card, a, 0.1)
+    check("mul", card, a.astype(np.float64), 0.1)
+    check("elu", card, a.astype(np.float64), 0.1, 1.0, 1.0)
 
 
 def test_shapes(card):

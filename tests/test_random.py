@@ -133,6 +133,20 @@ def test_normal_values():
     assert_close(z, np.float32([r * math.cos(2 * math.pi * v), r * math.sin(2 * math.pi * v)]))
 
 
+@pytest.mark.cuda
+def test_normal_far_out(card):
+    """The half added to the integer shows where the integer is small: here it is 19, found by searching the stream."""
+    at = Generator(1)
+    at.set_state((1, 25805541))
+    w = at.words(4).tolist()[1]
+    assert w & 0xFFFFFFFF == 19
+    r, v = math.sqrt(-2 * math.log(19.5 / 2**32)), (w >> 32) / 2**32
+    for xp in (np, card):
+        at.set_state((1, 25805541))
+        z = backend.asnumpy(random.normal(8, np.float32, xp, at))[2:4]
+        assert_close(z, np.float32([r * math.cos(2 * math.pi * v), r * math.sin(2 * math.pi * v)]))
+
+
 # --- distributions: each statistic within 5 standard errors; the seed is fixed, so a pass is a pass ------------------
 
 N = 200_000
