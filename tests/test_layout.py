@@ -12,8 +12,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ORDER = [
-    ["backend"], ["kernel", "cases"], ["tape"], ["op"], ["cuda"], ["ops"], ["tensor"], ["create"], ["autograd"],
-    ["nn", "optim", "data", "amp", "graphs", "io"], ["train"], ["examples"], ["cli"],
+    ["backend"], ["kernel", "cases"], ["tape"], ["traced", "dtypes"], ["plan"], ["call"], ["op"], ["ops"], ["cuda"], ["tensor"],
+    ["create"], ["autograd"], ["nn", "optim", "data", "amp", "graphs", "io"], ["train"], ["examples"], ["cli", "benchmark"],
 ]  # fmt: skip
 RANK = {name: i for i, names in enumerate(ORDER) for name in names}
 
@@ -34,7 +34,8 @@ def imports(path):
             target = [*base, *(node.module.split(".") if node.module else [])]
             if target[:1] == ["gradflow"]:
                 if len(target) > 1:
-                    yield target[1]
+                    if target[1] in RANK:
+                        yield target[1]
                 else:
                     yield from (a.name for a in node.names if a.name in RANK)
 
@@ -44,7 +45,7 @@ def imports(path):
 )
 def test_imports_go_left_to_right(path):
     for name in imports(path):
-        # launchers stand beside the ops they speed up: an op finds its launcher by name, at run time
+        # an op finds its launcher in cuda/ by name, at run time
         assert RANK[name] <= RANK[room(path)], f"{path.name} imports {name}, which stands to its right"
 
 
