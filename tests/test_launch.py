@@ -262,6 +262,7 @@ def test_shapes(card):
     # slices that start off the 16-byte grid
     u, v = card.asarray(a.reshape(-1))[1:], card.asarray(b.reshape(-1))[:-1]
     assert_close(card.asnumpy(pointwise.add(u, v)), a.reshape(-1)[1:] + b.reshape(-1)[:-1])
+    assert_close(card.asnumpy(pointwise.square(u[None])), a.reshape(1, -1)[:, 1:] ** 2)
 
 
 def test_what_is_left_to_the_definition(card):

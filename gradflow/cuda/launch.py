@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import threading
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,11 +30,11 @@ _TYPES = {
     "int8": "signed char", "int16": "short", "int32": "int", "int64": "long long",
     "uint8": "unsigned char", "uint16": "unsigned short", "uint32": "unsigned int", "uint64": "unsigned long long",
 }  # fmt: skip
-_SCALARS = {int: np.int64, float: np.float32, bool: np.bool_}
 
 _ready: dict[tuple[str, str], Any] = {}  # (family, C++ name) -> kernel; CuPy keeps one binary of it per device
 _granted: dict[tuple[str, str, int], int] = {}  # dynamic shared memory allowed so far, per kernel and device
 _lock = threading.Lock()
+caches: list[Callable[[], None]] = []  # what clears the loaded kernels that launchers keep themselves
 
 
 def folder() -> Path:
@@ -80,15 +81,14 @@ def forget() -> None:
     """Drop every compiled kernel and text, for tests that change them or plug another card."""
     _ready.clear()
     _granted.clear()
-    for f in (source, device_count, multiprocessors):
-        f.cache_clear()
+    for clear in (source.cache_clear, device_count.cache_clear, multiprocessors.cache_clear, *caches):
+        clear()
 
 
 def launch(family: str, kernel: str, grid: Any, block: Any, *args: Any, shared: int = 0) -> None:
     """Run a kernel over `grid` blocks of `block` threads (ints, or tuples up to three), with `shared` bytes of dynamic
     shared memory. ValueError for an array that is not contiguous or a grid beyond the card's limits.
     """
-    global count
     if type(grid) is not tuple:
         grid = (grid,)
     if 0 in grid:
@@ -96,39 +96,47 @@ def launch(family: str, kernel: str, grid: Any, block: Any, *args: Any, shared: 
     f = _ready.get((family, kernel))
     if f is None:
         f = load(family, kernel)
-    values, first = [], None
+    values, near = list(args), None
     for i, a in enumerate(args):
-        scalar = _SCALARS.get(type(a))
-        if scalar is not None:
-            a = scalar(a)
+        t = type(a)
+        if t is int:  # a long long to CuPy too
+            pass
+        elif t is float:
+            values[i] = np.float32(a)
+        elif t is bool:
+            values[i] = np.bool_(a)
         elif a is not None and not isinstance(a, np.generic):
             if not a.flags.c_contiguous:
                 seen = f"argument {i} of shape {a.shape} with strides {a.strides}"
                 raise ValueError(f"{kernel}: wanted contiguous arrays, saw {seen}")
-            first = a if first is None else first
-        values.append(a)
-    for size, most in zip(grid, GRID_LIMIT):  # noqa: B905 (a grid may have fewer than three sizes)
-        if size > most:
-            raise ValueError(f"{kernel}: wanted a grid within {GRID_LIMIT}, saw {grid}")
+            near = a if near is None else near
+    if grid[0] > GRID_LIMIT[0] or (len(grid) > 1 and max(grid[1:]) > GRID_LIMIT[1]):
+        raise ValueError(f"{kernel}: wanted a grid within {GRID_LIMIT}, saw {grid}")
     if type(block) is not tuple:
         block = (block,)
-    if device_count() > 1 and first is not None:
-        with first.device:
-            if shared > STATIC_SHARED:
-                _grant(family, kernel, f, shared, first.device.id)
-            f(grid, block, tuple(values), shared_mem=shared)
-    else:
-        if shared > STATIC_SHARED:
-            _grant(family, kernel, f, shared, 0)
-        f(grid, block, tuple(values), shared_mem=shared)
+    if shared > STATIC_SHARED:
+        _grant(family, kernel, f, shared, near)
+    fire(f, grid, block, tuple(values), near, shared)
+
+
+def fire(f: Any, grid: tuple, block: tuple, values: tuple, near: Array, shared: int = 0) -> None:
+    """Run a loaded kernel on the device of the array `near`, unchecked: the last step of launch, for hot launchers."""
+    global count
     count += 1
+    if device_count() == 1 or near is None:
+        f(grid, block, values, shared_mem=shared)
+    else:
+        with near.device:
+            f(grid, block, values, shared_mem=shared)
 
 
-def _grant(family: str, kernel: str, f: Any, shared: int, device: int) -> None:
+def _grant(family: str, kernel: str, f: Any, shared: int, near: Array) -> None:
     """Allow more dynamic shared memory than every kernel gets: once per kernel, device and size, as asking is slow."""
-    if _granted.get((family, kernel, device), 0) < shared:
-        f.max_dynamic_shared_size_bytes = shared
-        _granted[family, kernel, device] = shared
+    device = near.device
+    if _granted.get((family, kernel, device.id), 0) < shared:
+        with device:
+            f.max_dynamic_shared_size_bytes = shared
+        _granted[family, kernel, device.id] = shared
 
 
 @cache

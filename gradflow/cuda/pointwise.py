@@ -16,7 +16,7 @@ import numpy as np
 from .. import backend
 from ..backend import Array, need_card
 from . import launch as launching
-from .launch import blocks, ctype, folder, launch
+from .launch import blocks, ctype, fire, folder, load
 
 THREADS = 256
 
@@ -36,40 +36,25 @@ class Kind:
     """A dtype as the kernels see it: its C++ name, the type they compute in, how many fill 16 bytes."""
 
     def __init__(self, dtype: np.dtype) -> None:
+        double = dtype == backend.float64
         self.name, self.dtype, self.pack = ctype(dtype), dtype, 16 // dtype.itemsize
-        self.number: Any = np.float64 if dtype == backend.float64 else np.float32
-        self.acc = "double" if dtype == backend.float64 else "float"
-        self.unroll = 1 if dtype == backend.float64 else 2  # more would spill registers
-
-
-_kinds: dict[int, Kind | None] = {}  # by dtype.num, which is quicker to look up than the dtype
-
-
-def _kind(dtype: np.dtype) -> Kind | None:
-    kind = _kinds[dtype.num] = Kind(dtype) if backend.is_floating(dtype) else None
-    return kind
+        self.acc, self.number = ("double", np.float64) if double else ("float", np.float32)
+        self.unroll = 1 if double else 2  # more would spill registers
+        self.per_block = self.pack * self.unroll * THREADS
 
 
 class Twin:
-    """The launcher of one row."""
+    """The launcher of one function of pointwise.cuh."""
 
-    def __init__(self, name: str) -> None:
-        self.name, self.result = name, backend.bool_ if name in PREDICATES else None
-        self.choices = CHOICES.get(name)
-        self.compiled: dict[tuple, str] = {}  # (function, dtype, which inputs are arrays) -> C++ name
+    def __init__(self, function: str) -> None:
+        self.function, self.predicate = function, function in PREDICATES
+        self.ready: dict[int, tuple[Any, Kind]] = {}  # by dtype and by which inputs are arrays: the loaded kernel
+        launching.caches.append(self.ready.clear)
 
     def __call__(self, *args: Any) -> Any:
         """The definition's result for arrays on the card and numbers, or NotImplemented."""
-        if self.choices is None:
-            return self.run(self.name, args)
-        if args[-1] not in self.choices:
-            return NotImplemented  # the definition raises
-        return self.run(self.choices[args[-1]], args[:-1])
-
-    def run(self, function: str, args: tuple) -> Any:
-        """Launch a function of pointwise.cuh, or NotImplemented."""
-        cp = need_card(self.name)
-        card_array, first, which, flat, fortran = cp.ndarray, None, 0, True, False
+        cp = backend.card()
+        card_array, first, which, flat = cp.ndarray, None, 0, True
         for a in args:
             which *= 2
             t = type(a)
@@ -77,44 +62,58 @@ class Twin:
                 which += 1
                 if first is None:
                     first, dtype, shape = a, a.dtype, a.shape
-                    flags = a.flags
-                    if not flags.c_contiguous:
-                        flat, fortran = False, flags.f_contiguous
                 elif a.dtype != dtype:
                     return NotImplemented
-                elif a.shape != shape:
-                    flat = fortran = False
-                elif flat:
-                    flat = a.flags.c_contiguous
-                elif fortran:
-                    fortran = a.flags.f_contiguous
+                if a.shape != shape or not a.flags.c_contiguous or a.data.ptr % 16:
+                    flat = False
             elif t is not float and t is not int and t is not bool:
                 return NotImplemented
         if first is None:
             return NotImplemented
-        kind = _kinds[dtype.num] if dtype.num in _kinds else _kind(dtype)
-        if kind is None:
-            return NotImplemented
-        if fortran:  # the transposes are contiguous
-            return self.run(function, tuple([a.T if type(a) is card_array else a for a in args])).T
-        if self.result is not None and kind.pack == 8:  # compare with a number as the dtype holds it
+        found = self.ready.get(dtype.num << 8 | which)
+        if found is None:
+            if not backend.is_floating(dtype):
+                return NotImplemented
+            found = self.load(dtype, which, len(args))
+        kernel, kind = found
+        if self.predicate and kind.pack == 8:  # compare with a number as the dtype holds it
             with np.errstate(over="ignore"):
                 args = tuple([a if type(a) is card_array else float(dtype.type(a)) for a in args])
-        if not flat or any(a.data.ptr % 16 for a in args if type(a) is card_array):
-            return elementwise(function, kind.acc, self.result is not None, which, len(args))(*args)
-        n = first.size
-        y = cp.empty(shape, self.result or dtype)
-        key = (function, kind.name, which)
-        name = self.compiled.get(key)
-        if name is None:
-            inputs = [type(a) is card_array for a in args]
-            name = self.compiled[key] = expression(function, kind, inputs, self.result is not None)
-        number = kind.number
-        launch(
-            "pointwise", name, blocks(n, kind.pack * kind.unroll * THREADS), THREADS, y, n,
-            *[a if type(a) is card_array else number(a) for a in args],
-        )  # fmt: skip
+        if not flat:
+            return self.strided(args, card_array, kind, which)
+        n, number = first.size, kind.number
+        y = card_array(shape, backend.bool_ if self.predicate else dtype)
+        if n:
+            values = [a if type(a) is card_array else number(a) for a in args]
+            fire(kernel, (blocks(n, kind.per_block),), (THREADS,), (y, n, *values), first)
         return y
+
+    def load(self, dtype: np.dtype, which: int, count: int) -> tuple[Any, Kind]:
+        """The raw kernel for inputs of which the set bits of `which` are arrays, the last one the lowest."""
+        kind = Kind(dtype)
+        inputs = [bool(which >> (count - 1 - k) & 1) for k in range(count)]
+        kernel = load("pointwise", expression(self.function, kind, inputs, self.predicate))
+        found = self.ready[dtype.num << 8 | which] = kernel, kind
+        return found
+
+    def strided(self, args: tuple, card_array: type, kind: Kind, which: int) -> Array:
+        """The result for inputs that broadcast, have gaps, or start off the 16-byte grid."""
+        arrays = [a for a in args if type(a) is card_array]
+        if all(a.flags.f_contiguous and not a.flags.c_contiguous and a.shape == arrays[0].shape for a in arrays):
+            return self(*[a.T if type(a) is card_array else a for a in args]).T  # contiguous the other way round
+        return elementwise(self.function, kind.acc, self.predicate, which, len(args))(*args)
+
+
+class Choice:
+    """The launcher of a row whose last argument picks the function."""
+
+    def __init__(self, functions: dict[str, str]) -> None:
+        self.twins = {word: Twin(function) for word, function in functions.items()}
+
+    def __call__(self, *args: Any) -> Any:
+        """As Twin; NotImplemented for a word that is not known, for which the definition raises."""
+        twin = self.twins.get(args[-1])
+        return NotImplemented if twin is None else twin(*args[:-1])
 
 
 def expression(function: str, kind: Kind, inputs: list[bool], predicate: bool) -> str:
@@ -142,6 +141,9 @@ def elementwise(function: str, acc: str, predicate: bool, which: int, count: int
     return call
 
 
+launching.caches.append(elementwise.cache_clear)
+
+
 @cache
 def _rows() -> frozenset[str]:
     text = (folder() / "pointwise.cuh").read_text()
@@ -149,11 +151,11 @@ def _rows() -> frozenset[str]:
 
 
 @cache
-def _twin(name: str) -> Twin:
-    return Twin(name)
+def _twin(name: str) -> Twin | Choice:
+    return Choice(CHOICES[name]) if name in CHOICES else Twin(name)
 
 
-def __getattr__(name: str) -> Twin:
+def __getattr__(name: str) -> Twin | Choice:
     """The launcher of a row, if kernels/pointwise.cuh has its line."""
     if name.startswith("_") or name not in _rows():
         raise AttributeError(f"pointwise: kernels/pointwise.cuh has no line for {name!r}")
