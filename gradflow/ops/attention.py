@@ -1,0 +1,258 @@
+"""Attention: values averaged with weights that say how well each key fits each query."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from .. import backend
+from ..backend import bool_, is_floating, namespace
+from ..cases import Sampler, case
+from ..op import op, unwrap
+from ..tape import fit, mode
+from . import linalg, pointwise, random, shape, softmax
+from .replay import replay
+
+
+def _wide(x: Any) -> Any:
+    """x in the dtype in which softmax is computed: float32 for half types."""
+    return x.astype(np.float32) if x.dtype.itemsize == 2 else x
+
+
+def _product(a: Any, b: Any, like: Any) -> Any:
+    """a @ b; on the card in the dtype of `like`, whose half types have units of their own there."""
+    if type(a) is not np.ndarray:
+        a, b = a.astype(like.dtype, copy=False), b.astype(like.dtype, copy=False)
+    return namespace(a).matmul(a, b)
+
+
+def _swap(x: Any) -> Any:
+    return x.swapaxes(-1, -2)
+
+
+def _dropped(x: Any, drop: float, seed: tuple[int, int]) -> Any:
+    return random.dropout.op.definition(x, drop, *seed) if drop else x
+
+
+def _causal(xp: Any, rows: int, columns: int) -> Any:
+    """Which keys a query may see: those that do not stand after it."""
+    return xp.arange(columns) <= xp.arange(rows)[:, None]
+
+
+def _weights(q: Any, k: Any, mask: Any, scale: float, causal: bool) -> Any:
+    """softmax(scale q k^T + mask), zero in rows that may see nothing."""
+    xp = namespace(q)
+    s = _wide(_product(q, _swap(k), q))
+    if s.size == 0:
+        return s
+    s *= scale
+    if mask is not None:
+        whole = np.broadcast_shapes(s.shape, mask.shape)
+        if whole != s.shape:
+            s = xp.broadcast_to(s, whole).copy()
+        if mask.dtype == bool_:
+            xp.copyto(s, -math.inf, where=~mask)
+        else:
+            s += mask
+    if causal:
+        xp.copyto(s, -math.inf, where=~_causal(xp, *s.shape[-2:]))
+    top = s.max(-1, keepdims=True)
+    xp.copyto(top, 0, where=top == -math.inf)
+    s -= top
+    xp.exp(s, out=s)
+    total = s.sum(-1, keepdims=True)
+    xp.copyto(total, 1, where=total == 0)
+    s /= total
+    return s
+
+
+def _composed(scale, causal, drop, seed):
+    """The same attention from ops, for replay."""
+
+    def run(q, k, v, mask):
+        xp = namespace(unwrap(q))
+        s = linalg.matmul(q * scale, linalg.mT(k))
+        if mask is not None:
+            s = pointwise.where(mask, s, -math.inf) if unwrap(mask).dtype == bool_ else s + mask
+        if causal:
+            s = pointwise.where(_causal(xp, *s.shape[-2:]), s, -math.inf)
+        seen = (unwrap(s) > -math.inf).any(-1, keepdims=True) if unwrap(s).size else True
+        p = softmax.softmax(pointwise.where(seen, s, 0.0), -1) * xp.asarray(seen, s.dtype)
+        p = random.dropout(p, drop, *seed) if drop else p
+        return (linalg.matmul(p, v),)
+
+    return run
+
+
+def _cases(r: Sampler, g: bool = False) -> list[case]:
+    """Calls of attention, or with the gradient of its result in front."""
+
+    def one(b: tuple, n: int, m: int, e: int, f: int, mask: Any = None, *rest: Any, **kwargs: Any) -> case:
+        gy = (r(*b, n, f),) if g else ()
+        return case(*gy, r(*b, n, e), r(*b, m, e), r(*b, m, f), mask, *rest, **kwargs)
+
+    none = np.array([[True, False, True], [False, False, False]])
+    half = np.where(none, 0.3, -math.inf)
+    found = [
+        one((2,), 3, 4, 5, 2, None, 0.4),
+        one((2, 2), 3, 4, 2, 2, r(3, 4), 0.5),
+        one((2,), 2, 3, 2, 2, none, 0.5, order=1),  # a row that sees nothing
+        one((2,), 3, 3, 2, 2, None, 0.7, True),
+        one((1,), 4, 2, 2, 2, None, 0.7, True),
+        one((2,), 3, 4, 2, 2, r.mask(2, 1, 4) | (np.arange(4) == 0), 1.0),
+        one((), 2, 3, 2, 2, None, 0.5, False, 0.5, (7, 3)),
+        one((), 3, 0, 2, 2, None, 0.5),
+        one((2,), 0, 3, 2, 2, None, 0.5),
+        one((), 1, 1, 1, 1, None, 1.0),
+    ]
+    q, k, v = r.strided(2, 3, 4), r.strided(2, 3, 4), r.strided(2, 3, 4)
+    found.append(case(*([r(2, 3, 4)] if g else []), q, k, v, r(2, 3, 3), 0.5))
+    found.append(case(*([r(2, 3, 3, 2)] if g else []), r(2, 1, 3, 2), r(3, 4, 2), r(1, 4, 2), None, 0.5))
+    if not g:
+        found.append(one((2,), 2, 3, 2, 2, half, 0.5, grad=False))
+    for c in found[1:] if g else ():  # third derivatives of one case are check enough
+        c.order = 1
+    return found
+
+
+def _reference(torch: Any, q: Any, k: Any, v: Any, mask: Any, scale: float, causal: bool = False, *drop: Any) -> Any:
+    if drop:  # PyTorch draws other bits
+        return None
+    function = torch.nn.functional.scaled_dot_product_attention
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        return function(q, k, v, mask, scale=scale, is_causal=causal)
+
+
+@op(
+    dq_dk_dv_dmask=lambda g, q, k, v, mask, scale, causal, drop, seed, reserve, needs: attention_backward(
+        g, q, k, v, mask, scale, causal, drop, seed, reserve, needs
+    ),
+    cases=_cases,
+    reference=_reference,
+)
+def attention(q, k, v, mask=None, scale=1.0, causal=False, drop=0.0, seed=(0, 0), reserve=None):
+    """softmax(scale q k^T + mask) v (Vaswani et al. 2017): q (..., l, e), k (..., s, e), v (..., s, f) to (..., l, f).
+
+    mask (..., l, s) is added, or if bool says which keys each query may see; with causal those not after it. A query that
+    sees nothing gets zeros. Of the weights, a part `drop` is dropped by the random bits of seed, (key, counter). reserve
+    is an empty list in which the forward pass leaves the weights for the backward pass.
+    """
+    dtype = q.dtype
+    if type(q) is np.ndarray:
+        q, k, v = _wide(q), _wide(k), _wide(v)
+    p = _weights(q, k, mask, scale, causal)
+    if reserve is not None:
+        reserve[:] = [p]
+    y = _product(_dropped(p, drop, seed), v, v)
+    return y if y.dtype == dtype else y.astype(dtype)
+
+
+@op(
+    dg_dq_dk_dv_dmask=lambda gg, g, q, k, v, mask, scale, causal, drop, seed: replay(
+        _composed(scale, causal, drop, seed), (g,), (q, k, v, mask), gg
+    ),
+    outputs=("dq", "dk", "dv", "dmask"),
+    cases=lambda r: _cases(r, g=True),
+    reference=None,
+)
+def attention_backward(
+    g, q, k, v, mask=None, scale=1.0, causal=False, drop=0.0, seed=(0, 0), reserve=None, needs=(True,) * 4
+):
+    """The gradients of attention's inputs, those that are needed, from g, the gradient of its output.
+    Without what attention left in reserve the weights are computed again.
+    """
+    dtype, xp = q.dtype, namespace(q)
+    if type(q) is np.ndarray:
+        g, q, k, v = _wide(g), _wide(q), _wide(k), _wide(v)
+    p = reserve[0] if reserve else _weights(q, k, mask, scale, causal)
+    dv = _product(_swap(_dropped(p, drop, seed)), g, v) if needs[2] else None
+    dq = dk = dmask = None
+    if needs[0] or needs[1] or needs[3]:
+        ds = _wide(_product(g, _swap(v), v))
+        if ds.shape != p.shape:
+            ds = xp.broadcast_to(ds, p.shape).copy()
+        ds = _dropped(ds, drop, seed)
+        ds -= xp.einsum("...ls,...ls->...l", ds, p)[..., None] if ds.size else 0
+        ds *= p
+        if needs[3] and mask is not None and mask.dtype != bool_:
+            dmask = ds.copy()
+        ds *= scale
+        dq = _product(ds, k, q) if needs[0] else None
+        dk = _product(_swap(ds), q, q) if needs[1] else None
+    found = zip((dq, dk, dv, dmask), (q, k, v, mask), strict=True)
+    return tuple(None if d is None else fit(d, x.shape, dtype) for d, x in found)
+
+
+def scaled_dot_product_attention(
+    query: Any, key: Any, value: Any, attn_mask: Any = None, dropout_p: float = 0.0, is_causal: bool = False,
+    scale: float | None = None, enable_gqa: bool = False,
+) -> Any:  # fmt: skip
+    """softmax(scale Q K^T + mask) V: query (..., l, e), key (..., s, e), value (..., s, f) to (..., l, f).
+
+    scale is 1 / sqrt(e) unless given. attn_mask (..., l, s): a bool one is True where to look, a floating one is added.
+    is_causal lets query i look at the keys 0 to i. A query that may look at nothing gives zeros. With enable_gqa, key and
+    value may have fewer heads (dimension -3), each for several of the query's. RuntimeError for shapes or dtypes that do
+    not agree, or for a mask beside is_causal.
+    """
+    name = "scaled_dot_product_attention"
+    dims = query.ndim, key.ndim, value.ndim
+    if min(dims) < 2:
+        raise RuntimeError(f"{name}: wanted at least two dimensions each, saw {dims}")
+    dtypes = [unwrap(x).dtype for x in (query, key, value)]
+    if not is_floating(dtypes[0]) or any(t != dtypes[0] for t in dtypes):
+        raise RuntimeError(f"{name}: wanted one floating dtype, saw {', '.join(map(str, dtypes))}")
+    if not 0 <= dropout_p <= 1:
+        raise RuntimeError(f"{name}: wanted a dropout_p in [0, 1], saw {dropout_p}")
+    if enable_gqa:
+        key, value = _repeated(name, query, key), _repeated(name, query, value)
+    shapes = tuple(query.shape), tuple(key.shape), tuple(value.shape)
+    if shapes[0][-1] != shapes[1][-1] or shapes[1][-2] != shapes[2][-2]:
+        raise RuntimeError(f"{name}: wanted (..., l, e), (..., s, e) and (..., s, f), saw {shapes}")
+    try:
+        batch = np.broadcast_shapes(*(s[:-2] for s in shapes))
+    except ValueError:
+        raise RuntimeError(f"{name}: wanted leading sizes that broadcast, saw {shapes}") from None
+    rows, columns = shapes[0][-2], shapes[1][-2]
+    if attn_mask is not None:
+        attn_mask = _mask(name, attn_mask, is_causal, dtypes[0], (*batch, rows, columns))
+    scale = 1 / math.sqrt(shapes[0][-1]) if scale is None else float(scale)
+    seed = (0, 0)
+    if dropout_p:
+        whole = (*np.broadcast_shapes(shapes[0][:-2], shapes[1][:-2]), rows, columns)
+        if attn_mask is not None:
+            whole = np.broadcast_shapes(whole, tuple(attn_mask.shape))
+        seed = backend.default_generator.reserve(-(-math.prod(whole) // 2))
+    reserve = [] if mode.enabled else None
+    return attention(query, key, value, attn_mask, scale, bool(is_causal), dropout_p, seed, reserve)
+
+
+def _mask(name: str, mask: Any, is_causal: bool, dtype: Any, whole: tuple[int, ...]) -> Any:
+    """A mask, checked, in the dtype of the scores unless it is bool."""
+    if is_causal:
+        raise RuntimeError(f"{name}: wanted no attn_mask where is_causal is True, saw one of shape {tuple(mask.shape)}")
+    kind = unwrap(mask).dtype
+    if kind not in (bool_, dtype) and kind != backend.float32:
+        raise RuntimeError(f"{name}: wanted a mask of bool or {dtype}, saw {kind}")
+    try:
+        fits = np.broadcast_shapes(tuple(mask.shape), whole)[-2:] == whole[-2:]
+    except ValueError:
+        fits = False
+    if not fits:
+        raise RuntimeError(f"{name}: wanted a mask that broadcasts to {whole}, saw {tuple(mask.shape)}")
+    return mask if kind in (bool_, dtype) else pointwise.cast(mask, dtype)
+
+
+def _repeated(name: str, query: Any, x: Any) -> Any:
+    """x with each of its heads repeated for as many of the query's as share it."""
+    if min(query.ndim, x.ndim) < 3 or x.shape[-3] == 0 or query.shape[-3] % x.shape[-3]:
+        raise RuntimeError(
+            f"{name}: wanted heads of key and value that divide the query's, saw {tuple(query.shape)} and {tuple(x.shape)}"
+        )
+    times, heads = query.shape[-3] // x.shape[-3], x.shape[-3]
+    if times == 1:
+        return x
+    lead, rest = tuple(x.shape[:-3]), tuple(x.shape[-2:])
+    spread = shape.expand(shape.reshape(x, (*lead, heads, 1, *rest)), (*lead, heads, times, *rest))
+    return shape.reshape(spread, (*lead, heads * times, *rest))
