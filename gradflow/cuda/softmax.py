@@ -1,0 +1,73 @@
+"""Softmax and its gradient on the card: rows in registers, any dimension by its stride."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ..backend import is_floating, namespace
+from . import row
+from .launch import aligned, contiguous, ctype, launch
+
+
+def _rows(shape: tuple[int, ...], dim: int | None) -> tuple[int, int, int]:
+    """(rows, n, inner): how many rows, how long, and how far apart a row's values are."""
+    if not shape:
+        return 1, 1, 1
+    dim = (0 if len(shape) in (1, 3) else 1) if dim is None else dim % len(shape)
+    inner = math.prod(shape[dim + 1 :])
+    return math.prod(shape[:dim]) * inner, shape[dim], inner
+
+
+def _run(kernel: str, inputs: list[Any], dim: int | None, log: str) -> Any:
+    like = inputs[-1]
+    rows, n, inner = _rows(like.shape, dim)
+    if inputs[0].dtype != like.dtype or rows > row.MOST_ROWS:
+        return NotImplemented
+    y = namespace(like).empty(like.shape, like.dtype)
+    if y.size:
+        inputs = [contiguous(v) for v in inputs]
+        t = row.team(n, inner, y.dtype.itemsize, aligned(*inputs, y))
+        launch("softmax", t.name(kernel, ctype(y.dtype), log), row.grid(t, rows), t.block, *inputs, y, rows, n, inner)
+    return y
+
+
+def _forward(x: Any, dim: int | None, dtype: Any, log: str) -> Any:
+    if (
+        dim is None
+        or not -max(x.ndim, 1) <= dim < max(x.ndim, 1)
+        or not is_floating(x.dtype if dtype is None else dtype)
+    ):
+        return NotImplemented  # the definition warns or raises
+    return _run("softmax_forward", [x if dtype is None else x.astype(dtype, copy=False)], dim, log)
+
+
+def softmax(x: Any, dim: int | None, dtype: Any) -> Any:
+    """e^x / sum e^x along dim."""
+    return _forward(x, dim, dtype, "false")
+
+
+def log_softmax(x: Any, dim: int | None, dtype: Any) -> Any:
+    """x - log sum e^x along dim."""
+    return _forward(x, dim, dtype, "true")
+
+
+def softmax_backward(g: Any, y: Any, dim: int | None) -> Any:
+    """y (g - sum g y) along dim."""
+    return _run("softmax_backward", [g, y], dim, "false")
+
+
+def log_softmax_backward(g: Any, y: Any, dim: int | None) -> Any:
+    """g - e^y sum g along dim."""
+    return _run("softmax_backward", [g, y], dim, "true")
+
+
+def instantiations() -> list[str]:
+    """Every kernel that may be launched."""
+    return [
+        t.name(kernel, c, log)
+        for kernel in ("softmax_forward", "softmax_backward")
+        for c, size in row.types()
+        for log in ("false", "true")
+        for t in [*row.teams(size), row.COLUMNS]
+    ]

@@ -1,0 +1,157 @@
+"""Softmax against plain loops, and its CUDA kernels on rows of every length that a team takes."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from tolerance import assert_close
+
+import gradflow as gf
+from gradflow.ops.softmax import log_softmax, log_softmax_backward, softmax, softmax_backward, softmin
+
+
+def by_loops(x):
+    """Softmax of one row, with Python's floats."""
+    top = max(x)
+    e = [math.exp(v - top) for v in x]
+    return [v / math.fsum(e) for v in e]
+
+
+def along(x, dim, function):
+    return np.apply_along_axis(lambda row: np.array(function(row.tolist())), dim, x)
+
+
+@pytest.mark.parametrize("dim", [0, 1, -1])
+def test_values(dim):
+    x = np.random.default_rng(0).standard_normal((3, 5, 4)) * 5
+    expected = along(x, dim, by_loops)
+    assert_close(softmax(x, dim), expected)
+    assert_close(log_softmax(x, dim), np.log(expected))
+    assert_close(softmin(-x, dim), expected)
+
+
+def test_huge_values_do_not_overflow():
+    x = np.array([[1e4, 1e4 + 1, -1e4], [3e38, -3e38, 0.0]], np.float32)
+    expected = [[1 / (1 + math.e), math.e / (1 + math.e), 0], [1, 0, 0]]
+    assert_close(softmax(x, 1), np.array(expected, np.float32))
+    assert_close(log_softmax(np.array([0.0, -800.0]), 0), np.array([0.0, -800.0]))
+
+
+def test_infinities():
+    inf, nan = math.inf, math.nan
+    x = np.array([[0.0, -inf, 0.0], [-inf, -inf, -inf], [inf, 0.0, 0.0], [nan, 0.0, 0.0]])
+    expected = [[0.5, 0, 0.5], [nan] * 3, [nan] * 3, [nan] * 3]
+    assert_close(softmax(x, 1), np.array(expected))
+    assert_close(np.exp(log_softmax(x, 1)), np.array(expected))
+
+
+def test_half_types_are_computed_in_float32():
+    x = np.random.default_rng(1).standard_normal(4000).astype(np.float16)
+    y = softmax(x, 0)
+    assert y.dtype == np.float16
+    assert_close(y, along(x.astype(np.float64), 0, by_loops).astype(np.float16))
+    assert softmax(x, 0, np.dtype("float64")).dtype == np.float64
+
+
+def test_gradients_are_the_jacobian():
+    rng = np.random.default_rng(2)
+    x, g = rng.standard_normal(6), rng.standard_normal(6)
+    y = np.array(by_loops(x.tolist()))
+    jacobian = [[y[i] * ((i == j) - y[j]) for j in range(6)] for i in range(6)]
+    assert_close(softmax_backward(g, y, 0), np.array(jacobian) @ g)
+    jacobian = [[(i == j) - y[i] for j in range(6)] for i in range(6)]  # d log y_j / d x_i
+    assert_close(log_softmax_backward(g, np.log(y), 0), np.array(jacobian) @ g)
+
+
+def test_third_derivative():
+    x = gf.tensor(np.random.default_rng(3).standard_normal(4), requires_grad=True)
+
+    def third(x):
+        with gf.enable_grad():
+            y = softmax(x, 0)[0]
+            for _ in range(2):
+                (g,) = gf.autograd.grad(y, [x], create_graph=True)
+                y = (g * g).sum()
+            return y
+
+    assert gf.autograd.gradcheck(third, [x])
+
+
+def test_errors():
+    with pytest.raises(RuntimeError, match="softmax: wanted a floating dtype, saw int64"):
+        softmax(gf.tensor([1, 2]), 0)
+    with pytest.raises(IndexError, match=r"softmax: wanted a dimension in \[-2, 1\], saw 2"):
+        softmax(gf.zeros(2, 2), 2)
+    with pytest.warns(UserWarning, match="dim=None"):
+        assert_close(softmax(np.zeros((2, 4)), None), np.full((2, 4), 0.25))
+
+
+# --- the kernels ----------------------------------------------------------------------------------------
+
+# Around the longest row of each team, with and without 16-byte loads, and rows read twice.
+LENGTHS = [1, 9, 64, 65, 256, 257, 260, 1024, 1025, 4100, 8200, 8201]
+
+
+def both(x64, g64):
+    """What the forward and backward kernels should give, in float64."""
+    d = x64 - x64.max(-1, keepdims=True)
+    log = d - np.log(np.exp(d).sum(-1, keepdims=True))
+    y = np.exp(log)
+    return y, log, y * (g64 - (g64 * y).sum(-1, keepdims=True)), g64 - y * g64.sum(-1, keepdims=True)
+
+
+def run(card, x, g, dim, dtype):
+    cx, cg = card.asarray(x), card.asarray(g)
+    y, log = softmax(cx, dim), log_softmax(cx, dim)
+    out = y, log, softmax_backward(cg, y, dim), log_softmax_backward(cg, log, dim)
+    assert all(isinstance(v, card.ndarray) for v in out)
+    return [card.asnumpy(v).astype(np.float64) for v in out]
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("n", LENGTHS)
+def test_rows_of_every_length(card, n, dtype):
+    rng = np.random.default_rng(n)
+    x, g = (rng.standard_normal((3, n)).astype(dtype) for _ in range(2))
+    x *= 4
+    expected = both(x.astype(np.float64), g.astype(np.float64))
+    for a, b in zip(run(card, x, g, 1, dtype), expected, strict=True):
+        assert_close(a, b, dtype=np.dtype(dtype), scale=4)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("shape", [(2, 9, 3), (1, 40, 40), (5, 2, 1, 7)])
+def test_columns(card, shape):
+    rng = np.random.default_rng(0)
+    x, g = (rng.standard_normal(shape).astype(np.float32) for _ in range(2))
+    expected = both(*(np.moveaxis(v, 1, -1).astype(np.float64) for v in (x, g)))
+    for a, b in zip(run(card, x, g, 1, "float32"), expected, strict=True):
+        assert_close(np.moveaxis(a, 1, -1), b, dtype=np.dtype(np.float32))
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("n", [5, 70, 2000, 8300])
+def test_infinities_on_the_card(card, n):
+    inf, nan = math.inf, math.nan
+    x = np.zeros((5, n), np.float32)
+    x[0, 1], x[1], x[2, 3], x[3, 2], x[4, 1:] = -inf, -inf, inf, nan, -inf
+    expected = softmax(x, 1)
+    assert np.isnan(expected[1:4]).all()
+    assert expected[4, 0] == 1
+    assert_close(card.asnumpy(softmax(card.asarray(x), 1)), expected)
+    assert_close(card.asnumpy(softmax(card.asarray(x.T.copy()), 0)), expected.T)
+    np.testing.assert_array_equal(np.isnan(card.asnumpy(log_softmax(card.asarray(x), 1))), np.isnan(expected))
+
+
+@pytest.mark.cuda
+def test_one_launch_and_same_bits(card):
+    from gradflow.cuda import launch
+
+    x = card.asarray(np.random.default_rng(4).standard_normal((7, 300)).astype(np.float32))
+    before = launch.count
+    y = softmax(x, 1)
+    assert launch.count == before + 1
+    np.testing.assert_array_equal(card.asnumpy(y), card.asnumpy(softmax(x, 1)))
