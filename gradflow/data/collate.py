@@ -13,12 +13,13 @@ from ..tape import Traced
 
 
 def default_convert(data: Any) -> Any:
-    """Arrays inside tuples, lists and dicts become tensors; everything else stays."""
+    """Arrays inside tuples, lists and dicts become tensors; tuples become lists, as in batches; everything else stays."""
     if isinstance(data, Traced):
         return data
     if is_array(data) or isinstance(data, np.generic):
         return wrap(np.asarray(data) if isinstance(data, np.generic) else data)
-    return _inside(data, default_convert)
+    data = _inside(data, default_convert)
+    return list(data) if type(data) is tuple else data
 
 
 def _inside(data: Any, function: Any) -> Any:
@@ -50,7 +51,7 @@ def default_collate(batch: Sequence[Any]) -> Any:
     if isinstance(first, float):
         return wrap(np.array(batch, np.float64))
     if isinstance(first, (str, bytes)):
-        return list(batch)
+        return batch
     if isinstance(first, Mapping):
         return {k: default_collate([sample[k] for sample in batch]) for k in first}
     if isinstance(first, (tuple, list)):
