@@ -9,7 +9,7 @@ import numpy as np
 
 from ... import backend
 from ...op import wrap
-from ...ops import join, rnn
+from ...ops import join, rnn, shape
 from ...tape import Traced
 from ..parameter import filled
 
@@ -73,7 +73,7 @@ def pack_padded_sequence(input: Any, lengths: Any, batch_first: bool = False, en
     """
     lengths = _lengths("pack_padded_sequence", lengths)
     if batch_first:
-        input = input.transpose(0, 1)
+        input = shape.transpose(input, 0, 1)
     t, n = input.shape[:2]
     if len(lengths) != n:
         raise RuntimeError(f"pack_padded_sequence: wanted {n} lengths, one per sequence, saw {len(lengths)}")
@@ -112,7 +112,7 @@ def pad_packed_sequence(
     if sequence.unsorted_indices is not None:
         padded = padded[:, sequence.unsorted_indices]
         lengths = lengths[backend.asnumpy(sequence.unsorted_indices.array)]
-    return padded.transpose(0, 1) if batch_first else padded, wrap(lengths)
+    return shape.transpose(padded, 0, 1) if batch_first else padded, wrap(lengths)
 
 
 def pad_sequence(
@@ -139,7 +139,7 @@ def pack_sequence(sequences: Sequence[Any], enforce_sorted: bool = True) -> Pack
 def unpad_sequence(padded_sequences: Any, lengths: Any, batch_first: bool = False) -> list[Any]:
     """Padded sequences cut to their lengths again."""
     if not batch_first:
-        padded_sequences = padded_sequences.transpose(0, 1)
+        padded_sequences = shape.transpose(padded_sequences, 0, 1)
     return [s[:n] for s, n in zip(padded_sequences, _lengths("unpad_sequence", lengths).tolist(), strict=True)]
 
 

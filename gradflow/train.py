@@ -1,0 +1,292 @@
+"""Training: fit a model to batches, evaluate it, and keep a checkpoint from which training goes on bit for bit."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from . import backend, io
+from .autograd import no_grad
+from .nn.module import Module
+from .nn.utils import clip_grad_norm_
+from .op import unwrap, wrap
+from .optim import lr_scheduler
+from .tape import Traced
+
+History = dict[str, list[float]]  # of each quantity, its value after every epoch
+
+
+def accuracy(output: Any, target: Any) -> Any:
+    """The fraction of rows whose largest score stands at the target: output (n, c, ...), target (n, ...) of classes."""
+    output, target = unwrap(output), unwrap(target)
+    return (output.argmax(1) == target).mean()
+
+
+class Mean:
+    """A mean over samples of values that stay on the device until it is asked for."""
+
+    def __init__(self) -> None:
+        self.total: Any = 0.0
+        self.count = 0
+
+    def add(self, value: Any, n: int) -> None:
+        """Count a value that is itself a mean over n samples."""
+        value = unwrap(value)
+        self.total = self.total + (value.astype(np.float64) if hasattr(value, "astype") else value) * n
+        self.count += n
+
+    def read(self) -> float:
+        """The mean; waits for the device."""
+        return float(self.total) / self.count if self.count else float("nan")
+
+
+def to_device(batch: Any, where: Any) -> Any:
+    """A batch, nested tuples, lists and dicts of tensors and arrays, as tensors on a device."""
+    if isinstance(batch, Traced):
+        return batch.to(where, non_blocking=True)  # type: ignore[attr-defined]
+    if backend.is_array(batch):
+        return wrap(backend.to_device(batch, where, non_blocking=True))
+    if isinstance(batch, Mapping):
+        return {k: to_device(v, where) for k, v in batch.items()}
+    if isinstance(batch, (tuple, list)):
+        return tuple(to_device(v, where) for v in batch)
+    return batch
+
+
+def _home(model: Module, device: Any) -> backend.device:
+    """The device to train on: the one given, to which the model is moved, else the model's."""
+    if device is not None:
+        model.to(backend.device(device))
+        return backend.device(device)
+    first = next(model.parameters(), None)
+    return backend.CPU if first is None else first.device
+
+
+def _split(name: str, batch: Any) -> tuple[tuple, Any]:
+    """(inputs, target) of a batch."""
+    if not isinstance(batch, (tuple, list)) or len(batch) < 2:
+        raise ValueError(f"{name}: wanted batches (input, ..., target), saw {type(batch).__name__}")
+    return tuple(batch[:-1]), batch[-1]
+
+
+def _rows(target: Any) -> int:
+    shape = getattr(target, "shape", ())
+    return int(shape[0]) if len(shape) else 1
+
+
+@contextlib.contextmanager
+def _evaluating(model: Module) -> Iterator[None]:
+    """The model in evaluation, unrecorded; every module in its own mode again afterwards."""
+    modes = [(m, m.training) for m in model.modules()]
+    model.eval()
+    try:
+        with no_grad():
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+class _Bar:
+    """Batches with a progress bar where tqdm is installed and someone looks."""
+
+    def __init__(self, batches: Iterable[Any], title: str, progress: bool | None) -> None:
+        self.batches, self.title = batches, title
+        self.shown = sys.stderr.isatty() if progress is None else progress
+
+    def __iter__(self) -> Iterator[Any]:
+        if self.shown:
+            try:
+                from tqdm import tqdm
+            except ImportError:
+                self.shown = False
+        return iter(tqdm(self.batches, self.title, leave=False, unit="batch") if self.shown else self.batches)
+
+
+def _metrics(metrics: Any) -> dict[str, Callable[[Any, Any], Any]]:
+    if metrics is None:
+        return {}
+    if isinstance(metrics, Mapping):
+        return dict(metrics)
+    return {f.__name__: f for f in ((metrics,) if callable(metrics) else metrics)}
+
+
+def evaluate(
+    model: Module,
+    loader: Iterable[Any],
+    loss_fn: Callable[[Any, Any], Any] | None = None,
+    metrics: Any = None,
+    device: Any = None,
+    progress: bool | None = None,
+) -> dict[str, float]:
+    """The means over all samples of the loss and of the metrics, in evaluation and unrecorded; read from the device once.
+
+    loader    gives batches (input, ..., target)
+    metrics   functions of (output, target), one, several, or by name; `accuracy` is one
+    """
+    measures = _metrics(metrics)
+    where = _home(model, device)
+    means = {name: Mean() for name in (["loss"] if loss_fn is not None else []) + list(measures)}
+    with _evaluating(model):
+        for batch in _Bar(loader, "evaluate", progress):
+            inputs, target = _split("evaluate", to_device(batch, where))
+            output, n = model(*inputs), _rows(target)
+            if loss_fn is not None:
+                means["loss"].add(loss_fn(output, target), n)
+            for name, measure in measures.items():
+                means[name].add(measure(output, target), n)
+    return {name: mean.read() for name, mean in means.items()}
+
+
+class ResumeError(RuntimeError):
+    """A checkpoint that does not belong to the training that was to go on from it. Nothing was changed."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during fit; the message says from where training can go on."""
+
+
+def fit(
+    model: Module,
+    loss_fn: Callable[[Any, Any], Any],
+    optimizer: Any,
+    train_loader: Any,
+    valid_loader: Any = None,
+    epochs: int = 1,
+    *,
+    scheduler: Any = None,
+    device: Any = None,
+    metrics: Any = None,
+    clip_norm: float | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    on_epoch: Any = None,
+    progress: bool | None = None,
+    report: Callable[[str], None] | None = print,
+) -> History:
+    """Train until `epochs` epochs are done; give the history: loss, metrics, valid_*, lr and seconds of each.
+
+    train_loader  gives batches (input, ..., target); the loss is loss_fn(model(input, ...), target)
+    valid_loader  what to evaluate on after every epoch
+    scheduler     stepped after every epoch; with the validation (else the training) loss if it wants one
+    device        where to move the model and the batches; None stays where the model is
+    metrics       functions of (output, target), one, several, or by name
+    clip_norm     the norm to which the gradients are clipped
+    checkpoint    a file that is replaced after every epoch, all at once
+    resume        go on from the checkpoint, if there is one: the same bits as if training had not stopped
+    on_epoch      called with (epoch, {name: value}) after every epoch, one function or several; True ends training
+    progress      show a bar; None does where the standard error is a terminal
+    report        gets one line per epoch; None is silent
+
+    Nothing is read from the device within an epoch. Ctrl-C raises Interrupted, which says what the checkpoint holds.
+    """
+    where, measures = _home(model, device), _metrics(metrics)
+    state = _State(model, optimizer, scheduler, train_loader, checkpoint)
+    say = report or (lambda line: None)
+    if resume and checkpoint is not None:
+        found = state.load()
+        say(f"{checkpoint}: going on after epoch {state.epoch}" if found else f"{checkpoint}: not there yet, from the start")
+    model.train()
+    listeners = () if on_epoch is None else (on_epoch,) if callable(on_epoch) else tuple(on_epoch)
+    stopped = False
+    try:
+        while state.epoch < epochs and not stopped:
+            began = time.perf_counter()
+            row = _epoch(state, loss_fn, measures, where, clip_norm, progress, f"epoch {state.epoch + 1}/{epochs}")
+            row["lr"] = float(optimizer.param_groups[0]["lr"])
+            if valid_loader is not None:
+                scores = evaluate(model, valid_loader, loss_fn, measures, None, progress)
+                row |= {f"valid_{name}": value for name, value in scores.items()}
+            if isinstance(scheduler, lr_scheduler.ReduceLROnPlateau):
+                scheduler.step(row.get("valid_loss", row["loss"]))
+            elif scheduler is not None:
+                scheduler.step()
+            row["seconds"] = time.perf_counter() - began
+            state.finish(row)
+            state.save()
+            say(_line(state.epoch, epochs, row))
+            stopped = any([listener(state.epoch, dict(row)) is True for listener in listeners])
+    except KeyboardInterrupt:
+        kept = f"{checkpoint} holds epoch {state.saved} whole; resume=True goes on from there"
+        nothing = "no checkpoint was written"
+        raise Interrupted(f"interrupted in epoch {state.epoch + 1}: {kept if state.saved else nothing}") from None
+    return state.history
+
+
+class _State:
+    """What a checkpoint holds: the model, the optimizer, the schedule, the loader, the random stream, and how far it got."""
+
+    def __init__(self, model: Module, optimizer: Any, scheduler: Any, loader: Any, path: Any) -> None:
+        self.model, self.optimizer, self.scheduler, self.loader, self.path = model, optimizer, scheduler, loader, path
+        self.epoch = self.saved = 0
+        self.history: History = {}
+
+    def finish(self, row: dict[str, float]) -> None:
+        """Count an epoch and note its values."""
+        self.epoch += 1
+        for name, value in row.items():
+            self.history.setdefault(name, []).append(value)
+
+    def save(self) -> None:
+        """Replace the checkpoint, if one was asked for."""
+        if self.path is None:
+            return
+        folder = os.path.dirname(os.fspath(self.path))
+        if folder:
+            os.makedirs(folder, exist_ok=True)
+        io.save_checkpoint(self.path, **self._parts(), epoch=self.epoch, history=self.history)
+        self.saved = self.epoch
+
+    def load(self) -> bool:
+        """Take up the checkpoint; False if there is none."""
+        if not os.path.exists(self.path):
+            return False
+        try:
+            found = io.load_checkpoint(self.path, **self._parts())
+        except (RuntimeError, ValueError, KeyError) as e:
+            why = e.args[0] if e.args else e
+            raise ResumeError(f"fit: {self.path} is not a checkpoint of this training: {why}") from e
+        self.epoch = self.saved = found["epoch"]
+        self.history = found["history"]
+        return True
+
+    def _parts(self) -> dict[str, Any]:
+        parts = {"model": self.model, "optimizer": self.optimizer}
+        if self.scheduler is not None:
+            parts["scheduler"] = self.scheduler
+        if hasattr(self.loader, "load_state_dict"):
+            parts["loader"] = self.loader
+        return parts
+
+
+def _epoch(state: _State, loss_fn: Any, measures: dict, where: Any, clip_norm: Any, progress: Any, title: str) -> dict:
+    """One pass over the training batches: the means of the loss and the metrics."""
+    model, optimizer = state.model, state.optimizer
+    means = {name: Mean() for name in ("loss", *measures)}
+    for batch in _Bar(state.loader, title, progress):
+        inputs, target = _split("fit", to_device(batch, where))
+        optimizer.zero_grad()
+        output = model(*inputs)
+        loss = loss_fn(output, target)
+        loss.backward()
+        if clip_norm is not None:
+            clip_grad_norm_(model.parameters(), clip_norm)
+        optimizer.step()
+        n = _rows(target)
+        means["loss"].add(loss, n)
+        for name, measure in measures.items():
+            means[name].add(measure(output, target), n)
+    if not means["loss"].count:
+        raise ValueError("fit: wanted at least one batch, saw none")
+    return {name: mean.read() for name, mean in means.items()}
+
+
+def _line(epoch: int, epochs: int, row: dict[str, float]) -> str:
+    shown = [f"{name.replace('_', ' ')} {value:.4f}" for name, value in row.items() if name not in ("lr", "seconds")]
+    return f"epoch {epoch:>{len(str(epochs))}}/{epochs}  {'  '.join(shown)}  lr {row['lr']:.3g}  {row['seconds']:.1f} s"

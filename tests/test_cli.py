@@ -1,0 +1,174 @@
+"""The command line: what it prints, what it leaves behind, and its exit status."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import gradflow as gf
+from gradflow import cli
+
+ROOT = Path(gf.__file__).parents[1]
+
+
+def gradflow(*args):
+    """Run a command line in this process: its exit status."""
+    try:
+        return cli.main(list(map(str, args)))
+    except SystemExit as e:
+        return e.code
+
+
+@pytest.fixture
+def trained(tmp_path, capsys):
+    """The result folder of a short training, and what was printed."""
+    pytest.importorskip("sklearn")
+    pytest.importorskip("matplotlib")
+    status = gradflow("train", "lenet", "--device", "cpu", "--epochs", 2, "--out", tmp_path / "out")
+    out, errors = capsys.readouterr()
+    assert status == 0 and errors == ""
+    return tmp_path / "out", out
+
+
+def test_train_lenet_says_what_it_does_and_leaves_files(trained):
+    folder, out = trained
+    lines = out.splitlines()
+    assert lines[0] == f"device: cpu, NumPy {np.__version__}"
+    assert lines[1].startswith("epoch 1/2  loss ") and lines[2].startswith("epoch 2/2  loss ")
+    assert lines[3].startswith("test accuracy: ") and "of 359 digits never trained on" in lines[3]
+    files = {"model": "model.safetensors", "curve": "curve.png", "predictions": "predictions.png"}
+    for line, (name, file) in zip(lines[4:], files.items(), strict=True):
+        assert line.split() == [f"{name}:", str(folder / file)]
+    for file in ("curve.png", "predictions.png"):
+        head = (folder / file).read_bytes()[:24]
+        assert head[:8] == b"\x89PNG\r\n\x1a\n"
+        assert all(int.from_bytes(head[at : at + 4]) >= 400 for at in (16, 20))  # width and height
+    state = gf.load(folder / "model.safetensors")
+    assert state["features.0.weight"].shape == (16, 1, 3, 3) and len(state) == 10
+
+
+def test_the_saved_model_reads_as_the_result_line_says(trained):
+    from gradflow.examples.lenet import LeNet
+
+    folder, out = trained
+    model = LeNet().eval()
+    model.load_state_dict(gf.load(folder / "model.safetensors"))
+    x, y = gf.data.digits()[1].tensors
+    with gf.no_grad():
+        right = int((model(x).array.argmax(1) == y.array).sum())
+    assert f"({right} of 359 digits" in out
+
+
+def test_resume_goes_on_and_ends_where_an_unbroken_run_ends(trained, tmp_path, capsys):
+    folder, _ = trained
+    # the schedule of a run of 3 epochs is not that of 2, so break one of 3 epochs by hand: stop after its first two
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert gradflow("train", "lenet", "--device", "cpu", "--epochs", 3, "--out", whole) == 0
+    import gradflow.train as train
+
+    fit = train.fit
+
+    def stopped(*args, **kwargs):
+        def stop(epoch, values):
+            if epoch == 2:
+                raise KeyboardInterrupt
+
+        return fit(*args, on_epoch=stop, **kwargs)
+
+    train.fit = stopped
+    try:
+        assert gradflow("train", "lenet", "--device", "cpu", "--epochs", 3, "--out", broken) == 130
+    finally:
+        train.fit = fit
+    errors = capsys.readouterr().err
+    assert "interrupted in epoch 3" in errors and "holds epoch 2 whole" in errors
+    gf.manual_seed(123)
+    assert gradflow("train", "lenet", "--device", "cpu", "--epochs", 3, "--out", broken, "--resume") == 0
+    assert "going on after epoch 2" in capsys.readouterr().out
+    assert (whole / "model.safetensors").read_bytes() == (broken / "model.safetensors").read_bytes()
+    # a checkpoint of something else
+    (folder / "checkpoint.safetensors").write_bytes(b"nothing")
+    assert gradflow("train", "lenet", "--out", folder, "--resume") == 2
+    assert "--resume: " in capsys.readouterr().err
+
+
+def test_the_seed_decides(tmp_path, capsys):
+    pytest.importorskip("sklearn")
+    pytest.importorskip("matplotlib")
+
+    def model(name, seed):
+        out = tmp_path / name
+        assert gradflow("train", "lenet", "--device", "cpu", "--epochs", 1, "--seed", seed, "--out", out) == 0
+        return (out / "model.safetensors").read_bytes()
+
+    assert model("a", 1) == model("b", 1) != model("c", 2)
+    assert gradflow("train", "lenet", "--optimizer", "sgd", "--epochs", 1, "--out", tmp_path / "d") == 0
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["train"], "NAME"),
+        (["train", "alexnet"], "invalid choice"),
+        ([], "COMMAND"),
+        (["fly"], "invalid choice"),
+        (["train", "lenet", "--epochs", "0"], "wanted at least 1, saw 0"),
+        (["train", "lenet", "--batch-size", "many"], "invalid int value"),
+        (["train", "lenet", "--lr", "-1"], "wanted a number above 0, saw -1"),
+        (["train", "lenet", "--lr", "nan"], "wanted a number above 0, saw nan"),
+        (["train", "lenet", "--device", "tpu"], "wanted 'cpu', 'cuda' or 'cuda:N', saw 'tpu'"),
+        (["info", "--loud"], "unrecognized arguments"),
+    ],
+)
+def test_bad_arguments_end_with_status_2(args, message, capsys):
+    assert gradflow(*args) == 2
+    out, errors = capsys.readouterr()
+    assert message in errors and out == ""
+
+
+def test_a_card_that_is_not_there(capsys):
+    if gf.backend.card() is not None:
+        pytest.skip("there is a card")
+    assert gradflow("train", "lenet", "--device", "cuda") == 2
+    assert "no CUDA card was found; install CuPy" in capsys.readouterr().err
+
+
+def test_a_missing_package_is_named(capsys, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    assert gradflow("train", "lenet", "--out", tmp_path) == 1
+    assert "pip install 'gradflow[examples]'" in capsys.readouterr().err
+
+
+def test_list_and_info(capsys):
+    assert gradflow("list") == 0
+    assert capsys.readouterr().out.splitlines() == ["lenet  a convolutional network that reads handwritten digits"]
+    assert gradflow("info") == 0
+    rows = dict(line.split(None, 1) for line in capsys.readouterr().out.splitlines())
+    assert rows["gradflow"] == gf.__version__ and rows["NumPy"] == np.__version__
+    assert int(rows["ops"]) == len(gf.op.table) > 100
+    assert "conv" in rows["kernels"] and rows["sources"] == str(ROOT / "kernels")
+    assert gradflow("--version") == 0
+    assert capsys.readouterr().out == f"gradflow {gf.__version__}\n"
+
+
+@pytest.mark.cuda
+def test_info_and_devices_with_a_card(card, capsys):
+    assert cli.choose_device("auto").type == "cuda"
+    assert cli.choose_device("cuda:0").index == 0
+    assert cli.choose_device("cpu").type == "cpu"
+    with pytest.raises(cli.UsageError, match="cards"):
+        cli.choose_device("cuda:99")
+    assert gradflow("info") == 0
+    assert "CuPy" in capsys.readouterr().out
+
+
+def test_the_module_runs_as_a_program(tmp_path):
+    found = subprocess.run(
+        [sys.executable, "-m", "gradflow.cli", "list"], cwd=tmp_path, capture_output=True, text=True, check=False,
+        env={"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert found.returncode == 0 and found.stdout.startswith("lenet") and found.stderr == ""
