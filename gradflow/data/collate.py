@@ -13,7 +13,7 @@ from ..tape import Traced
 
 
 def default_convert(data: Any) -> Any:
-    """Arrays inside tuples, lists and dicts become tensors; tuples become lists, as in batches; everything else stays."""
+    """Arrays inside tuples, lists and dicts become tensors; tuples become lists, as in batches; the rest stays."""
     if isinstance(data, Traced):
         return data
     if is_array(data) or isinstance(data, np.generic):
