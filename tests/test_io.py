@@ -40,7 +40,8 @@ def same(a, b):
 
 def tensors():
     rng = np.random.default_rng(0)
-    kinds = "float64 float32 float16 int64 int32 int16 int8 uint8 uint16 uint32 uint64 bool".split()
+    kinds = [f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)]
+    kinds += ["float64", "float32", "float16", "bool"]
     out = {k: wrap((rng.standard_normal((2, 3)) * 3).astype(k)) for k in kinds}
     out |= {
         "bfloat16": wrap(rng.standard_normal(5).astype(backend.bfloat16())),

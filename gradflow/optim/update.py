@@ -53,22 +53,19 @@ def many(
         twin: Any = k.twin
         if twin(p, *([] if g is None else [g]), *state, *numbers) is not NotImplemented:
             return
-    for i, x in enumerate(p):
-        row = [x, *(s if s is None else s[i] for s in state)]
-        _write(k.definition, row, None if g is None else g[i], [n[i] if type(n) is list else n for n in numbers])
+    for i, row in enumerate(zip(p, *([None] * len(p) if c is None else c for c in (g, *state)), strict=True)):
+        _step(k.definition, row, [n[i] if type(n) is list else n for n in numbers])
 
 
-def _write(definition: Callable[..., tuple], row: list[Any], g: Array | None, numbers: list[Any]) -> None:
-    whole = [row] if g is None else [[row[0], g, *row[1:]]]
-    if type(row[0]) is np.ndarray and row[0].size > BLOCK and all(x is None or x.flags.c_contiguous for x in whole[0]):
-        flat = [None if x is None else x.reshape(-1) for x in whole[0]]
-        whole = [
-            [None if x is None else x[i : i + BLOCK] for x in flat] for i in range(0, row[0].size, BLOCK)
-        ]
-    for part in whole:
-        new = definition(*part, *numbers)
-        part[0][...] = new[0]
-        for old, y in zip(part[1 if g is None else 2 :], new[1:], strict=True):
+def _step(definition: Callable[..., tuple], row: Any, numbers: list[Any]) -> None:
+    """Write one parameter p and its states, of the row (p, g, *states), block by block."""
+    parts = [row]
+    if type(row[0]) is np.ndarray and row[0].size > BLOCK and all(x is None or x.flags.c_contiguous for x in row):
+        flat = [None if x is None else x.reshape(-1) for x in row]
+        parts = [[None if x is None else x[i : i + BLOCK] for x in flat] for i in range(0, row[0].size, BLOCK)]
+    for p, g, *states in parts:
+        new = definition(p, *states, *numbers) if g is None else definition(p, g, *states, *numbers)
+        for old, y in zip((p, *states), new, strict=True):
             if old is not None:
                 old[...] = y
 
