@@ -135,9 +135,9 @@ def _reference(torch: Any, q: Any, k: Any, v: Any, mask: Any, scale: float, caus
 def attention(q, k, v, mask=None, scale=1.0, causal=False, drop=0.0, seed=(0, 0), reserve=None):
     """softmax(scale q k^T + mask) v (Vaswani et al. 2017): q (..., l, e), k (..., s, e), v (..., s, f) to (..., l, f).
 
-    mask (..., l, s) is added, or if bool says which keys each query may see; with causal those not after it. A query that
-    sees nothing gets zeros. Of the weights, a part `drop` is dropped by the random bits of seed, (key, counter). reserve
-    is an empty list in which the forward pass leaves the weights for the backward pass.
+    mask (..., l, s) is added, or if bool says which keys each query may see; with causal those not after it. A query
+    that sees nothing gets zeros. Of the weights, a part `drop` is dropped by the random bits of seed, (key, counter).
+    reserve is an empty list in which the forward pass leaves the weights for the backward pass.
     """
     dtype = q.dtype
     if type(q) is np.ndarray:
@@ -192,9 +192,9 @@ def scaled_dot_product_attention(
     """softmax(scale Q K^T + mask) V: query (..., l, e), key (..., s, e), value (..., s, f) to (..., l, f).
 
     scale is 1 / sqrt(e) unless given. attn_mask (..., l, s): a bool one is True where to look, a floating one is added.
-    is_causal lets query i look at the keys 0 to i. A query that may look at nothing gives zeros. With enable_gqa, key and
-    value may have fewer heads (dimension -3), each for several of the query's. RuntimeError for shapes or dtypes that do
-    not agree, or for a mask beside is_causal.
+    is_causal lets query i look at the keys 0 to i. A query that may look at nothing gives zeros. With enable_gqa, key
+    and value may have fewer heads (dimension -3), each for several of the query's. RuntimeError for shapes or dtypes
+    that do not agree, or for a mask beside is_causal.
     """
     name = "scaled_dot_product_attention"
     dims = query.ndim, key.ndim, value.ndim
@@ -247,9 +247,8 @@ def _mask(name: str, mask: Any, is_causal: bool, dtype: Any, whole: tuple[int, .
 def _repeated(name: str, query: Any, x: Any) -> Any:
     """x with each of its heads repeated for as many of the query's as share it."""
     if min(query.ndim, x.ndim) < 3 or x.shape[-3] == 0 or query.shape[-3] % x.shape[-3]:
-        raise RuntimeError(
-            f"{name}: wanted heads of key and value that divide the query's, saw {tuple(query.shape)} and {tuple(x.shape)}"
-        )
+        shapes = f"{tuple(query.shape)} and {tuple(x.shape)}"
+        raise RuntimeError(f"{name}: wanted heads of key and value that divide the query's, saw {shapes}")
     times, heads = query.shape[-3] // x.shape[-3], x.shape[-3]
     if times == 1:
         return x

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..backend import int64, namespace
-from ..cases import Sampler, case
+from ..cases import case
 from ..op import op
 from . import linalg, shape
 
@@ -21,7 +21,7 @@ Labels = tuple[Any, ...]  # one label for each dimension: a letter, or a number 
 
 @lru_cache(1000)
 def _parse(equation: str, ndims: tuple[int, ...]) -> tuple[tuple[Labels, ...], Labels]:
-    """The labels of each operand and of the result. Dimensions under an ellipsis are numbered from the right: ... -2 -1."""
+    """The labels of each operand and of the result. Those under an ellipsis are numbers, -1 for the last."""
     left, arrow, right = equation.replace(" ", "").partition("->")
     terms = left.split(",")
     if len(terms) != len(ndims):
@@ -65,9 +65,12 @@ def _text(letters: Sequence[Any]) -> str:
 
 def _from_lists(args: tuple) -> tuple[str, tuple]:
     """The equation of the other form of call: einsum(x, [0, 1], w, [1, 2], [0, 2])."""
-    terms = [[c if c is ... else chr(ord("A" if c < 26 else "G") + c) for c in lists] for lists in args[1::2]]
-    right = "" if len(args) % 2 == 0 else "->" + _text([c if c is ... else chr(ord("A" if c < 26 else "G") + c) for c in args[-1]])
-    return ",".join(map(_text, terms)) + right, args[: 2 * (len(args) // 2) : 2]
+
+    def term(labels: Any) -> str:  # 0 to 51 are A to Z, then a to z
+        return _text([c if c is ... else chr((ord("A") if c < 26 else ord("a") - 26) + c) for c in labels])
+
+    right = "->" + term(args[-1]) if len(args) % 2 else ""
+    return ",".join(map(term, args[1::2])) + right, args[: len(args) - len(args) % 2 : 2]
 
 
 # --- the contraction ------------------------------------------------------------------------------------
@@ -77,6 +80,11 @@ def _sizes(xs: Sequence[Any], inputs: Sequence[Labels]) -> dict[Any, int]:
     """The size of each label; sizes of one broadcast."""
     sizes: dict[Any, int] = {}
     for x, labels in zip(xs, inputs, strict=True):
+        if len(set(labels)) < len(labels):
+            own: dict[Any, int] = {}
+            for c, n in zip(labels, x.shape, strict=True):
+                if own.setdefault(c, n) != n:
+                    raise RuntimeError(f"einsum: wanted one size of {c!r} in an operand, saw {own[c]} and {n}")
         for c, n in zip(labels, x.shape, strict=True):
             m = sizes.get(c, 1)
             if m == 1:
@@ -200,13 +208,13 @@ def _contract_dxs(g, xs, inputs, output, needs):
 def contract(*xs, inputs, output):
     """The sum of products of `xs`, each dimension named by a label, over every label that is not in `output`.
 
-    inputs is the labels of each operand, output those of the result; a label that an operand repeats takes its diagonal,
-    sizes of one broadcast. RuntimeError for sizes or dtypes that do not agree.
+    inputs is the labels of each operand, output those of the result; a label that an operand repeats takes its
+    diagonal, sizes of one broadcast. RuntimeError for sizes or dtypes that do not agree.
     """
-    linalg._agree("einsum", *xs)
+    linalg.agree("einsum", *xs)
     dtype = xs[0].dtype
     sizes = _sizes(xs, inputs)
-    if linalg._narrow(xs[0]):
+    if linalg.narrow(xs[0]):
         xs = [x.astype(np.float32) for x in xs]
     tidy = [_tidy(x, labels, sizes) for x, labels in zip(xs, inputs, strict=True)]
     if len(tidy) > 2:
@@ -251,8 +259,8 @@ def diagonal_fill(g, unique, labels, shape):
 def einsum(equation: Any, *operands: Any) -> Any:
     """The sum of products that `equation` tells: "bij,bjk->bik" is y_bik = sum_j x_bij w_bjk.
 
-    Every letter names a dimension, a letter that is not right of '->' is summed over, a repeated one takes the diagonal;
-    '...' stands for dimensions that broadcast. Without '->' the letters that occur once are kept, in alphabetical order.
+    Every letter names a dimension; a letter that is not right of '->' is summed over, a repeated one takes the
+    diagonal; '...' stands for dimensions that broadcast. Without '->' the letters that occur once are kept, sorted.
     The form einsum(x, [0, 1], w, [1, 2], [0, 2]) is taken too. RuntimeError for an equation or sizes that do not fit.
     """
     if not isinstance(equation, str):
@@ -280,7 +288,8 @@ def tensordot(a: Any, b: Any, dims: Any = 2) -> Any:
     la, lb = [f"a{i}" for i in range(a.ndim)], [f"b{i}" for i in range(b.ndim)]
     for i, j in zip(da, db, strict=True):
         if 1 != a.shape[i] != b.shape[j] != 1:
-            raise RuntimeError(f"tensordot: wanted sizes to agree, saw {tuple(a.shape)} and {tuple(b.shape)} over {da}, {db}")
+            shapes = f"{tuple(a.shape)} and {tuple(b.shape)}"
+            raise RuntimeError(f"tensordot: wanted sizes to agree over {da} and {db}, saw {shapes}")
         lb[j] = la[i]
     output = (*(c for c in la if c not in lb), *(c for c in lb if c not in la))
     return contract(a, b, inputs=(tuple(la), tuple(lb)), output=output)

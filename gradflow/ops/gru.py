@@ -6,7 +6,16 @@ from ..backend import namespace
 from ..op import op
 from . import linalg, pointwise
 from .recurrence import (
-    backward_cases, before, cast, composed, gate_sums, layer_cases, order, reference, weight_gradients, wide,
+    backward_cases,
+    before,
+    cast,
+    composed,
+    gate_sums,
+    layer_cases,
+    order,
+    reference,
+    weight_gradients,
+    wide,
 )
 from .replay import replay
 

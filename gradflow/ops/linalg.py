@@ -9,8 +9,8 @@ import numpy as np
 
 from ..backend import namespace
 from ..cases import Sampler, case
-from ..op import op
-from . import pointwise, reduce, shape
+from ..op import op, unwrap
+from . import shape
 
 # --- the three products -------------------------------------------------------------------------------
 #
@@ -18,7 +18,7 @@ from . import pointwise, reduce, shape
 # none of them copies a matrix.
 
 
-def _agree(name: str, *arrays: Any) -> None:
+def agree(name: str, *arrays: Any) -> None:
     """RuntimeError unless all arrays have one dtype, and one that can be multiplied."""
     dtype = arrays[0].dtype
     for a in arrays[1:]:
@@ -28,7 +28,7 @@ def _agree(name: str, *arrays: Any) -> None:
         raise RuntimeError(f"{name}: wanted numbers, saw bool")
 
 
-def _narrow(x: Any) -> bool:
+def narrow(x: Any) -> bool:
     """Whether x is of a half type on the CPU, where BLAS has none: it is multiplied in float32."""
     return x.dtype.itemsize == 2 and x.dtype.kind in "fV" and type(x) is np.ndarray
 
@@ -42,13 +42,13 @@ def _blas(x: Any) -> Any:
 
 def _product(name: str, x: Any, w: Any) -> Any:
     """x @ w by the rules of matmul; of half types on the CPU the float32 result, which the caller rounds."""
-    _agree(name, x, w)
+    agree(name, x, w)
     if x.ndim == 0 or w.ndim == 0:
         raise RuntimeError(f"{name}: wanted at least one dimension each, saw {x.shape} and {w.shape}")
     k = x.shape[-1]
     if w.shape[-2 if w.ndim > 1 else 0] != k:
         raise RuntimeError(f"{name}: wanted inner sizes to agree, saw {x.shape} and {w.shape}")
-    if _narrow(x):
+    if narrow(x):
         x, w = x.astype(np.float32), w.astype(np.float32)
     if x.ndim <= 2 and w.ndim <= 2:
         return x.dot(w)
@@ -209,10 +209,10 @@ def mT(x: Any) -> Any:
 # --- products of given dimensions ---------------------------------------------------------------------
 
 
-def _checked(name: str, x: Any, w: Any, nx: int, nw: int) -> None:
+def checked(name: str, x: Any, w: Any, nx: int, nw: int) -> None:
     """RuntimeError unless x and w have nx and nw dimensions and can be multiplied."""
     if x.ndim != nx or w.ndim != nw:
-        raise RuntimeError(f"{name}: wanted {nx}-d and {nw}-d tensors, saw shapes {tuple(x.shape)} and {tuple(w.shape)}")
+        raise RuntimeError(f"{name}: wanted {nx}-d and {nw}-d tensors, saw {tuple(x.shape)} and {tuple(w.shape)}")
     stacked = nx == 3 and x.shape[0] != w.shape[0]
     if stacked or x.shape[-1] != w.shape[-2 if nw > 1 else 0]:
         what = "stacks of one size" if stacked else "inner sizes to agree"
@@ -221,36 +221,40 @@ def _checked(name: str, x: Any, w: Any, nx: int, nw: int) -> None:
 
 def mm(input: Any, mat2: Any) -> Any:
     """The product of two matrices: (n, k) by (k, m). RuntimeError for other dimensions and for sizes that differ."""
-    _checked("mm", input, mat2, 2, 2)
+    checked("mm", input, mat2, 2, 2)
     return matmul(input, mat2)
 
 
 def bmm(input: Any, mat2: Any) -> Any:
     """The products of two stacks of matrices: (b, n, k) by (b, k, m). RuntimeError for other shapes."""
-    _checked("bmm", input, mat2, 3, 3)
+    checked("bmm", input, mat2, 3, 3)
     return matmul(input, mat2)
 
 
 def mv(input: Any, vec: Any) -> Any:
     """A matrix times a vector: (n, k) by (k). RuntimeError for other shapes."""
-    _checked("mv", input, vec, 2, 1)
+    checked("mv", input, vec, 2, 1)
     return matmul(input, vec)
 
 
 def dot(input: Any, tensor: Any) -> Any:
     """The inner product sum_k x_k w_k of two vectors. RuntimeError for other shapes."""
-    _checked("dot", input, tensor, 1, 1)
+    checked("dot", input, tensor, 1, 1)
     return matmul(input, tensor)
 
 
 def vdot(input: Any, other: Any) -> Any:
-    """The inner product sum_k conj(x_k) w_k of two vectors. RuntimeError for other shapes."""
-    _checked("vdot", input, other, 1, 1)
+    """The inner product sum_k x_k w_k of two vectors. RuntimeError for other shapes, and for complex numbers."""
+    checked("vdot", input, other, 1, 1)
+    if unwrap(input).dtype.kind == "c":
+        raise RuntimeError(f"vdot: wanted real numbers, saw {unwrap(input).dtype}")
     return matmul(input, other)
 
 
 def inner(input: Any, other: Any) -> Any:
-    """The inner products of all last dimensions: (..., k) and (..., k); a number multiplies. RuntimeError for other sizes."""
+    """The inner products of all last dimensions, (..., k) and (..., k); a number multiplies.
+    RuntimeError for sizes that differ.
+    """
     if input.ndim == 0 or other.ndim == 0:
         return input * other
     if input.shape[-1] != other.shape[-1]:
@@ -288,7 +292,7 @@ def addmatmul(c, x, w, beta=1, alpha=1):
     """beta c + alpha x w, with x w as in matmul and c of a shape that broadcasts to it; where beta is 0 c is not read.
     RuntimeError for shapes or dtypes that do not agree.
     """
-    _agree("addmatmul", x, w, c)
+    agree("addmatmul", x, w, c)
     y = _product("addmatmul", x, w)
     if alpha != 1:
         y = y * alpha
@@ -304,25 +308,27 @@ def addmatmul(c, x, w, beta=1, alpha=1):
 
 def addmm(input: Any, mat1: Any, mat2: Any, *, beta: Any = 1, alpha: Any = 1) -> Any:
     """beta input + alpha mat1 mat2: (n, k) by (k, m), input broadcasts. RuntimeError for other shapes."""
-    _checked("addmm", mat1, mat2, 2, 2)
+    checked("addmm", mat1, mat2, 2, 2)
     return addmatmul(input, mat1, mat2, beta, alpha)
 
 
 def addmv(input: Any, mat: Any, vec: Any, *, beta: Any = 1, alpha: Any = 1) -> Any:
     """beta input + alpha mat vec: (n, k) by (k), input broadcasts. RuntimeError for other shapes."""
-    _checked("addmv", mat, vec, 2, 1)
+    checked("addmv", mat, vec, 2, 1)
     return addmatmul(input, mat, vec, beta, alpha)
 
 
 def baddbmm(input: Any, batch1: Any, batch2: Any, *, beta: Any = 1, alpha: Any = 1) -> Any:
     """beta input + alpha batch1 batch2: (b, n, k) by (b, k, m), input broadcasts. RuntimeError for other shapes."""
-    _checked("baddbmm", batch1, batch2, 3, 3)
+    checked("baddbmm", batch1, batch2, 3, 3)
     return addmatmul(input, batch1, batch2, beta, alpha)
 
 
 def addbmm(input: Any, batch1: Any, batch2: Any, *, beta: Any = 1, alpha: Any = 1) -> Any:
-    """beta input + alpha sum_b batch1_b batch2_b: (b, n, k) by (b, k, m), input broadcasts. RuntimeError for other shapes."""
-    _checked("addbmm", batch1, batch2, 3, 3)
+    """beta input + alpha sum_b batch1_b batch2_b: (b, n, k) by (b, k, m), input broadcasts.
+    RuntimeError for other shapes.
+    """
+    checked("addbmm", batch1, batch2, 3, 3)
     b, n, k = batch1.shape
     x = shape.reshape(shape.permute(batch1, (1, 0, 2)), (n, b * k))
     return addmatmul(input, x, shape.reshape(batch2, (b * k, batch2.shape[2])), beta, alpha)

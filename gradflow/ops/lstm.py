@@ -6,7 +6,17 @@ from ..backend import namespace
 from ..op import op
 from . import linalg, pointwise
 from .recurrence import (
-    backward_cases, before, cast, composed, gate_sums, layer_cases, order, reference, rows, weight_gradients, wide,
+    backward_cases,
+    before,
+    cast,
+    composed,
+    gate_sums,
+    layer_cases,
+    order,
+    reference,
+    rows,
+    weight_gradients,
+    wide,
 )
 from .replay import replay
 
@@ -89,7 +99,7 @@ def _lstm_composed(sizes, reverse):
 def lstm_layer(x, h, c, w, u, b=None, d=None, p=None, sizes=None, reverse=False, reserve=None):
     """One LSTM layer in one direction (Hochreiter & Schmidhuber 1997; Gers et al. 2000): (y, hn, cn).
 
-    i, f, g, o = w x_t + b + u h + d;  c = s(f) c + s(i) tanh(g);  h = s(o) tanh(c), times p where given (Sak et al. 2014).
+    i, f, g, o = w x_t + b + u h + d;  c = s(f) c + s(i) tanh(g);  h = s(o) tanh(c), or p h of it (Sak et al. 2014).
     x (t, n, f); h (n, q), c (n, h) the states to start from; w (4h, f), u (4h, q), b and d (4h), p (q, h) or None;
     y (t, n, q). sizes[t] says that only the first so many sequences reach step t: the others' y is zero and their state
     stays. reserve is an empty list in which the forward pass leaves what the backward pass can use.
@@ -128,8 +138,9 @@ def _lstm_factors(kept):
     reference=None,
 )
 def lstm_layer_backward(
-    gy, gh, gc, x, h, c, w, u, b=None, d=None, p=None, y=None, sizes=None, reverse=False, reserve=None, needs=(True,) * 8
-):
+    gy, gh, gc, x, h, c, w, u, b=None, d=None, p=None, y=None, sizes=None, reverse=False, reserve=None,
+    needs=(True,) * 8,
+):  # fmt: skip
     """The gradients of lstm_layer's inputs, those that are needed, from gy, gh, gc, the gradients of its outputs.
     Without y and what lstm_layer left in reserve they are computed again.
     """

@@ -1,9 +1,9 @@
 """What the recurrent layers share, and the plain one: one op runs one layer in one direction over all steps.
 
-All sums over the inputs of all steps are single matrix products; what is left for each step is one small product with the
-recurrent weight and the cell's arithmetic. On the CPU the gates of a step lie one after the other, (gate, n, h), so that
-this arithmetic is a few calls on gapless blocks. On the card it is one launch for each step. The gradients are written by
-hand; theirs are found by replay.
+All sums over the inputs of all steps are single matrix products; what is left for each step is one small product with
+the recurrent weight and the cell's arithmetic. On the CPU the gates of a step lie one after the other, (gate, n, h), so
+that this arithmetic is a few calls on gapless blocks. On the card it is one launch for each step. The gradients are
+written by hand; theirs are found by replay.
 """
 
 from __future__ import annotations
@@ -73,20 +73,21 @@ def weight_gradients(needs: Any, x: Any, hp: Any, w: Any, b: Any, d: Any, gx: An
 
 
 def cast(kind: np.dtype, *arrays: Any) -> tuple[Any, ...]:
+    """The arrays in the dtype `kind`."""
     return tuple(None if v is None else v if v.dtype == kind else v.astype(kind) for v in arrays)
 
 
 def layer_cases(r: Sampler, gates: int, cell: bool, proj: bool = False, **constants: Any) -> list[case]:
     """Cases of a layer: shapes (t, n, f, h), with and without biases, backwards, sequences of unequal length."""
 
-    def one(t: int, n: int, f: int, h: int, bias: bool = True, p: int = 0, strided: bool = False, **kwargs: Any) -> case:
+    def one(t: int, n: int, f: int, h: int, bias: bool = True, p: int = 0, strided: bool = False, **kw: Any) -> case:
         q = p or h
         k = gates * h
         x = r.strided(t, n, f) if strided else r(t, n, f)
         states = (r(n, q), r(n, h)) if cell else (r(n, q),)
         biases = (r(k) / 2, r(k) / 2) if bias else (None, None)
         last = ((r(p, h) / 2 if p else None),) if proj else ()
-        return case(x, *states, r(k, f) / 2, r(k, q) / 2, *biases, *last, **kwargs, **constants)
+        return case(x, *states, r(k, f) / 2, r(k, q) / 2, *biases, *last, **kw, **constants)
 
     found = [
         one(3, 2, 3, 4),
@@ -131,7 +132,7 @@ def composed(cell: Any, states: tuple, steps: int, sizes: Any, reverse: bool) ->
     return shape.stack(found), states
 
 
-def reference(name: str, outputs: int) -> Any:
+def reference(name: str, gates: int) -> Any:
     """PyTorch's layer of one direction, fed as the op is; the parameters are put in functionally, to have gradients."""
 
     def run(torch: Any, x: Any, *rest: Any, sizes: Any = None, reverse: bool = False, **kwargs: Any) -> Any:
@@ -141,7 +142,8 @@ def reference(name: str, outputs: int) -> Any:
         proj = {"proj_size": p[0].shape[0]} if p and p[0] is not None else {}
         if x.shape[1] == 0 or x.shape[2] == 0:  # PyTorch refuses an input of no features
             return None
-        layer = getattr(torch.nn, name)(x.shape[2], w.shape[0] // outputs, bias=b is not None, dtype=x.dtype, **kind, **proj)
+        more = {"bias": b is not None, "dtype": x.dtype, **kind, **proj}
+        layer = getattr(torch.nn, name)(x.shape[2], w.shape[0] // gates, **more)
         names = ["weight_ih_l0", "weight_hh_l0"] + (["bias_ih_l0", "bias_hh_l0"] if b is not None else [])
         values = [v for v in (w, u, b, d, *p) if v is not None]
         names += ["weight_hr_l0"] if proj else []

@@ -19,8 +19,8 @@ def replay(
 
     B is an op whose definition was written by hand for speed. Its own rule, asked for only by second derivatives, needs
     no hand: `function` computes the same outputs from ops, so the tape gives B once more, recorded, and the tape gives
-    the gradients of <B, cotangents>. Returned for all gradients and inputs in turn, None where nothing depends; arrays for
-    arrays, Tensors for Tensors, so any order follows. An input or cotangent may be None.
+    the gradients of <B, cotangents>. Returned for all gradients and inputs in turn, None where nothing depends; arrays
+    for arrays, Tensors for Tensors, so any order follows. An input or cotangent may be None.
     """
     traced = any(isinstance(v, Traced) for v in (*gradients, *inputs, *cotangents))
     before, mode.enabled = mode.enabled, True
