@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from tolerance import assert_close
 
-from gradflow import backend, tape
+from gradflow import backend, kernel, tape
 from gradflow.backend import Generator, philox
+from gradflow.cuda import launch as launching
 from gradflow.cuda import random as cuda_random
 from gradflow.op import wrap
 from gradflow.ops import random
@@ -85,6 +86,18 @@ def test_devices_agree_on_the_rest(card):
         assert here.get_state() == there.get_state()
     a, b = (random.exponential(20, np.float32, xp, g) for xp, g in ((np, here), (card, there)))
     assert_close(card.asnumpy(b), a)
+
+
+@pytest.mark.cuda
+def test_without_twins_the_bits_are_the_same(card, monkeypatch):
+    monkeypatch.setattr(kernel, "definitions_only", True)
+    before = launching.count
+    u = random.uniform(10, np.float32, card, Generator(2))
+    y = random.dropout(card.asarray(np.ones(10)), 0.5, 1, 2)
+    assert launching.count == before
+    assert isinstance(u, card.ndarray)
+    np.testing.assert_array_equal(card.asnumpy(u), random.uniform(10, np.float32, np, Generator(2)))
+    np.testing.assert_array_equal(card.asnumpy(y), random.dropout(np.ones(10), 0.5, 1, 2))
 
 
 @pytest.mark.cuda
