@@ -1,0 +1,221 @@
+"""Scans: running sums, products and extremes along a dimension."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..backend import int64, is_differentiable, namespace
+from ..cases import case
+from ..op import op
+from . import arrange, gather, index, pointwise, shape
+from .dims import dimension
+from .reduce import wide
+
+
+def _first(x: Any, dim: int) -> Any:
+    """x with dim in front, as a bare array."""
+    return namespace(x).moveaxis(x, dim, 0)
+
+
+def doubling(combine: Callable[[Any, Any], Any], *xs: Any) -> tuple:
+    """The scan of an associative function along dimension 0 in log2(n) rounds: round k joins runs of 2^k.
+
+    combine takes two tuples of arrays, the earlier run and the later, and gives the tuple for both.
+    """
+    xp, step = namespace(xs[0]), 1
+    while step < len(xs[0]):
+        joined = combine(tuple(x[:-step] for x in xs), tuple(x[step:] for x in xs))
+        xs = tuple(xp.concatenate([x[:step], y]) for x, y in zip(xs, joined, strict=True))
+        step *= 2
+    return xs
+
+
+def accumulated(ufunc: Any, x: Any, dim: int) -> Any:
+    """The running combination of x along dim by a ufunc."""
+    if namespace(x) is np:
+        return ufunc.accumulate(x, dim)
+    f = getattr(namespace(x), ufunc.__name__)
+    return namespace(x).moveaxis(doubling(lambda a, b: (f(a[0], b[0]),), _first(x, dim))[0], 0, dim)
+
+
+def _cases(draw: Callable[..., Any]) -> list[case]:
+    return [
+        case(draw(3, 4), 1),
+        case(draw(3, 4), 0),
+        case(draw(2, 5, 3), -2),
+        case(draw(4, 3).T, 1),
+        case(draw(67), 0),
+        case(draw(1), 0),
+        case(draw(), 0),
+        case(draw(0, 3), 0),
+        case(draw(2, 0), 0),
+    ]
+
+
+def _dtypes(x: Any, dtype: Any) -> tuple[np.dtype, np.dtype]:
+    """The dtype of the result and of the computation."""
+    to = np.dtype(dtype) if dtype is not None else x.dtype if is_differentiable(x.dtype) else int64
+    return to, wide(to)
+
+
+@op(
+    dx=lambda g, dim: arrange.flip(cumsum(arrange.flip(g, dim), dim), dim) if g.ndim else g,
+    twin="scan",
+    cases=lambda r: [*_cases(r), case(r.integers(0, 9, 3, 2), 0, grad=False), case(r(300, 2), 0), case(r(2, 1500), 1)],
+)
+def cumsum(x, dim, dtype=None):
+    """The running sum along dim: y_i = x_0 + ... + x_i. Integers sum to int64; half types add in float32."""
+    to, acc = _dtypes(x, dtype)
+    d = dimension("cumsum", dim, x.ndim)
+    return x.astype(to) if x.ndim == 0 else x.cumsum(d, dtype=acc).astype(to, copy=False)
+
+
+# --- the linear recurrence, of which products, and gradients of scans, are cases ----------------------------
+
+
+def _linear(a: Any, b: Any) -> Any:
+    """y_i = a_i y_{i-1} + b_i along dimension 0."""
+    if namespace(b) is np and len(b) <= max(64, b[:1].size):  # long and narrow is faster in rounds
+        y = np.empty(b.shape, b.dtype)
+        y[:1] = b[:1]
+        for i in range(1, len(b)):
+            y[i] = a[i] * y[i - 1] + b[i]
+        return y
+    return doubling(lambda p, q: (p[0] * q[0], q[0] * p[1] + q[1]), a, b)[1]
+
+
+def _shift(x: Any, dim: int) -> Any:
+    """x one place further along dim: 0 comes in, the last goes."""
+    n = x.shape[dim]
+    if not n:
+        return x
+    head = shape.narrow(x, dim, 0, 1) * 0
+    return shape.cat([head, shape.narrow(x, dim, 0, n - 1)], dim)
+
+
+def _dlinear(g: Any, a: Any, y: Any, dim: int, needs: tuple) -> tuple:
+    # Backwards the recurrence runs the other way: r_i = g_i + a_{i+1} r_{i+1}; db = r, da_i = r_i y_{i-1}.
+    after = arrange.flip(_shift(arrange.flip(a, dim), dim), dim)
+    r = arrange.flip(linear_recurrence(arrange.flip(after, dim), arrange.flip(g, dim), dim), dim)
+    return (r * _shift(y, dim) if needs[0] else None), r
+
+
+@op(
+    da_db=_dlinear,
+    promote="a b",
+    twin="scan",
+    cases=lambda r: [
+        case(r(3, 4), r(3, 4), 1),
+        case(r(4, 3).T, r(3, 4), 0),
+        case(r.uniform(-1, 1, 70), r(70), 0),
+        case(r.uniform(-1, 1, 2, 300), r(2, 300), -1),
+        case(r.uniform(-1, 1, 1500, 2), r(1500, 2), 0),
+        case(r(1), r(1), 0),
+        case(r(0, 2), r(0, 2), 0),
+    ],
+    reference=None,
+)
+def linear_recurrence(a, b, dim):
+    """y_i = a_i y_{i-1} + b_i along dim, from y_{-1} = 0. a and b have one shape, of one dimension or more."""
+    d, acc = dimension("linear_recurrence", dim, b.ndim), wide(b.dtype)
+    y = _linear(_first(a.astype(acc, copy=False), d), _first(b.astype(acc, copy=False), d))
+    return namespace(b).moveaxis(y, 0, d).astype(b.dtype, copy=False)
+
+
+def _dcumprod(g: Any, x: Any, dim: int) -> Any:
+    """dx_i = (x_0 ... x_{i-1}) r_i, where r_i = g_i + x_{i+1} r_{i+1}: no division, so zeros are no exception."""
+    if not x.ndim or 0 in x.shape:
+        return g
+    d = dimension("cumprod", dim, x.ndim)
+    one = shape.narrow(x, d, 0, 1) * 0 + 1
+    before = cumprod(shape.cat([one, shape.narrow(x, d, 0, x.shape[d] - 1)], d), d)
+    after = shape.cat([shape.narrow(x, d, 1, x.shape[d] - 1), one], d)
+    return before * arrange.flip(linear_recurrence(arrange.flip(after, d), arrange.flip(g, d), d), d)
+
+
+@op(
+    dx=_dcumprod,
+    twin="scan",
+    cases=lambda r: [
+        *_cases(lambda *n: r.uniform(0.6, 1.5, *n)),
+        case(np.array([[1.5, 0, 2, 0.5], [0, 3, 0, 1], [1, 2, 3, 4.0]]), 1),
+        case(np.array([[1.5, 0, 2, 0.5], [0, 3, 0, 1], [1, 2, 3, 4.0]]), 0),
+    ],
+)
+def cumprod(x, dim, dtype=None):
+    """The running product along dim: y_i = x_0 ... x_i. Integers multiply to int64."""
+    to, acc = _dtypes(x, dtype)
+    d = dimension("cumprod", dim, x.ndim)
+    return x.astype(to) if x.ndim == 0 else x.cumprod(d, dtype=acc).astype(to, copy=False)
+
+
+def _dlogcumsumexp(g: Any, x: Any, y: Any, dim: int) -> Any:
+    """dx_i = sum_{k >= i} g_k exp(x_i - y_k) = exp(x_i - y_i) r_i, where r_i = g_i + exp(y_i - y_{i+1}) r_{i+1}.
+
+    y never falls, so no exponent is above 0.
+    """
+    if not x.ndim or 0 in x.shape:
+        return g
+    d = dimension("logcumsumexp", dim, x.ndim)
+    y = pointwise.where(y == -np.inf, 0.0, y)  # leading -inf: exp(x - y) is 0 there anyway
+    n = x.shape[d]
+    rise = pointwise.exp(shape.narrow(y, d, 0, n - 1) - shape.narrow(y, d, 1, n - 1))
+    after = shape.cat([rise, shape.narrow(y, d, 0, 1) * 0], d)
+    return pointwise.exp(x - y) * arrange.flip(linear_recurrence(arrange.flip(after, d), arrange.flip(g, d), d), d)
+
+
+@op(
+    dx=_dlogcumsumexp,
+    floating=True,
+    promote="x",
+    cases=lambda r: [
+        *_cases(r),
+        case(r(3, 4) * 500, 1),
+        case(np.array([[-np.inf, -np.inf, 1.0], [2, -np.inf, 0.5]]), 1, grad=False),
+    ],
+)
+def logcumsumexp(x, dim):
+    """The logarithm of the running sum of exponentials along dim: y_i = log(exp x_0 + ... + exp x_i)."""
+    d, acc = dimension("logcumsumexp", dim, x.ndim), x.astype(wide(x.dtype), copy=False)
+    return x.copy() if x.ndim == 0 else accumulated(np.logaddexp, acc, d).astype(x.dtype, copy=False)
+
+
+# --- running extremes -----------------------------------------------------------------------------------
+
+
+def _running(name: str, ufunc: Any, x: Any, dim: int) -> tuple:
+    xp, d = namespace(x), dimension(name, dim, x.ndim)
+    if x.ndim == 0:
+        return x.copy(), xp.zeros((), int64)
+    y = accumulated(ufunc, x, d)
+    place = xp.arange(x.shape[d]).reshape([-1 if k == d else 1 for k in range(x.ndim)])
+    new = xp.where((x == y) | (x != x), place, 0)  # of equals the last, as in PyTorch
+    return y, accumulated(np.maximum, xp.broadcast_to(new, x.shape), d)
+
+
+_running_rule = dict(
+    dx=lambda g, indices, x_shape, dim: (
+        index.index_sum(g[0], gather.along("cummax", dim, indices, x_shape), x_shape) if x_shape else g[0]
+    ),
+    outputs=("values", "indices"),
+    cases=lambda r: [
+        *_cases(r.distinct),
+        case(np.array([[1.0, 1, 0, 1, 2]]), 1, grad=False),
+        case(np.array([[1.0, np.nan, 5, 1]]), 1, grad=False),
+    ],
+)
+
+
+@op(**_running_rule)
+def cummax(x, dim):
+    """(values, indices) of the largest element so far along dim, the last of equals; NaN stays once met."""
+    return _running("cummax", np.maximum, x, dim)
+
+
+@op(**_running_rule)
+def cummin(x, dim):
+    """(values, indices) of the smallest element so far along dim, the last of equals; NaN stays once met."""
+    return _running("cummin", np.minimum, x, dim)
