@@ -37,23 +37,22 @@ struct Axis { int size, positions, taps, stride, base, step; };
 #define DIM(a) int a##_size, int a##_taps, int a##_out, int a##_stride, int a##_before, int a##_dilation
 #define FORWARD(a) conv_::Axis{a##_size, a##_out, a##_taps, a##_stride, -a##_before, a##_dilation}
 
-// The inputs of one phase, of which the first is `first`, and the taps that see them: `tap` and every `every`-th from there.
-struct Phase { Axis axis; int first, tap, every; };
+// Of the inputs phase, phase + stride, ...: what sees them, through the taps `tap`, tap + every, ...
+struct Phase { Axis axis; int tap, every; };
 
 __device__ inline Phase phase_of(int phase, int size, int taps, int out, int stride, int before, int dilation) {
   Phase p;
-  p.first = ((phase - before) % stride + stride) % stride;
-  const int reached = p.first + before;  // input `first` in the padded input: tap i sees it if stride divides the rest
+  const int place = phase + before;  // in the padded input: tap i sees it if stride divides place - i * dilation
   int count = 0;
   p.tap = p.every = 0;
   for (int i = 0; i < taps; ++i)
-    if ((reached - i * dilation) % stride == 0) {
+    if ((place - i * dilation) % stride == 0) {
       if (count == 0) p.tap = i;
       if (count == 1) p.every = i - p.tap;
       ++count;
     }
-  const int positions = size > p.first ? (size - p.first + stride - 1) / stride : 0;
-  p.axis = {out, positions, count, 1, (reached - p.tap * dilation) / stride, -(p.every * dilation) / stride};
+  const int positions = size > phase ? (size - phase + stride - 1) / stride : 0;
+  p.axis = {out, positions, count, 1, (place - p.tap * dilation) / stride, -(p.every * dilation) / stride};
   return p;
 }
 
@@ -157,8 +156,7 @@ template <class T, class S> struct Seen {
     const index_t row = position / w.positions, image = row / h.positions;
     u = int(row % h.positions) * h.stride + h.base;
     v = int(position % w.positions) * w.stride + w.base;
-    if (image < batch) this->source += image * images;
-    else this->channels = 0;
+    if (image < batch) this->source += image * images;  // a position that is none reads image 0, for nothing
   }
   __device__ __forceinline__ void fetch(R (&r)[S::right]) {
 #pragma unroll
@@ -238,7 +236,7 @@ template <class T, class S> struct Taps {
       const Tap t = taps[m + e * apart];
       const int y = u + t.i, z = v + t.j;
       const bool inside = position < end && unsigned(y) < unsigned(h.size) && unsigned(z) < unsigned(w.size);
-      r[e] = inside && t.channel >= 0 ? load(x + at.a * images + t.channel + (y * w.size + z)) : R(0);
+      r[e] = inside ? load(x + at.a * images + t.channel + (y * w.size + z)) : R(0);
     }
     position += S::k;
     at.add(step, h.positions, w.positions);
@@ -344,8 +342,9 @@ __global__ void __launch_bounds__(S::threads, S::blocks) conv_input(
     const T* __restrict__ g, const T* __restrict__ w, const T* __restrict__ b, T* __restrict__ dx, int n, int cg, int kg,
     DIM(h), DIM(v)) {
   using namespace conv_;
-  const Phase h = phase_of(blockIdx.z / v_stride, h_size, h_taps, h_out, h_stride, h_before, h_dilation);
-  const Phase v = phase_of(blockIdx.z % v_stride, v_size, v_taps, v_out, v_stride, v_before, v_dilation);
+  const int phase_h = blockIdx.z / v_stride, phase_v = blockIdx.z % v_stride;
+  const Phase h = phase_of(phase_h, h_size, h_taps, h_out, h_stride, h_before, h_dilation);
+  const Phase v = phase_of(phase_v, v_size, v_taps, v_out, v_stride, v_before, v_dilation);
   const int tiles = int(ceil_div(cg, S::m)), first = int(blockIdx.x % tiles) * S::m, groups = gridDim.y, group = blockIdx.y;
   const index_t start = index_t(blockIdx.x / tiles) * S::n, positions = index_t(h.axis.positions) * v.axis.positions;
   if (start >= n * positions) return;
@@ -353,7 +352,7 @@ __global__ void __launch_bounds__(S::threads, S::blocks) conv_input(
   __shared__ index_t place[S::n];
   for (int i = threadIdx.x; i < S::n; i += S::threads) {
     const index_t p = start + i, image = p / positions, rest = p % positions;
-    const index_t y = h.first + rest / v.axis.positions * h_stride, z = v.first + rest % v.axis.positions * v_stride;
+    const index_t y = phase_h + rest / v.axis.positions * h_stride, z = phase_v + rest % v.axis.positions * v_stride;
     place[i] = image < n ? image * groups * cg * plane + y * v_size + z : -1;
   }
   Turned<T, S> left(w + index_t(group) * kg * cg * h_taps * v_taps, first, cg, kg, h_taps, v_taps, h, v);
@@ -377,7 +376,7 @@ __global__ void __launch_bounds__(S::threads, S::blocks) conv_weight(
   __shared__ index_t place[S::n];
   for (int i = threadIdx.x; i < S::n; i += S::threads) {
     const Counter c(start + i, h.taps, v.taps);
-    taps[i] = {start + i < columns ? c.a * h.size * v.size : -1, c.b * h.step, c.c * v.step};
+    taps[i] = {start + i < columns ? c.a * h.size * v.size : 0, c.b * h.step, c.c * v.step};  // a column that is none reads, too
     place[i] = start + i < columns ? start + i : -1;
   }
   __syncthreads();  // the loader reads taps at once

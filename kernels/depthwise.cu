@@ -73,7 +73,6 @@ __global__ void __launch_bounds__(256, 1) depthwise_weight(
     sum[t] = 0;
     row[t] = (first + t) / v_taps * h_dilation - h_before;
     column[t] = (first + t) % v_taps * v_dilation - v_before;
-    if (first + t >= taps) row[t] = h_size;  // no such tap: it sees nothing
   }
   const index_t begin = blockIdx.y * length, all = index_t(n) * plane, end = begin + length < all ? begin + length : all;
   for (index_t at = begin + threadIdx.x; at < end; at += blockDim.x) {

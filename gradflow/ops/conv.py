@@ -211,6 +211,8 @@ def _cases(r: Sampler, rank: int) -> list[case]:
         case(r(1, 1, 1, 1), r(1, 1, 3, 3), r(1), 1, 3),  # padding as wide as the kernel
         case(r(2, 2, 8, 7), r(3, 2, 2, 2), r(3), 3),  # stride over the kernel: inputs that none sees
         case(r(1, 2, 6, 6), r(3, 2, 3, 3), None, 2, 2, 3),  # stride and dilation without a common divisor
+        case(r(1, 2, 9, 8), r(2, 2, 4, 3), None, (4, 2), 1, 2),  # and with one
+        case(r(2, 2, 1, 2), r(3, 2, 1, 1), None, 3),  # a stride over the input
         case(r.strided(2, 3, 4, 5), r.strided(4, 3, 3, 3), r(4), 1, 1),
         case(r(0, 3, 4, 4), r(2, 3, 3, 3), r(2)),
         case(r(2, 3, 4, 4) * 20, r(2, 3, 4, 4) * 20, r(2)),  # one output
