@@ -105,7 +105,7 @@ FN A sigmoid(A x) { return logistic(x); }
 FN A sigmoid_backward(A g, A y) { return g * y * (A(1) - y); }
 FN A log_sigmoid(A x) { return smaller(x, A(0)) - A(::log1p(::exp(-A(::fabs(x))))); }
 FN A relu(A x) { return x <= A(0) ? A(0) : x; }
-FN A relu_backward(A g, A y) { return y > A(0) ? g : g * A(0); }
+FN A relu_backward(A g, A y) { return y <= A(0) ? A(0) : g; }
 FN A relu6(A x) { return smaller(larger(x, A(0)), A(6)); }
 FN A leaky_relu(A x, A negative_slope) { return x > A(0) ? x : x * negative_slope; }
 FN A leaky_relu_backward(A g, A x, A negative_slope) { return x > A(0) ? g : g * negative_slope; }
@@ -130,7 +130,7 @@ FN A gelu_backward_tanh(A g, A x) {
   return g * (A(1) + t + x * (A(1) - t * t) * slope) * A(0.5);
 }
 FN A hardtanh(A x, A min_val, A max_val) { return smaller(larger(x, min_val), max_val); }
-FN A hardtanh_backward(A g, A x, A min_val, A max_val) { return x > min_val && x < max_val ? g : g * A(0); }
+FN A hardtanh_backward(A g, A x, A min_val, A max_val) { return x <= min_val || x >= max_val ? A(0) : g; }
 FN A hardsigmoid(A x) { return smaller(larger(x + A(3), A(0)), A(6)) / A(6); }
 FN A hardswish(A x) { return x * hardsigmoid(x); }
 FN A softsign(A x) { return x / (A(1) + A(::fabs(x))); }

@@ -295,7 +295,7 @@ log_sigmoid = row(
 )  # fmt: skip
 relu = row("relu(x)", lambda x: np.maximum(x, 0), "max(x, 0)", kinks=(0,), dx=lambda g, y: relu_backward(g, y))
 relu_backward = row(
-    "relu_backward(g, y)", lambda g, y: g * (y > 0), "g where y > 0", kinks=(0,), dg=lambda gg, y: relu_backward(gg, y),
+    "relu_backward(g, y)", lambda g, y: np.where(y <= 0, like(g, 0), g), "0 where y <= 0, else g", kinks=(0,), dg=lambda gg, y: relu_backward(gg, y),
 )  # fmt: skip
 relu6 = row(
     "relu6(x)", lambda x: np.minimum(np.maximum(x, 0), 6), "min(max(x, 0), 6)", kinks=(0, 6), domain=(-2, 8),
@@ -469,8 +469,8 @@ hardtanh = row(
     dx=lambda g, x, min_val, max_val: hardtanh_backward(g, x, min_val, max_val),
 )  # fmt: skip
 hardtanh_backward = row(
-    "hardtanh_backward(g, x, min_val, max_val)", lambda g, x, min_val, max_val: g * ((x > min_val) & (x < max_val)),
-    "g strictly inside (min_val, max_val)", cases=lambda r: [case(r(3, 4), r(3, 4), -0.5, 0.7), case(r(0), r(0), -1.0, 1.0)],
+    "hardtanh_backward(g, x, min_val, max_val)", lambda g, x, min_val, max_val: np.where((x <= min_val) | (x >= max_val), like(g, 0), g),
+    "g strictly inside (min_val, max_val), else 0", cases=lambda r: [case(r(3, 4), r(3, 4), -0.5, 0.7), case(r(0), r(0), -1.0, 1.0)],
     dg=lambda gg, x, min_val, max_val: hardtanh_backward(gg, x, min_val, max_val),
 )  # fmt: skip
 hardsigmoid = row(
