@@ -1,0 +1,86 @@
+"""Embedding: rows of a table looked up by number, and the gradient of the table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..backend import int64, namespace
+from ..cases import case
+from ..op import op
+from . import index
+
+
+def _dweight(g: Any, ids: Any, padding_idx: int | None, scale_grad_by_freq: bool, weight_shape: Any) -> Any:
+    return embedding_backward(g, ids, weight_shape[0], padding_idx, scale_grad_by_freq)
+
+
+def _backward_cases(r: Any) -> list[case]:
+    return [case(r(*c.args[0].shape, c.args[1].shape[1]), c.args[0], len(c.args[1]), *c.args[2:]) for c in _cases(r)]
+
+
+def _cases(r: Any) -> list[case]:
+    return [
+        case(r.integers(0, 5, 7), r(5, 3)),
+        case(np.array([[1, 1], [0, 3]]), r(4, 2), 1, order=0),  # by design these gradients are no derivatives
+        case(np.array([[1, 1], [0, 3]]), r(4, 2), -1, True, order=0),
+        case(np.array(2), r(4, 2)),
+        case(np.zeros((0, 2), int64), r(3, 2)),
+        case(r.integers(0, 40, 90), r(40, 33)),
+    ]
+
+
+@op(
+    dweight=_dweight,
+    cases=_cases,
+    reference=lambda torch, ids, weight, padding_idx=None, scale_grad_by_freq=False: torch.nn.functional.embedding(
+        ids, weight, padding_idx, scale_grad_by_freq=scale_grad_by_freq
+    ),
+)
+def embedding(ids, weight, padding_idx=None, scale_grad_by_freq=False):
+    """y = weight[ids]: rows of a table weight (n, d) for whole numbers ids of any shape (...), giving (..., d).
+
+    The row padding_idx gets no gradient; scale_grad_by_freq divides a row's gradient by how often it occurs.
+    RuntimeError for ids that are no ints, IndexError out of range (wraps on the card).
+    """
+    if ids.dtype.kind not in "iu":
+        raise RuntimeError(f"embedding: wanted ids of int, saw {ids.dtype}")
+    if weight.ndim != 2:
+        raise RuntimeError(f"embedding: wanted a table of 2 dimensions, saw shape {weight.shape}")
+    if padding_idx is not None and not -len(weight) <= padding_idx < len(weight):
+        raise RuntimeError(f"embedding: wanted padding_idx within {len(weight)} rows, saw {padding_idx}")
+    if namespace(ids) is np and ids.size and ids.min() < 0:
+        raise IndexError(f"embedding: wanted ids from 0 to {len(weight) - 1}, saw {ids.min()}")
+    return namespace(weight).take(weight, ids, 0)
+
+
+def _dgradient(gg: Any, ids: Any, n: int, padding_idx: int | None, scale_grad_by_freq: bool) -> Any:
+    factor = _factor(ids, n, padding_idx, scale_grad_by_freq, gg.dtype)
+    return embedding(ids, gg) if factor is None else embedding(ids, gg * factor)
+
+
+def _factor(ids: Any, n: int, padding_idx: int | None, scale_grad_by_freq: bool, dtype: Any) -> Any:
+    """What each row's sum is multiplied by, (n, 1); None if it is 1."""
+    if padding_idx is None and not scale_grad_by_freq:
+        return None
+    ids = index.unwrap(ids)
+    xp = namespace(ids)
+    factor = xp.ones((n, 1), np.float32 if dtype.itemsize == 2 else dtype)
+    if scale_grad_by_freq:
+        factor /= xp.maximum(xp.bincount(ids.reshape(-1), minlength=n), 1).reshape(n, 1)
+    if padding_idx is not None:
+        factor[padding_idx] = 0
+    return factor
+
+
+@op(
+    dg=_dgradient,
+    cases=_backward_cases,
+    reference=None,
+)
+def embedding_backward(g, ids, n, padding_idx=None, scale_grad_by_freq=False):
+    """The gradient of the table: dw[k] = sum of g[i] over ids[i] = k, (n, d); zero for padding_idx."""
+    y = index.segment_sum.op.run((g.reshape(ids.size, g.shape[-1]), ids.reshape(-1), n))
+    factor = _factor(ids, n, padding_idx, scale_grad_by_freq, g.dtype)
+    return y if factor is None else (y * factor).astype(g.dtype, copy=False)
