@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -23,15 +25,26 @@ def gradflow(*args):
         return e.code
 
 
-@pytest.fixture
-def trained(tmp_path, capsys):
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
     """The result folder of a short training, and what was printed."""
     pytest.importorskip("sklearn")
     pytest.importorskip("matplotlib")
-    status = gradflow("train", "lenet", "--device", "cpu", "--epochs", 2, "--out", tmp_path / "out")
-    out, errors = capsys.readouterr()
-    assert status == 0 and errors == ""
-    return tmp_path / "out", out
+    folder, out, errors = tmp_path_factory.mktemp("lenet") / "out", io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
+        status = gradflow("train", "lenet", "--device", "cpu", "--epochs", 2, "--out", folder)
+    assert status == 0 and errors.getvalue() == ""
+    return folder, out.getvalue()
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """No pictures: they take longer than the training."""
+    pytest.importorskip("sklearn")
+    from gradflow.examples import lenet
+
+    for name in ("draw_curve", "draw_predictions"):
+        monkeypatch.setattr(lenet, name, lambda *args: None)
 
 
 def test_train_lenet_says_what_it_does_and_leaves_files(trained):
@@ -63,50 +76,38 @@ def test_the_saved_model_reads_as_the_result_line_says(trained):
     assert f"({right} of 359 digits" in out
 
 
-def test_resume_goes_on_and_ends_where_an_unbroken_run_ends(trained, tmp_path, capsys):
-    folder, _ = trained
-    # the schedule of a run of 3 epochs is not that of 2, so break one of 3 epochs by hand: stop after its first two
+def test_resume_goes_on_and_ends_where_an_unbroken_run_ends(undrawn, monkeypatch, tmp_path, capsys):
+    from gradflow import train
+
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    assert gradflow("train", "lenet", "--device", "cpu", "--epochs", 3, "--out", whole) == 0
-    import gradflow.train as train
+    assert gradflow("train", "lenet", "--device", "cpu", "--epochs", 2, "--out", whole) == 0
 
-    fit = train.fit
+    def stop(epoch, values):
+        raise KeyboardInterrupt
 
-    def stopped(*args, **kwargs):
-        def stop(epoch, values):
-            if epoch == 2:
-                raise KeyboardInterrupt
-
-        return fit(*args, on_epoch=stop, **kwargs)
-
-    train.fit = stopped
-    try:
-        assert gradflow("train", "lenet", "--device", "cpu", "--epochs", 3, "--out", broken) == 130
-    finally:
-        train.fit = fit
+    with monkeypatch.context() as m:
+        fit = train.fit
+        m.setattr(train, "fit", lambda *args, **kwargs: fit(*args, on_epoch=stop, **kwargs))
+        assert gradflow("train", "lenet", "--device", "cpu", "--epochs", 2, "--out", broken) == 130
     errors = capsys.readouterr().err
-    assert "interrupted in epoch 3" in errors and "holds epoch 2 whole" in errors
+    assert "interrupted in epoch 2" in errors and "holds epoch 1 whole" in errors
     gf.manual_seed(123)
-    assert gradflow("train", "lenet", "--device", "cpu", "--epochs", 3, "--out", broken, "--resume") == 0
-    assert "going on after epoch 2" in capsys.readouterr().out
+    assert gradflow("train", "lenet", "--device", "cpu", "--epochs", 2, "--out", broken, "--resume") == 0
+    assert "going on after epoch 1" in capsys.readouterr().out
     assert (whole / "model.safetensors").read_bytes() == (broken / "model.safetensors").read_bytes()
-    # a checkpoint of something else
-    (folder / "checkpoint.safetensors").write_bytes(b"nothing")
-    assert gradflow("train", "lenet", "--out", folder, "--resume") == 2
+    (broken / "checkpoint.safetensors").write_bytes(b"nothing")
+    assert gradflow("train", "lenet", "--out", broken, "--resume") == 2
     assert "--resume: " in capsys.readouterr().err
 
 
-def test_the_seed_decides(tmp_path, capsys):
-    pytest.importorskip("sklearn")
-    pytest.importorskip("matplotlib")
-
-    def model(name, seed):
+def test_the_seed_decides(undrawn, tmp_path):
+    def model(name, *options):
         out = tmp_path / name
-        assert gradflow("train", "lenet", "--device", "cpu", "--epochs", 1, "--seed", seed, "--out", out) == 0
+        assert gradflow("train", "lenet", "--device", "cpu", "--epochs", 1, "--batch-size", 256, "--out", out, *options) == 0
         return (out / "model.safetensors").read_bytes()
 
-    assert model("a", 1) == model("b", 1) != model("c", 2)
-    assert gradflow("train", "lenet", "--optimizer", "sgd", "--epochs", 1, "--out", tmp_path / "d") == 0
+    assert model("a", "--seed", 1) == model("b", "--seed", 1) != model("c", "--seed", 2)
+    assert model("d", "--optimizer", "sgd", "--seed", 1) != model("a", "--seed", 1)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from .. import backend
-from ..ops import join, pointwise
+from ..ops import join, pointwise, shape
 from . import functional as F
 from . import init
 from .linear import Linear
@@ -138,10 +138,10 @@ class MultiheadAttention(Module):
             raise AssertionError(f"MultiheadAttention: wanted a query of {self.embed_dim} features, saw {query.shape[-1]}")
         q, k, v = self._project(query, key, value)
         if not batched:
-            q, k, v = q.unsqueeze(1), k.unsqueeze(1), v.unsqueeze(1)
-            key_padding_mask = None if key_padding_mask is None else key_padding_mask.unsqueeze(0)
+            q, k, v = (shape.unsqueeze(x, 1) for x in (q, k, v))
+            key_padding_mask = None if key_padding_mask is None else shape.unsqueeze(key_padding_mask, 0)
         elif self.batch_first:
-            q, k, v = q.transpose(0, 1), k.transpose(0, 1), v.transpose(0, 1)
+            q, k, v = (shape.transpose(x, 0, 1) for x in (q, k, v))
         (length, n), dtype = q.shape[:2], q.array.dtype
         causal = is_causal and key_padding_mask is None and not need_weights
         mask = None if causal else self._mask(attn_mask, key_padding_mask, n, length, k.shape[0], dtype)
@@ -162,7 +162,7 @@ class MultiheadAttention(Module):
         p = self.dropout if self.training else 0.0
         weights = None
         if need_weights:
-            scores = (q * (1 / math.sqrt(self.head_dim))) @ k.transpose(-2, -1)
+            scores = (q * (1 / math.sqrt(self.head_dim))) @ shape.transpose(k, -2, -1)
             weights = F.softmax(scores if mask is None else scores + mask, -1)
             weights = F.dropout(weights, p) if p else weights
             y = weights @ v
@@ -172,8 +172,8 @@ class MultiheadAttention(Module):
         if weights is not None and average_attn_weights:
             weights = weights.mean(1)
         if not batched:
-            return y.squeeze(1), None if weights is None else weights.squeeze(0)
-        return (y.transpose(0, 1) if self.batch_first else y), weights
+            return shape.squeeze(y, 1), None if weights is None else shape.squeeze(weights, 0)
+        return (shape.transpose(y, 0, 1) if self.batch_first else y), weights
 
     def _mask(self, attn_mask: Any, key_padding_mask: Any, n: int, length: int, s: int, dtype: Any) -> Any:
         """Both masks as one to add to scores (n, heads, length, s), or None."""

@@ -7,8 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import backend
+from ..autograd import Function
 from ..op import unwrap, wrap
-from ..ops import conv, distance, einsum, linalg, loss, norm, pair_loss, pointwise, pool, random, reduce
+from ..ops import (
+    arrange, attention, conv, distance, einsum, gather, index, linalg, loss, norm, pair_loss, pointwise, pool, random, reduce,
+)  # fmt: skip
 from ..ops import softmax as softmaxes
 from ..tape import Traced
 
@@ -37,6 +40,8 @@ def _face(function: Callable[..., Any], head: str) -> Callable[..., Any]:
     return face
 
 
+pad = _face(arrange.pad, "pad(input, pad, mode='constant', value=None)")
+
 # --- products and convolutions --------------------------------------------------------------------------
 
 _SHAPE = "(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1)"
@@ -62,6 +67,71 @@ def bilinear(input1: Any, input2: Any, weight: Any, bias: Any = None) -> Any:
         )
     y = einsum.einsum("...i,kij,...j->...k", input1, weight, input2)
     return y if bias is None else y + bias
+
+
+scaled_dot_product_attention = attention.scaled_dot_product_attention
+
+
+# --- rows of a table ------------------------------------------------------------------------------------
+
+one_hot = _face(gather.one_hot, "one_hot(input, num_classes=-1)")
+
+
+class _ScaledGradient(Function):
+    """x, whose gradient is multiplied by s."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, s: Any) -> Any:
+        ctx.s = s
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, g: Any) -> Any:
+        return g * wrap(ctx.s), None
+
+
+def embedding(
+    input: Any,
+    weight: Any,
+    padding_idx: int | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2.0,
+    scale_grad_by_freq: bool = False,
+    sparse: bool = False,
+) -> Any:
+    """weight[input]: input int of any shape, weight (rows, d); the result has a last dimension d more than the input.
+
+    padding_idx         the row that gets no gradient
+    max_norm            rows that are looked up are scaled down, in place and unrecorded, to this norm_type-norm
+    scale_grad_by_freq  a row's gradient is divided by how often it was looked up
+    RuntimeError for an input that is not of ints and for sparse=True, IndexError for rows that are not there (not looked
+    for on the card).
+    """
+    i, w = unwrap(input), unwrap(weight)
+    if i.dtype.kind not in "iu" or w.ndim != 2:
+        raise RuntimeError(f"embedding: wanted ints and a weight (rows, d), saw {i.dtype} and shape {tuple(w.shape)}")
+    if sparse:
+        raise RuntimeError("embedding: wanted sparse=False, saw True; there are no sparse gradients")
+    rows, xp = w.shape[0], backend.namespace(w)
+    if not backend.on_card(i) and i.size and not 0 <= i.min() <= i.max() < rows:
+        raise IndexError(f"embedding: wanted rows in [0, {rows}), saw {i.min()} to {i.max()}")
+    if padding_idx is not None and not -rows <= padding_idx < rows:
+        raise RuntimeError(f"embedding: wanted padding_idx within {rows} rows, saw {padding_idx}")
+    if max_norm is not None:
+        used = xp.unique(i)
+        size = (xp.abs(w[used]) ** norm_type).sum(1, keepdims=True) ** (1 / norm_type)
+        w[used] *= xp.where(size > max_norm, max_norm / (size + 1e-7), 1).astype(w.dtype)
+        if isinstance(weight, Traced):
+            weight.version.bump()
+    y = index.getitem(weight, input)
+    if not isinstance(y, Traced) or (padding_idx is None and not scale_grad_by_freq):
+        return y
+    s = xp.ones((*i.shape, 1), w.dtype)
+    if scale_grad_by_freq:
+        s /= xp.bincount(i.reshape(-1), minlength=rows)[i][..., None].astype(w.dtype)
+    if padding_idx is not None:
+        s *= (i != padding_idx % rows)[..., None]
+    return _ScaledGradient.apply(y, s)
 
 
 # --- pooling --------------------------------------------------------------------------------------------
