@@ -14,6 +14,14 @@ from .create import (
     zeros_like,
 )  # fmt: skip
 from .op import promote_types, result_type
+from .ops.arrange import (
+    diag, diag_embed, diagonal, flip, fliplr, flipud, repeat_interleave, roll, rot90, tile, tril, triu,
+)  # fmt: skip
+from .ops.extreme import amax, amin, aminmax, argmax, argmin, max, min
+from .ops.gather import (
+    argwhere, gather, index_add, index_copy, index_fill, index_select, masked_fill, masked_scatter, masked_select, nonzero,
+    put_at as index_put, scatter, scatter_add, scatter_reduce, take, take_along_dim,
+)  # fmt: skip
 from .ops.pointwise import (
     abs, acos, acosh, asin, asinh, atan, atan2, atanh, bitwise_and, bitwise_not, bitwise_or, bitwise_xor, ceil, celu, clamp,
     cos, cosh, eq, erf, erfc, exp, exp2, expm1, floor, floor_divide, fmax, fmin, fmod, frac, ge, gt, hypot, isfinite, isinf,
@@ -25,6 +33,18 @@ from .ops.pointwise import abs as absolute, clamp as clip, ge as greater_equal, 
 from .ops.pointwise import acos as arccos, asin as arcsin, atan as arctan, atan2 as arctan2, mul as multiply, ne as not_equal
 from .ops.pointwise import add_scaled as add, divide, divide as div, lt as less, neg as negative, round_to as round
 from .ops.pointwise import div as true_divide, sub_scaled as sub, sub_scaled as subtract, trunc as fix
+from .ops.reduce import (
+    all, any, count_nonzero, logsumexp, mean, nanmean, nansum, norm, prod, std, std_mean, sum, var, var_mean,
+)  # fmt: skip
+from .ops.scan import cummax, cummin, cumprod, cumsum, logcumsumexp
+from .ops.shape import (
+    broadcast_shapes, broadcast_tensors, broadcast_to, cat, chunk, clone, dstack, flatten, hstack, meshgrid, movedim, narrow,
+    permute, ravel, reshape, select, split, squeeze, stack, t, tensor_split, transpose, unbind, unflatten, unsqueeze, vstack,
+)  # fmt: skip
+from .ops.shape import cat as concat, cat as concatenate, movedim as moveaxis, transpose as swapaxes, transpose as swapdims
+from .ops.sort import (
+    argsort, bucketize, kthvalue, median, nanmedian, searchsorted, sort, topk, unique, unique_consecutive,
+)  # fmt: skip
 from .tensor import Size, Tensor
 
 __version__ = "0.1.0"

@@ -10,8 +10,10 @@ import numpy as np
 from . import backend, dtypes, op, tape, traced
 from .backend import Array, device, is_differentiable
 from .op import current, wrap
-from .ops import index, linalg, pointwise, reduce
-from .ops import shape as shapes  # a tensor has a property of that name
+from .ops import arrange, extreme, index, linalg, pointwise, reduce, scan
+from .ops import gather as gathering  # a tensor has attributes of these names
+from .ops import shape as shapes
+from .ops import sort as sorting
 from .tape import Leaf, Node, Output, Traced, Version, mode
 
 
@@ -476,7 +478,7 @@ class Tensor(Traced):
     def __iter__(self) -> Iterator[Tensor]:
         if self.array.ndim == 0:
             raise TypeError("iter: a 0-d tensor cannot be iterated over")
-        return iter([self[i] for i in range(len(self.array))])
+        return iter(shapes.unbind(self))
 
     def __bool__(self) -> bool:
         if self.array.size != 1:
@@ -579,15 +581,94 @@ class Tensor(Traced):
     clamp, clip, sigmoid, relu = pointwise.clamp, pointwise.clamp, pointwise.sigmoid, pointwise.relu
     erf, erfc = pointwise.erf, pointwise.erfc
     where = lambda self, condition, other: pointwise.where(condition, self, other)  # noqa: E731
-    masked_fill = lambda self, mask, value: pointwise.where(mask, value, self)  # noqa: E731
 
     # --- reduce -----------------------------------------------------------------------------------------
 
-    sum, mean = reduce.sum, reduce.mean
+    sum, nansum, mean, nanmean, prod = reduce.sum, reduce.nansum, reduce.mean, reduce.nanmean, reduce.prod
+    var, std, logsumexp, norm = reduce.var, reduce.std, reduce.logsumexp, reduce.norm
+    all, any, count_nonzero = reduce.all, reduce.any, reduce.count_nonzero
+    max, min, amax, amin, aminmax = extreme.max, extreme.min, extreme.amax, extreme.amin, extreme.aminmax
+    argmax, argmin = extreme.argmax, extreme.argmin
+    cumsum, cumprod, logcumsumexp = scan.cumsum, scan.cumprod, scan.logcumsumexp
+    cummax, cummin = scan.cummax, scan.cummin
+    sort, argsort, topk, kthvalue = sorting.sort, sorting.argsort, sorting.topk, sorting.kthvalue
+    median, nanmedian = sorting.median, sorting.nanmedian
+    unique, unique_consecutive = sorting.unique, sorting.unique_consecutive
+
+    # --- index ------------------------------------------------------------------------------------------
+
+    gather, scatter, scatter_add, scatter_reduce = (
+        gathering.gather, gathering.scatter, gathering.scatter_add, gathering.scatter_reduce,
+    )  # fmt: skip
+    index_select, index_add, index_copy, index_fill = (
+        gathering.index_select, gathering.index_add, gathering.index_copy, gathering.index_fill,
+    )  # fmt: skip
+    masked_fill, masked_select, masked_scatter = (
+        gathering.masked_fill, gathering.masked_select, gathering.masked_scatter,
+    )  # fmt: skip
+    take, take_along_dim, index_put = gathering.take, gathering.take_along_dim, gathering.put_at
+    nonzero, argwhere = gathering.nonzero, gathering.argwhere
 
     # --- shape ------------------------------------------------------------------------------------------
 
-    clone, contiguous = shapes.clone, shapes.contiguous
+    clone, contiguous, broadcast_to, flatten = shapes.clone, shapes.contiguous, shapes.broadcast_to, shapes.flatten
+    ravel, squeeze, unsqueeze, unflatten = shapes.ravel, shapes.squeeze, shapes.unsqueeze, shapes.unflatten
+    transpose, swapaxes, swapdims, t = shapes.transpose, shapes.transpose, shapes.transpose, shapes.t
+    movedim, moveaxis, select, narrow = shapes.movedim, shapes.movedim, shapes.select, shapes.narrow
+    split, chunk, tensor_split, unbind = shapes.split, shapes.chunk, shapes.tensor_split, shapes.unbind
+    fliplr, flipud, roll, rot90 = arrange.fliplr, arrange.flipud, arrange.roll, arrange.rot90
+    repeat_interleave, unfold, tril, triu = arrange.repeat_interleave, arrange.unfold, arrange.tril, arrange.triu
+    diagonal, diag, diag_embed = arrange.diagonal, arrange.diag, arrange.diag_embed
+
+    @property
+    def T(self) -> Tensor:
+        """Its dimensions in reverse order."""
+        return shapes.permute(self, range(self.array.ndim)[::-1])
+
+    @property
+    def mT(self) -> Tensor:
+        """Its last two dimensions swapped. RuntimeError if it has fewer."""
+        if self.array.ndim < 2:
+            raise RuntimeError(f"mT: wanted 2 dimensions or more, saw shape {tuple(self.array.shape)}")
+        return shapes.transpose(self, -2, -1)
+
+    def view(self, *sizes: Any) -> Tensor:
+        """Its memory as another shape: view(2, 3) or view((2, 3)), where one size may be -1; view(dtype) reads its bits
+        as another dtype. RuntimeError where only a copy has that shape.
+        """
+        if len(sizes) == 1 and not isinstance(sizes[0], (tuple, list)) and not hasattr(sizes[0], "__index__"):
+            bits = wrap(self._plain("view").view(sizes[0]))
+            bits.version = self.version
+            return bits
+        return shapes.view(self, _given(sizes))
+
+    def view_as(self, other: Tensor) -> Tensor:
+        """Its memory in the shape of `other`."""
+        return shapes.view(self, other.array.shape)
+
+    def reshape_as(self, other: Tensor) -> Tensor:
+        """Its elements in the shape of `other`."""
+        return shapes.reshape(self, other.array.shape)
+
+    def expand_as(self, other: Tensor) -> Tensor:
+        """Itself expanded to the shape of `other`."""
+        return shapes.expand(self, other.array.shape)
+
+    def sum_to_size(self, *sizes: Any) -> Tensor:
+        """Its sum over the dimensions along which these sizes were broadcast to its own."""
+        return shapes.sum_to(self, _given(sizes))
+
+    def repeat(self, *sizes: Any) -> Tensor:
+        """Copies of it laid side by side: repeat(2, 1) or repeat((2, 1))."""
+        return arrange.repeat(self, _given(sizes))
+
+    def tile(self, *dims: Any) -> Tensor:
+        """Copies of it laid side by side; missing numbers are 1, counted from the back."""
+        return arrange.tile(self, _given(dims))
+
+    def flip(self, *dims: Any) -> Tensor:
+        """Its order along dims reversed: flip(0, 1) or flip((0, 1))."""
+        return arrange.flip(self, _given(dims))
 
     def reshape(self, *sizes: Any) -> Tensor:
         """Its elements as another shape: reshape(2, 3) or reshape((2, 3)); one size may be -1."""
@@ -690,8 +771,9 @@ def in_place(function: Callable[..., Any], name: str) -> Callable[..., Tensor]:
 for _name in (
     "add sub mul div subtract multiply divide neg abs sign reciprocal pow fmod remainder floor_divide square exp exp2 expm1 log "
     "log2 log10 log1p sqrt rsqrt sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh floor ceil trunc frac round clamp "
-    "clip sigmoid relu erf erfc masked_fill eq ne lt le gt ge logical_and logical_or logical_xor logical_not bitwise_and "
-    "bitwise_or bitwise_xor bitwise_not"
+    "clip sigmoid relu erf erfc eq ne lt le gt ge logical_and logical_or logical_xor logical_not bitwise_and "
+    "bitwise_or bitwise_xor bitwise_not masked_fill masked_scatter index_add index_copy index_fill index_put scatter "
+    "scatter_add scatter_reduce cumsum cumprod tril triu"
 ).split():
     setattr(Tensor, f"{_name}_", in_place(getattr(Tensor, _name), f"{_name}_"))
 for _name in "add sub mul truediv floordiv mod pow and or xor".split():

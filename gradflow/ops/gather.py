@@ -12,7 +12,7 @@ from ..cases import case
 from ..op import op, unwrap
 from . import pointwise, shape
 from .dims import dimension
-from .index import FULL, aim, index_get, index_put, index_sum, segment_sum
+from .index import FULL, aim, index_get, index_put, index_sum, prepare, segment_sum
 
 # --- along a dimension ------------------------------------------------------------------------------
 
@@ -261,6 +261,17 @@ def index_fill(x: Any, dim: int, index: Any, value: Any) -> Any:
     if x.ndim == 0:
         return shape.reshape(index_fill(_up(x), dim, index, value), ())
     return index_put(x, _slices("index_fill", x, dim, index), value)
+
+
+def put_at(x: Any, indices: Any, values: Any, accumulate: bool = False) -> Any:
+    """A copy of x with values at x[indices], or with accumulate added there as often as a place is named."""
+    basic, advanced = prepare(tuple(indices), unwrap(x))
+    if basic is not None or advanced is None:
+        raise IndexError(f"index_put: wanted arrays of ints or masks, saw {indices!r}")
+    if not accumulate:
+        return index_put(x, advanced, values)
+    read = unwrap(x)[advanced].shape
+    return x + index_sum(shape.expand(values, read), advanced, tuple(x.shape))
 
 
 # --- by mask ------------------------------------------------------------------------------------------
