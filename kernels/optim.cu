@@ -80,7 +80,7 @@ template <class A> __device__ __forceinline__ A decayed(A g, A decay, A p) { ret
 // ---- update rules -----------------------------------------------------------------------------------------------------
 
 template <class T, bool momentum>
-__global__ void __launch_bounds__(THREADS) sgd(
+__global__ void __launch_bounds__(THREADS, 2) sgd(
     const row* rows, int count, const float* lr_at, double lr_value, double rate, double damping, double weight_decay,
     bool nesterov, bool first, bool maximize) {
   using A = acc_t<T>;
@@ -97,7 +97,7 @@ __global__ void __launch_bounds__(THREADS) sgd(
 }
 
 template <class T, bool amsgrad>
-__global__ void __launch_bounds__(THREADS) adam(
+__global__ void __launch_bounds__(THREADS, 2) adam(
     const row* rows, int count, const float* lr_at, double lr_value, double step, double beta1, double beta2, double eps,
     double weight_decay, bool decoupled, bool maximize) {
   using A = acc_t<T>;
@@ -120,7 +120,7 @@ __global__ void __launch_bounds__(THREADS) adam(
 
 // The states are v, then momentum's m, then the mean for the centred form, as far as they are there.
 template <class T, bool momentum, bool centered>
-__global__ void __launch_bounds__(THREADS) rmsprop(
+__global__ void __launch_bounds__(THREADS, 2) rmsprop(
     const row* rows, int count, const float* lr_at, double lr_value, double alpha, double eps, double weight_decay,
     double rate, bool maximize) {
   using A = acc_t<T>;
@@ -142,7 +142,7 @@ __global__ void __launch_bounds__(THREADS) rmsprop(
 }
 
 template <class T>
-__global__ void __launch_bounds__(THREADS) adagrad(
+__global__ void __launch_bounds__(THREADS, 2) adagrad(
     const row* rows, int count, const float* lr_at, double lr_value, double step, double lr_decay, double weight_decay,
     double eps, bool maximize) {
   using A = acc_t<T>;
@@ -158,7 +158,7 @@ __global__ void __launch_bounds__(THREADS) adagrad(
 }
 
 // Counts of steps that live on the card.
-template <class T> __global__ void __launch_bounds__(THREADS) count_step(const row* rows, int count) {
+template <class T> __global__ void __launch_bounds__(THREADS, 2) count_step(const row* rows, int count) {
   using A = acc_t<T>;
   each<T, 0, false>(my_row(rows, count), [=](A p, A, A*) { return p + A(1); });
 }
@@ -167,7 +167,7 @@ template <class T> __global__ void __launch_bounds__(THREADS) count_step(const r
 
 // Gradients times most / norm where that is below one. The norm is read where the reduction left it.
 template <class T>
-__global__ void __launch_bounds__(THREADS) scale_gradient(
+__global__ void __launch_bounds__(THREADS, 2) scale_gradient(
     const row* rows, int count, const acc_t<T>* norm, double most) {
   using A = acc_t<T>;
   const A by = nan_min(A(most) / (*norm + A(1e-6)), A(1));
@@ -175,7 +175,7 @@ __global__ void __launch_bounds__(THREADS) scale_gradient(
 }
 
 template <class T>
-__global__ void __launch_bounds__(THREADS) clamp_gradient(const row* rows, int count, double low, double high) {
+__global__ void __launch_bounds__(THREADS, 2) clamp_gradient(const row* rows, int count, double low, double high) {
   using A = acc_t<T>;
   const A l = low, h = high;
   each<T, 0, false>(my_row(rows, count), [=](A p, A, A*) { return p < l ? l : p > h ? h : p; });
@@ -185,7 +185,7 @@ enum { ABSOLUTE = 1, SQUARE = 2, GREATEST = 3 };  // the 1-norm, the 2-norm, the
 
 // What each block's chunk adds to the norm, and then the norm of all: both in an order that depends on sizes alone.
 template <class T, int kind>
-__global__ void __launch_bounds__(THREADS) norm_parts(const row* rows, int count, double* parts) {
+__global__ void __launch_bounds__(THREADS, 2) norm_parts(const row* rows, int count, double* parts) {
   const row r = my_row(rows, count);
   const T* p = chunk<T>(r, r.p);
   const int n = chunk_size(r);
@@ -199,7 +199,7 @@ __global__ void __launch_bounds__(THREADS) norm_parts(const row* rows, int count
 }
 
 template <class A, int kind>
-__global__ void __launch_bounds__(THREADS) norm_whole(const double* parts, index_t n, A* norm) {
+__global__ void __launch_bounds__(THREADS, 2) norm_whole(const double* parts, index_t n, A* norm) {
   double sum = 0;
   for (index_t i = threadIdx.x; i < n; i += THREADS) sum = kind == GREATEST ? nan_max(sum, parts[i]) : sum + parts[i];
   sum = kind == GREATEST ? block_max(sum) : block_sum(sum);
