@@ -173,7 +173,7 @@ def _divide(y: Array, dims: list[Span], count_include_pad: bool, divisor: int | 
 def average(x: Array, dims: list[Span], count_include_pad: bool = False, divisor: int | None = None) -> Array:
     """The sum of every window over its size, or over `divisor`."""
     y, rank = x.astype(wide(x.dtype), copy=False), len(dims)
-    if all(span.kernel == span.size and span.out == 1 for span in dims):  # one window: BLAS sums fastest
+    if all(span == Span(span.size, 1, span.size, span.stride) for span in dims):  # one window: BLAS sums fastest
         plane = prod(x.shape[-rank:])
         y = (y.reshape(-1, plane) @ namespace(x).ones(plane, y.dtype)).reshape(*x.shape[:-rank], *[1] * rank)
     else:

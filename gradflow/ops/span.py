@@ -74,13 +74,16 @@ def spans(
     found = []
     for n, k, s, p, d in zip(x_shape[-rank:], kernel, strides, paddings, dilations, strict=True):
         reach = (k - 1) * d + 1
-        if p > reach // 2:
-            raise RuntimeError(f"{name}: wanted a padding of half the kernel's reach {reach} at most, saw {p}")
+        if p > k // 2:
+            raise RuntimeError(f"{name}: wanted a padding of half the kernel size {k} at most, saw {p}")
         out = (n + 2 * p - reach + (s - 1 if ceil_mode else 0)) // s + 1
         if ceil_mode and (out - 1) * s >= n + p:  # the last window must start inside the input or its left padding
             out -= 1
         if out < 1:
             raise RuntimeError(f"{name}: wanted windows within the padded input of {n + 2 * p}, saw one over {reach}")
+        starts = np.arange(out) * s - p if p and d > 1 else np.zeros(0, np.int64)
+        if (np.where(starts < 0, starts % d, starts) >= n).any():  # PyTorch lets it choose a place outside
+            raise RuntimeError(f"{name}: wanted an element in every window, saw one that steps over all {n}")
         found.append(Span(n, out, k, s, p, d))
     return found
 
@@ -89,7 +92,8 @@ def adaptive(name: str, x_shape: Sizes, rank: int, output_size: Any) -> list[Spa
     """The windows of an adaptive pooling to output_size; None keeps a size. RuntimeError where they do not fit."""
     check_input(name, x_shape, rank)
     sizes = output_size if isinstance(output_size, (tuple, list)) else [output_size] * rank
-    sizes = [n if m is None else m for n, m in zip(x_shape[-rank:], sizes, strict=False)]
+    if len(sizes) == rank:
+        sizes = [n if m is None else m for n, m in zip(x_shape[-rank:], sizes, strict=True)]
     outs = numbers(name, "output_size", sizes, rank, 0)
     pairs = zip(x_shape[-rank:], outs, strict=True)
     return [Span(n, m, n // m, n // m) if m and n % m == 0 else Span(n, m) for n, m in pairs]

@@ -52,7 +52,7 @@ def numbers(name: str, what: str, value: Any, rank: int, least: int) -> Sizes:
     if len(values) not in (1, rank):
         raise RuntimeError(f"{name}: wanted one {what} or {rank}, saw {len(values)}")
     if min(values) < least:
-        raise RuntimeError(f"{name}: wanted a {what} of {least} at least, saw {value}")
+        raise RuntimeError(f"{name}: wanted {what} of {least} at least, saw {value}")
     return values * rank if len(values) == 1 else values
 
 
