@@ -91,6 +91,12 @@ def _version(package: str) -> str:
         return "not installed"
 
 
+def _cupy() -> str:
+    """Which CuPy is installed: its packages are named after the CUDA version."""
+    names = ("cupy-cuda13x", "cupy-cuda12x", "cupy")
+    return next((f"{n} {_version(n)}" for n in names if _version(n) != "not installed"), "not installed")
+
+
 def info(args: argparse.Namespace) -> int:
     """Print versions, the card, and the kernels."""
     from . import op, ops, optim  # noqa: F401  (loading them fills the tables)
@@ -105,12 +111,13 @@ def info(args: argparse.Namespace) -> int:
     rows += [(name, _version(name)) for name in ("safetensors", "ml_dtypes", "matplotlib", "scikit-learn", "tqdm")]
     card = backend.card()
     if card is None:
-        rows.append(("card", "none: everything runs on NumPy" if "cupy" in sys.modules else "none (CuPy is not installed)"))
+        rows.append(("card", f"none: everything runs on NumPy (CuPy: {_cupy()})"))
     else:
         runtime = card.cuda.runtime
         for i in range(runtime.getDeviceCount()):
             p = runtime.getDeviceProperties(i)
-            rows.append((f"card {i}", f"{describe(backend.device('cuda', i))}, sm_{p['major']}{p['minor']}, {p['totalGlobalMem'] / 2**30:.0f} GiB"))
+            size = f"sm_{p['major']}{p['minor']}, {p['totalGlobalMem'] / 2**30:.0f} GiB"
+            rows.append((f"card {i}", f"{describe(backend.device('cuda', i))}, {size}"))
     twins = sorted({k.place for k in kernel.kernels.values() if k.place})
     rows.append(("ops", f"{len(op.table)}"))
     rows.append(("kernels", f"{len(kernel.kernels)} with CUDA twins, in {', '.join(twins)}"))
@@ -142,7 +149,7 @@ def kernel_folder() -> Path | None:
 
 def parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
-    top = argparse.ArgumentParser("gradflow", description="Automatic differentiation on NumPy and CuPy: examples and facts.")
+    top = argparse.ArgumentParser("gradflow", description="Examples and facts of gradflow.")
     top.add_argument("--version", action="version", version=f"gradflow {__version__}")
     commands = top.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
     training = commands.add_parser("train", help="train an example from start to end")

@@ -125,7 +125,7 @@ def evaluate(
     device: Any = None,
     progress: bool | None = None,
 ) -> dict[str, float]:
-    """The means over all samples of the loss and of the metrics, in evaluation and unrecorded; read from the device once.
+    """The means over all samples of the loss and the metrics, in evaluation and unrecorded.
 
     loader    gives batches (input, ..., target)
     metrics   functions of (output, target), one, several, or by name; `accuracy` is one
@@ -191,7 +191,7 @@ def fit(
     say = report or (lambda line: None)
     if resume and checkpoint is not None:
         found = state.load()
-        say(f"{checkpoint}: going on after epoch {state.epoch}" if found else f"{checkpoint}: not there yet, from the start")
+        say(f"{checkpoint}: {f'going on after epoch {state.epoch}' if found else 'not there yet, from the start'}")
     model.train()
     listeners = () if on_epoch is None else (on_epoch,) if callable(on_epoch) else tuple(on_epoch)
     stopped = False
@@ -211,7 +211,7 @@ def fit(
             state.finish(row)
             state.save()
             say(_line(state.epoch, epochs, row))
-            stopped = any([listener(state.epoch, dict(row)) is True for listener in listeners])
+            stopped = True in [listener(state.epoch, dict(row)) for listener in listeners]
     except KeyboardInterrupt:
         kept = f"{checkpoint} holds epoch {state.saved} whole; resume=True goes on from there"
         nothing = "no checkpoint was written"
@@ -220,7 +220,7 @@ def fit(
 
 
 class _State:
-    """What a checkpoint holds: the model, the optimizer, the schedule, the loader, the random stream, and how far it got."""
+    """What a checkpoint holds: model, optimizer, schedule, loader, the random stream, and how far it got."""
 
     def __init__(self, model: Module, optimizer: Any, scheduler: Any, loader: Any, path: Any) -> None:
         self.model, self.optimizer, self.scheduler, self.loader, self.path = model, optimizer, scheduler, loader, path

@@ -103,7 +103,8 @@ def test_resume_goes_on_and_ends_where_an_unbroken_run_ends(undrawn, monkeypatch
 def test_the_seed_decides(undrawn, tmp_path):
     def model(name, *options):
         out = tmp_path / name
-        assert gradflow("train", "lenet", "--device", "cpu", "--epochs", 1, "--batch-size", 256, "--out", out, *options) == 0
+        short = "--device", "cpu", "--epochs", 1, "--batch-size", 256, "--out", out
+        assert gradflow("train", "lenet", *short, *options) == 0
         return (out / "model.safetensors").read_bytes()
 
     assert model("a", "--seed", 1) == model("b", "--seed", 1) != model("c", "--seed", 2)

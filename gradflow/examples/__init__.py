@@ -2,5 +2,5 @@
 
 from __future__ import annotations
 
-# Name and what it does; the module of the same name has arguments(parser) and run(args), and is loaded when it is asked for.
+# What each does. The module of the same name has arguments(parser) and run(args, device).
 EXAMPLES = {"lenet": "a convolutional network that reads handwritten digits"}

@@ -15,7 +15,6 @@ from .. import backend, data, io, nn, optim, train
 from ..autograd import no_grad
 from ..cli import UsageError, at_least, positive
 
-
 RATES = {"adam": 0.003, "sgd": 0.05}
 
 
@@ -132,7 +131,8 @@ def draw_curve(history: train.History, path: Path) -> None:
         left.plot(epochs, history[f"{name}loss"], color=color, label=label)
         right.plot(epochs, [100 * (1 - a) for a in history[f"{name}accuracy"]], color=color, label=label)
     left.set(title="Loss", xlabel="epoch", ylabel="cross entropy", yscale="log")
-    right.set(title=f"Errors: {1 - history['valid_accuracy'][-1]:.1%} of the held out digits at the end", xlabel="epoch", ylabel="digits read wrongly, %", ylim=(0, 10))
+    right.set(xlabel="epoch", ylabel="digits read wrongly, %", ylim=(0, 10))
+    right.set(title=f"Errors: {1 - history['valid_accuracy'][-1]:.1%} of the held out digits at the end")
     for axes in (left, right):
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)

@@ -154,7 +154,7 @@ class LeakyReLU(_Activation):
 
 
 class GELU(_Activation):
-    """x Phi(x), Phi the normal distribution function; approximate='tanh' takes a tanh for it (Hendrycks and Gimpel 2016)."""
+    """x Phi(x), Phi the normal distribution function or, approximate='tanh', nearly (Hendrycks and Gimpel 2016)."""
 
     function, shown = staticmethod(F.gelu), "approximate={approximate!r}"
 
@@ -248,7 +248,7 @@ class GLU(_Activation):
 
 
 class RReLU(Module):
-    """x for x >= 0, else s x: s drawn uniform in (lower, upper) in training, their mean in evaluation (Xu et al. 2015)."""
+    """x for x > 0, else s x: s drawn uniform in (lower, upper) in training, else their mean (Xu et al. 2015)."""
 
     def __init__(self, lower: float = 1.0 / 8, upper: float = 1.0 / 3, inplace: bool = False) -> None:
         super().__init__()

@@ -56,7 +56,9 @@ class MultiheadAttention(Module):
         if embed_dim <= 0 or num_heads <= 0:
             raise ValueError(f"MultiheadAttention: wanted embed_dim and num_heads > 0, saw {embed_dim} and {num_heads}")
         if embed_dim % num_heads:
-            raise AssertionError(f"MultiheadAttention: wanted embed_dim divisible by {num_heads} heads, saw {embed_dim}")
+            raise AssertionError(
+                f"MultiheadAttention: wanted embed_dim divisible by {num_heads} heads, saw {embed_dim}"
+            )
         self.embed_dim, self.num_heads, self.head_dim = embed_dim, num_heads, embed_dim // num_heads
         self.kdim, self.vdim = kdim or embed_dim, vdim or embed_dim
         self.dropout, self.batch_first, self.add_zero_attn = dropout, batch_first, add_zero_attn
@@ -123,8 +125,8 @@ class MultiheadAttention(Module):
     ) -> tuple[Any, Any]:
         """(output, weights): weights are None unless need_weights, and the mean over the heads unless told otherwise.
 
-        key_padding_mask (n, s) and attn_mask (l, s) or (n heads, l, s): True, or -inf, where not to look. is_causal says
-        that attn_mask is the causal one.
+        key_padding_mask (n, s) and attn_mask (l, s) or (n heads, l, s): True, or -inf, where not to look. is_causal
+        says that attn_mask is the causal one.
         """
         if is_causal and attn_mask is None:
             raise RuntimeError("MultiheadAttention: is_causal only describes attn_mask, and none was given")
@@ -135,7 +137,9 @@ class MultiheadAttention(Module):
                 f"saw shapes {tuple(query.shape)}, {tuple(key.shape)}, {tuple(value.shape)}"
             )
         if query.shape[-1] != self.embed_dim:
-            raise AssertionError(f"MultiheadAttention: wanted a query of {self.embed_dim} features, saw {query.shape[-1]}")
+            raise AssertionError(
+                f"MultiheadAttention: wanted a query of {self.embed_dim} features, saw {query.shape[-1]}"
+            )
         q, k, v = self._project(query, key, value)
         if not batched:
             q, k, v = (shape.unsqueeze(x, 1) for x in (q, k, v))
@@ -182,7 +186,9 @@ class MultiheadAttention(Module):
         if mask is not None:
             wanted = (length, s) if mask.dim() == 2 else (n * self.num_heads, length, s)
             if tuple(mask.shape) != wanted:
-                raise RuntimeError(f"MultiheadAttention: wanted an attn_mask of shape {wanted}, saw {tuple(mask.shape)}")
+                raise RuntimeError(
+                    f"MultiheadAttention: wanted an attn_mask of shape {wanted}, saw {tuple(mask.shape)}"
+                )
             if mask.dim() == 3:
                 mask = mask.reshape(n, self.num_heads, length, s)
         if padding is not None:

@@ -46,7 +46,9 @@ class _Conv(Module):
         if groups <= 0:
             raise ValueError(f"{name}: wanted groups > 0, saw {groups}")
         if in_channels % groups or out_channels % groups:
-            raise ValueError(f"{name}: wanted channels divisible by groups {groups}, saw {in_channels} in, {out_channels} out")
+            raise ValueError(
+                f"{name}: wanted channels divisible by groups {groups}, saw {in_channels} in, {out_channels} out"
+            )
         if isinstance(padding, str):
             if padding not in ("same", "valid"):
                 raise ValueError(f"{name}: wanted padding 'same', 'valid' or numbers, saw {padding!r}")
@@ -54,7 +56,12 @@ class _Conv(Module):
                 raise ValueError(f"{name}: padding 'same' wants stride 1, saw {stride}")
         if padding_mode not in MODES:
             raise ValueError(f"{name}: wanted padding_mode one of {', '.join(MODES)}, saw {padding_mode!r}")
-        self.in_channels, self.out_channels, self.groups, self.padding_mode = in_channels, out_channels, groups, padding_mode
+        self.in_channels, self.out_channels, self.groups, self.padding_mode = (
+            in_channels,
+            out_channels,
+            groups,
+            padding_mode,
+        )
         self.kernel_size, self.stride, self.dilation = sizes(kernel_size, n), sizes(stride, n), sizes(dilation, n)
         self.padding = padding if isinstance(padding, str) else sizes(padding, n)
         self.output_padding = sizes(output_padding, n)
@@ -125,14 +132,26 @@ class Conv1d(_Conv):
         dtype: Any = None,
     ) -> None:
         super().__init__(
-            in_channels, out_channels, kernel_size, stride, padding, dilation, 0, groups, bias, padding_mode, device, dtype
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            padding,
+            dilation,
+            0,
+            groups,
+            bias,
+            padding_mode,
+            device,
+            dtype,
         )
 
 
 class Conv2d(_Conv):
     """Cross-correlation over the last two dimensions: x (n, c, h, w) or (c, h, w), weight (out, in / groups, kh, kw).
 
-    y[n, o, i, j] = b[o] + sum_c,k,l w[o, c, k, l] x[n, c, i stride + k dilation - padding, j stride + l dilation - padding]
+    y[n, o, i, j] = b[o] + sum_c,k,l w[o, c, k, l] x[n, c, i s + k d - p, j s + l d - p]
+    with stride s, dilation d, padding p.
     padding may be 'same' (stride 1) or 'valid'; padding_mode 'zeros', 'reflect', 'replicate' or 'circular'.
     """
 
@@ -153,12 +172,23 @@ class Conv2d(_Conv):
         dtype: Any = None,
     ) -> None:
         super().__init__(
-            in_channels, out_channels, kernel_size, stride, padding, dilation, 0, groups, bias, padding_mode, device, dtype
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            padding,
+            dilation,
+            0,
+            groups,
+            bias,
+            padding_mode,
+            device,
+            dtype,
         )
 
 
 class Conv3d(_Conv):
-    """Cross-correlation over the last three dimensions: x (n, c, d, h, w), weight (out, in / groups, kd, kh, kw); as Conv2d."""
+    """Conv2d over three dimensions: x (n, c, d, h, w) or (c, d, h, w), weight (out, in / groups, kd, kh, kw)."""
 
     dims, function = 3, staticmethod(F.conv3d)
 
@@ -177,12 +207,23 @@ class Conv3d(_Conv):
         dtype: Any = None,
     ) -> None:
         super().__init__(
-            in_channels, out_channels, kernel_size, stride, padding, dilation, 0, groups, bias, padding_mode, device, dtype
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            padding,
+            dilation,
+            0,
+            groups,
+            bias,
+            padding_mode,
+            device,
+            dtype,
         )
 
 
 class _ConvTranspose(_Conv):
-    """What transposed convolutions share: weight is (in, out / groups, *kernel_size), and an output_size may be asked for."""
+    """What transposed convolutions share: weight is (in, out / groups, *kernel_size); an output_size may be given."""
 
     transposed = True
 
@@ -199,14 +240,21 @@ class _ConvTranspose(_Conv):
         if len(size) == input.dim():
             size = size[-n:]
         if len(size) != n:
-            raise ValueError(f"{type(self).__name__}: wanted an output_size of {n} or {input.dim()} numbers, saw {len(size)}")
+            raise ValueError(
+                f"{type(self).__name__}: wanted an output_size of {n} or {input.dim()} numbers, saw {len(size)}"
+            )
         small = [
-            (input.shape[i - n] - 1) * self.stride[i] - 2 * self.padding[i] + self.dilation[i] * (self.kernel_size[i] - 1) + 1
+            (input.shape[i - n] - 1) * self.stride[i]
+            - 2 * self.padding[i]
+            + self.dilation[i] * (self.kernel_size[i] - 1)
+            + 1
             for i in range(n)
         ]
         large = [a + s - 1 for a, s in zip(small, self.stride, strict=True)]
         if any(not a <= s <= b for a, s, b in zip(small, size, large, strict=True)):
-            raise ValueError(f"{type(self).__name__}: wanted an output_size between {small} and {large}, saw {list(size)}")
+            raise ValueError(
+                f"{type(self).__name__}: wanted an output_size between {small} and {large}, saw {list(size)}"
+            )
         return tuple(s - a for s, a in zip(size, small, strict=True))
 
     def forward(self, input: Any, output_size: Sequence[int] | None = None) -> Any:
@@ -295,7 +343,7 @@ class ConvTranspose2d(_ConvTranspose):
 
 
 class ConvTranspose3d(_ConvTranspose):
-    """The gradient of Conv3d with respect to its input, as a layer: x (n, c, d, h, w), weight (in, out / groups, kd, kh, kw)."""
+    """ConvTranspose2d over three dimensions: x (n, c, d, h, w), weight (in, out / groups, kd, kh, kw)."""
 
     dims, function = 3, staticmethod(F.conv_transpose3d)
 

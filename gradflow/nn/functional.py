@@ -1,4 +1,4 @@
-"""nn.functional: the functions that layers are made of, with PyTorch's names and arguments. They take tensors or arrays."""
+"""nn.functional: what layers compute, as functions with PyTorch's names and arguments, of tensors or of arrays."""
 
 from __future__ import annotations
 
@@ -10,8 +10,22 @@ from .. import backend
 from ..autograd import Function
 from ..op import unwrap, wrap
 from ..ops import (
-    arrange, attention, conv, distance, einsum, gather, index, linalg, loss, norm, pair_loss, pointwise, pool, random, reduce,
-)  # fmt: skip
+    arrange,
+    attention,
+    conv,
+    distance,
+    einsum,
+    gather,
+    index,
+    linalg,
+    loss,
+    norm,
+    pair_loss,
+    pointwise,
+    pool,
+    random,
+    reduce,
+)
 from ..ops import softmax as softmaxes
 from ..tape import Traced
 
@@ -24,7 +38,7 @@ def _into(name: str, input: Any, value: Any) -> Any:
 
 
 def _face(function: Callable[..., Any], head: str) -> Callable[..., Any]:
-    """`function` by PyTorch's name and argument names: _face(f, "name(input, weight, bias=None)"); the docs are f's.
+    """The same function by PyTorch's name and argument names, for a head like "linear(input, weight, bias=None)".
 
     A last argument `inplace` is not the function's: it writes the result into the input.
     """
@@ -56,14 +70,15 @@ conv_transpose3d = _face(conv.conv_transpose3d, f"conv_transpose3d{_TRANSPOSED}"
 
 
 def bilinear(input1: Any, input2: Any, weight: Any, bias: Any = None) -> Any:
-    """y_k = x1^T A_k x2 + b_k: input1 (..., i), input2 (..., j), weight (k, i, j), bias (k). RuntimeError for others."""
+    """x1^T A_k x2 + b_k for each k: input1 (..., i), input2 (..., j), weight A (k, i, j). RuntimeError for others."""
     if weight.ndim != 3 or input1.shape[-1] != weight.shape[1] or input2.shape[-1] != weight.shape[2]:
         raise RuntimeError(
             f"bilinear: wanted a weight (k, {input1.shape[-1]}, {input2.shape[-1]}), saw {tuple(weight.shape)}"
         )
     if tuple(input1.shape[:-1]) != tuple(input2.shape[:-1]):
         raise RuntimeError(
-            f"bilinear: wanted inputs alike but for the last dimension, saw {tuple(input1.shape)}, {tuple(input2.shape)}"
+            "bilinear: wanted inputs alike but for the last dimension, "
+            f"saw {tuple(input1.shape)} and {tuple(input2.shape)}"
         )
     y = einsum.einsum("...i,kij,...j->...k", input1, weight, input2)
     return y if bias is None else y + bias
@@ -104,8 +119,8 @@ def embedding(
     padding_idx         the row that gets no gradient
     max_norm            rows that are looked up are scaled down, in place and unrecorded, to this norm_type-norm
     scale_grad_by_freq  a row's gradient is divided by how often it was looked up
-    RuntimeError for an input that is not of ints and for sparse=True, IndexError for rows that are not there (not looked
-    for on the card).
+    RuntimeError for an input that is not of ints and for sparse=True, IndexError for rows that are not there (looked
+    for on the CPU only).
     """
     i, w = unwrap(input), unwrap(weight)
     if i.dtype.kind not in "iu" or w.ndim != 2:
@@ -191,7 +206,7 @@ softmin = _face(softmaxes.softmin, "softmin(input, dim=None, dtype=None)")
 
 
 def glu(input: Any, dim: int = -1) -> Any:
-    """a sigmoid(b), a and b the two halves of the input along dim (Dauphin et al. 2017). RuntimeError for an odd size."""
+    """a sigmoid(b), a and b the halves of the input along dim (Dauphin et al. 2017). RuntimeError for an odd size."""
     n = input.shape[dim]
     if n % 2:
         raise RuntimeError(f"glu: wanted an even size along dimension {dim}, saw {n}")
@@ -228,7 +243,7 @@ def _drops(name: str, p: float, training: bool) -> bool:
 
 
 def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
-    """x / (1 - p) where kept, with probability 1 - p, else 0; the input itself unless training (Srivastava et al. 2014)."""
+    """x / (1 - p) where kept, with probability 1 - p, else 0; x itself unless training (Srivastava et al. 2014)."""
     if not _drops("dropout", p, training):
         return input
     y = random.drop(input, p)

@@ -41,7 +41,9 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     if nonlinearity in _LINEAR:
         return 1.0
     if nonlinearity not in _GAINS:
-        raise ValueError(f"calculate_gain: wanted leaky_relu, {', '.join(_GAINS)} or a convolution, saw {nonlinearity!r}")
+        raise ValueError(
+            f"calculate_gain: wanted leaky_relu, {', '.join(_GAINS)} or a convolution, saw {nonlinearity!r}"
+        )
     return _GAINS[nonlinearity]
 
 

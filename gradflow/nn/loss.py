@@ -18,7 +18,9 @@ class _Loss(Module):
 
     function: Callable[..., Any]
 
-    def _set(self, old: tuple[Any, Any], reduction: str, weights: dict[str, Any] | None = None, **settings: Any) -> None:
+    def _set(
+        self, old: tuple[Any, Any], reduction: str, weights: dict[str, Any] | None = None, **settings: Any
+    ) -> None:
         Module.__init__(self)
         size_average, reduce = old
         if size_average is not None or reduce is not None:
@@ -62,7 +64,9 @@ class SmoothL1Loss(_Loss):
 
     function = staticmethod(F.smooth_l1_loss)
 
-    def __init__(self, size_average: Any = None, reduce: Any = None, reduction: str = "mean", beta: float = 1.0) -> None:
+    def __init__(
+        self, size_average: Any = None, reduce: Any = None, reduction: str = "mean", beta: float = 1.0
+    ) -> None:
         self._set((size_average, reduce), reduction, beta=beta)
 
 
@@ -123,7 +127,9 @@ class BCELoss(_Loss):
 
     function = staticmethod(F.binary_cross_entropy)
 
-    def __init__(self, weight: Any = None, size_average: Any = None, reduce: Any = None, reduction: str = "mean") -> None:
+    def __init__(
+        self, weight: Any = None, size_average: Any = None, reduce: Any = None, reduction: str = "mean"
+    ) -> None:
         self._set((size_average, reduce), reduction, {"weight": weight})
 
 
@@ -144,7 +150,7 @@ class BCEWithLogitsLoss(_Loss):
 
 
 class KLDivLoss(_Loss):
-    """t (log t - x): x log-probabilities, t probabilities (or their logarithms if log_target). 'batchmean' sums over n."""
+    """t (log t - x): x log-probabilities, t probabilities, or logarithms if log_target; 'batchmean' divides by n."""
 
     function = staticmethod(F.kl_div)
 
@@ -155,7 +161,7 @@ class KLDivLoss(_Loss):
 
 
 class PoissonNLLLoss(_Loss):
-    """e^x - t x if log_input, else x - t log(x + eps); full adds Stirling's t log t - t + log(2 pi t) / 2 where t > 1."""
+    """e^x - t x if log_input, else x - t log(x + eps); full adds t log t - t + log(2 pi t) / 2 where t > 1."""
 
     function = staticmethod(F.poisson_nll_loss)
 
@@ -209,12 +215,14 @@ class MultiLabelSoftMarginLoss(_Loss):
 
     function = staticmethod(F.multilabel_soft_margin_loss)
 
-    def __init__(self, weight: Any = None, size_average: Any = None, reduce: Any = None, reduction: str = "mean") -> None:
+    def __init__(
+        self, weight: Any = None, size_average: Any = None, reduce: Any = None, reduction: str = "mean"
+    ) -> None:
         self._set((size_average, reduce), reduction, {"weight": weight})
 
 
 class MultiLabelMarginLoss(_Loss):
-    """sum_ij max(0, 1 - x[t_j] + x[i]) / c over labels t_j, up to the first -1, and the classes i that are none of them."""
+    """sum_ij max(0, 1 - x[t_j] + x[i]) / c over labels t_j, up to the first -1, and classes i that are no labels."""
 
     function = staticmethod(F.multilabel_margin_loss)
 
@@ -270,7 +278,7 @@ class CosineEmbeddingLoss(_Triple):
 
 
 class TripletMarginLoss(_Triple):
-    """max(0, |anchor - positive|_p - |anchor - negative|_p + margin) (Schroff et al. 2015); swap as Balntas et al. 2016."""
+    """max(0, |anchor - positive|_p - |anchor - negative|_p + margin) (Schroff et al. 2015, Balntas et al. 2016)."""
 
     function = staticmethod(F.triplet_margin_loss)
 

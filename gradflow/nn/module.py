@@ -15,7 +15,7 @@ from .parameter import Buffer, Parameter
 
 
 class Module:
-    """The base of all layers and models. Subclasses call super().__init__(), assign parameters and modules, define forward.
+    """The base of layers and models. A subclass calls super().__init__(), assigns its parts, and defines forward.
 
     training   whether layers that behave differently in training (dropout, batch norm) do so; train() and eval() set it
     """
@@ -66,7 +66,7 @@ class Module:
         return hooks.add(self._backward_pre_hooks, hook, prepend)
 
     def register_full_backward_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
-        """Call hook(module, grad_input, grad_output) when the gradients of the inputs are known; its result replaces them.
+        """Call hook(module, grad_input, grad_output) when the inputs' gradients are known; its result replaces them.
 
         grad_input has an entry for every positional argument, None for those that are no tensors or need no gradient.
         """
@@ -125,7 +125,9 @@ class Module:
             self.register_buffer(name, value, value.persistent)
         elif name in d.get("_parameters", ()):
             if value is not None:
-                raise TypeError(f"setattr: wanted a Parameter or None for the parameter {name!r}, saw {type(value).__name__}")
+                raise TypeError(
+                    f"setattr: wanted a Parameter or None for the parameter {name!r}, saw {type(value).__name__}"
+                )
             d["_parameters"][name] = None
         elif name in d.get("_modules", ()):
             if value is not None:
@@ -141,7 +143,9 @@ class Module:
     def _forget(self, name: str, register: str) -> None:
         """Take `name` out of every place but `register`, so that an attribute can change its kind."""
         if register not in self.__dict__:
-            raise AttributeError(f"setattr: {type(self).__name__}.__init__ must call super().__init__() before it sets {name!r}")
+            raise AttributeError(
+                f"setattr: {type(self).__name__}.__init__ must call super().__init__() before it sets {name!r}"
+            )
         self.__dict__.pop(name, None)
         for other in ("_parameters", "_buffers", "_modules"):
             if other != register:
@@ -183,7 +187,7 @@ class Module:
                 yield from module.named_modules(memo, f"{prefix}.{name}" if prefix else name, remove_duplicate)
 
     def modules(self) -> Iterator[Module]:
-        """This module and all inside it, each once."""
+        """The module itself and all inside it, each once."""
         return (module for _, module in self.named_modules())
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
@@ -310,7 +314,7 @@ class Module:
         return self
 
     def eval(self) -> Self:
-        """train(False)."""
+        """Unset `training` here and in all modules inside."""
         return self.train(False)
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
@@ -351,7 +355,7 @@ class Module:
         return self
 
     def to(self, *args: Any, dtype: Any = None, device: Any = None, non_blocking: bool = False) -> Self:
-        """Move to a device and/or cast what is floating: to(device), to(dtype), to(device, dtype), to(tensor)."""
+        """Move to a device and/or cast what is floating, given a device, a dtype, both, or a tensor that has them."""
         for a in args:
             if isinstance(a, Traced):
                 dtype, device = a.array.dtype, backend.device_of(a.array)

@@ -184,7 +184,7 @@ class InstanceNorm2d(_InstanceNorm):
 
 
 class InstanceNorm3d(_InstanceNorm):
-    """y = (x - mean) / sqrt(var + eps) per sample and channel of x (n, c, d, h, w) or (c, d, h, w) (Ulyanov et al. 2016)."""
+    """y = (x - mean) / sqrt(var + eps) per sample and channel of x (n, c, d, h, w) (Ulyanov et al. 2016)."""
 
     ranks = (4, 5)
 
@@ -194,7 +194,10 @@ def _sizes(normalized_shape: Any) -> tuple[int, ...]:
 
 
 class LayerNorm(Module):
-    """y = (x - mean) / sqrt(var + eps) * weight + bias over the last dimensions, of sizes normalized_shape (Ba et al. 2016)."""
+    """y = (x - mean) / sqrt(var + eps) * weight + bias over the last dimensions (Ba et al. 2016).
+
+    normalized_shape is their sizes, and the shape of weight and bias.
+    """
 
     def __init__(
         self,
@@ -308,7 +311,8 @@ class GroupNorm(Module):
 
     def extra_repr(self) -> str:
         """The settings."""
-        return f"{self.num_groups}, {self.num_channels}, eps={self.eps}, affine={self.affine}, bias={self.bias is not None}"
+        sizes = f"{self.num_groups}, {self.num_channels}"
+        return f"{sizes}, eps={self.eps}, affine={self.affine}, bias={self.bias is not None}"
 
 
 class LocalResponseNorm(Module):

@@ -64,5 +64,3 @@ def filled(shape: tuple[int, ...], value: float, dtype: Any = None, device: Any 
     t = blank(shape, dtype, device)
     t.array.fill(value)
     return t
-
-

@@ -63,7 +63,12 @@ class AvgPool1d(Module):
     """The mean of each window: x (n, c, w) or (c, w)."""
 
     def __init__(
-        self, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False, count_include_pad: bool = True
+        self,
+        kernel_size: Any,
+        stride: Any = None,
+        padding: Any = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
     ) -> None:
         super().__init__()
 
@@ -108,7 +113,7 @@ class _AvgPool(Module):
 
 
 class AvgPool2d(_AvgPool):
-    """The mean of each window: x (n, c, h, w) or (c, h, w). divisor_override divides by something else than its size."""
+    """The mean of each window: x (n, c, h, w) or (c, h, w). divisor_override replaces its size."""
 
     def forward(self, input: Any) -> Any:
         """The means."""

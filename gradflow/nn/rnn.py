@@ -23,8 +23,8 @@ def _permuted(hx: Any, order: Any) -> Any:
 class RNNBase(Module):
     """What the recurrent layers share: weights by PyTorch's names, layers over layers, directions, packed sequences.
 
-    weight_ih_l0 (gates hidden, input), weight_hh_l0 (gates hidden, hidden), bias_ih_l0, bias_hh_l0 and, where proj_size is
-    set, weight_hr_l0 (proj, hidden); l1, l2, ... for further layers and _reverse for the second direction. All start
+    weight_ih_l0 (gates hidden, input), weight_hh_l0 (gates hidden, hidden), bias_ih_l0, bias_hh_l0 and, where proj_size
+    is set, weight_hr_l0 (proj, hidden); l1, l2, ... for further layers and _reverse for the second direction. All start
     uniform in +-1/sqrt(hidden_size). dropout comes between layers.
     """
 
@@ -96,9 +96,9 @@ class RNNBase(Module):
         raise NotImplementedError(f"{type(self).__name__}: the module has no forward()")
 
     def forward(self, input: Any, hx: Any = None) -> tuple[Any, Any]:
-        """(output, last state): input (t, n, f), (n, t, f) if batch_first, (t, f), or a PackedSequence; hx zero if None.
+        """(output, last state): input (t, n, f), (n, t, f) if batch_first, (t, f), or a PackedSequence.
 
-        States are (layers directions, n, hidden_size); an LSTM's are pairs (h, c).
+        hx is the first state, zero if None. States are (layers directions, n, hidden_size); an LSTM's are pairs (h, c).
         """
         name, packed = type(self).__name__, isinstance(input, PackedSequence)
         x = input.data if packed else input
@@ -207,7 +207,17 @@ class LSTM(RNNBase):
         dtype: Any = None,
     ) -> None:
         super().__init__(
-            "LSTM", input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size, device, dtype
+            "LSTM",
+            input_size,
+            hidden_size,
+            num_layers,
+            bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            proj_size,
+            device,
+            dtype,
         )
 
     def _network(self, x: Any, hx: Any, weights: list[Any], options: tuple) -> tuple[Any, Any]:
@@ -278,7 +288,9 @@ class RNNCell(RNNCellBase):
 class GRUCell(RNNCellBase):
     """One step of GRU."""
 
-    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, device: Any = None, dtype: Any = None) -> None:
+    def __init__(
+        self, input_size: int, hidden_size: int, bias: bool = True, device: Any = None, dtype: Any = None
+    ) -> None:
         super().__init__(input_size, hidden_size, bias, 3, device, dtype)
 
     def forward(self, input: Any, hx: Any = None) -> Any:
@@ -289,7 +301,9 @@ class GRUCell(RNNCellBase):
 class LSTMCell(RNNCellBase):
     """One step of LSTM."""
 
-    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, device: Any = None, dtype: Any = None) -> None:
+    def __init__(
+        self, input_size: int, hidden_size: int, bias: bool = True, device: Any = None, dtype: Any = None
+    ) -> None:
         super().__init__(input_size, hidden_size, bias, 4, device, dtype)
 
     def forward(self, input: Any, hx: Any = None) -> tuple[Any, Any]:

@@ -69,7 +69,16 @@ class _Match:
 
     def walk(self, module: Any, prefix: str = "") -> None:
         for hook in tuple(module._load_pre_hooks.values()):
-            hook(module, self.values, prefix, {}, self.strict, self.keys.missing_keys, self.keys.unexpected_keys, self.errors)
+            hook(
+                module,
+                self.values,
+                prefix,
+                {},
+                self.strict,
+                self.keys.missing_keys,
+                self.keys.unexpected_keys,
+                self.errors,
+            )
         for register, name in _own(module):
             t = module.__dict__[register][name]
             if t is None:  # a name that is kept for something switched off: a value for it is unexpected
@@ -99,7 +108,9 @@ class _Match:
             self.errors.append(f"{key}: wanted a tensor or an array, saw {type(given).__name__} ({e})")
             return
         if value.shape != t.array.shape:
-            self.errors.append(f"{key}: the model has shape {tuple(t.array.shape)}, the state_dict has {tuple(value.shape)}")
+            self.errors.append(
+                f"{key}: the model has shape {tuple(t.array.shape)}, the state_dict has {tuple(value.shape)}"
+            )
         elif value.dtype.kind == "c" and t.array.dtype.kind != "c":
             self.errors.append(f"{key}: the model has dtype {t.array.dtype}, the state_dict has {value.dtype}")
         else:
@@ -168,7 +179,9 @@ def _write(found: _Match, assign: bool) -> None:
             new = Parameter(given, t.requires_grad) if register == "_parameters" else given
             module.__dict__[register][name] = new
         else:
-            t.array[...] = backend.to_device(_array(value), backend.device_of(t.array)).astype(t.array.dtype, copy=False)
+            t.array[...] = backend.to_device(_array(value), backend.device_of(t.array)).astype(
+                t.array.dtype, copy=False
+            )
             t.version.bump()
     for module, value in found.extras:
         module.set_extra_state(value)

@@ -19,12 +19,14 @@ def parameters_to_vector(parameters: Iterable[Any]) -> Any:
     """All elements of the parameters, one after the other, in one dimension. TypeError for different devices."""
     parameters = list(parameters)
     if len({str(p.device) for p in parameters}) > 1:
-        raise TypeError(f"parameters_to_vector: wanted one device, saw {', '.join({str(p.device) for p in parameters})}")
+        raise TypeError(
+            f"parameters_to_vector: wanted one device, saw {', '.join({str(p.device) for p in parameters})}"
+        )
     return join.cat([p.reshape(-1) for p in parameters])
 
 
 def vector_to_parameters(vec: Any, parameters: Iterable[Any]) -> None:
-    """Cut a vector into the parameters' new values; they share its memory. ValueError unless it has as many elements."""
+    """Cut a vector into the parameters' new values, which share its memory. ValueError for another size."""
     parameters = list(parameters)
     wanted = sum(p.numel() for p in parameters)
     if vec.dim() != 1 or vec.numel() != wanted:

@@ -65,7 +65,9 @@ def _on(array: np.ndarray, where: backend.device) -> Any:
     return wrap(backend.to_device(array, where))
 
 
-def pack_padded_sequence(input: Any, lengths: Any, batch_first: bool = False, enforce_sorted: bool = True) -> PackedSequence:
+def pack_padded_sequence(
+    input: Any, lengths: Any, batch_first: bool = False, enforce_sorted: bool = True
+) -> PackedSequence:
     """Pack sequences padded to one length: input (t, n, ...) or, batch first, (n, t, ...), lengths (n).
 
     RuntimeError if enforce_sorted and the lengths are not from longest to shortest, if one is not positive or does not
