@@ -22,6 +22,7 @@ from .ops.gather import (
     argwhere, gather, index_add, index_copy, index_fill, index_select, masked_fill, masked_scatter, masked_select, nonzero,
     put_at as index_put, scatter, scatter_add, scatter_reduce, take, take_along_dim,
 )  # fmt: skip
+from .ops.linalg import addbmm, addmm, addmv, addr, baddbmm, bmm, dot, inner, matmul, mm, mv, outer, vdot
 from .ops.pointwise import (
     abs, acos, acosh, asin, asinh, atan, atan2, atanh, bitwise_and, bitwise_not, bitwise_or, bitwise_xor, ceil, celu, clamp,
     cos, cosh, eq, erf, erfc, exp, exp2, expm1, floor, floor_divide, fmax, fmin, fmod, frac, ge, gt, hypot, isfinite, isinf,
@@ -53,12 +54,22 @@ half, float, double, short, int, long, bool = float16, float32, float64, int16, 
 inf, nan, pi, e = float32.type("inf").item(), float32.type("nan").item(), 3.141592653589793, 2.718281828459045
 
 # Loaded when first used, so that `import gradflow` stays quick.
+_FAMILY_OF = {
+    "conv1d": "conv", "conv2d": "conv", "conv3d": "conv", "conv_transpose1d": "conv", "conv_transpose2d": "conv",
+    "conv_transpose3d": "conv", "einsum": "einsum", "tensordot": "einsum", "softmax": "softmax", "log_softmax": "softmax",
+    "cosine_similarity": "distance", "pairwise_distance": "distance", "layer_norm": "norm", "group_norm": "norm",
+    "rms_norm": "norm", "max_pool1d": "pool", "max_pool2d": "pool", "max_pool3d": "pool", "avg_pool1d": "pool",
+    "adaptive_avg_pool1d": "pool", "chain_matmul": "products", "cross": "products", "kron": "products",
+    "matrix_power": "products", "trace": "products",
+}  # fmt: skip
 _LAZY = {"amp", "cuda", "data", "examples", "io", "nn", "optim", "train"}
 
 
 def __getattr__(name: str) -> object:
     if name in _LAZY:
         return _import_module(f"{__name__}.{name}")
+    if name in _FAMILY_OF:
+        return getattr(_import_module(f"{__name__}.ops.{_FAMILY_OF[name]}"), name)
     if name in ("save", "load"):
         return getattr(_import_module(f"{__name__}.io"), name)
     if name == "bfloat16":

@@ -551,6 +551,70 @@ class Tensor(Traced):
     __or__ = __ror__ = pointwise.bitwise_or
     __xor__ = __rxor__ = pointwise.bitwise_xor
 
+    # --- matrix products ----------------------------------------------------------------------------
+
+    matmul, mm, bmm, mv, dot = linalg.matmul, linalg.mm, linalg.bmm, linalg.mv, linalg.dot
+    vdot, inner, outer, ger = linalg.vdot, linalg.inner, linalg.outer, linalg.outer
+    addmm, addmv, addr, baddbmm, addbmm = linalg.addmm, linalg.addmv, linalg.addr, linalg.baddbmm, linalg.addbmm
+
+    # --- rows of scores -------------------------------------------------------------------------------
+
+    def softmax(self, dim: Any, dtype: Any = None) -> Tensor:
+        """e^x / sum e^x over dim."""
+        from .ops.softmax import softmax
+
+        return softmax(self, dim, dtype)
+
+    def log_softmax(self, dim: Any, dtype: Any = None) -> Tensor:
+        """x - log sum e^x over dim."""
+        from .ops.softmax import log_softmax
+
+        return log_softmax(self, dim, dtype)
+
+    # --- tensors like this one, and random values written into it -----------------------------------------
+
+    def new_tensor(self, data: Any, dtype: Any = None, device: Any = None, requires_grad: Any = False) -> Tensor:
+        """A copy of `data` with self's dtype and device unless given."""
+        from .create import tensor
+
+        return tensor(data, dtype or self.dtype, device or self.device, requires_grad)
+
+    def new_zeros(self, *size: Any, dtype: Any = None, device: Any = None, requires_grad: Any = False) -> Tensor:
+        """Zeros of a size, with self's dtype and device unless given."""
+        from .create import zeros
+
+        return zeros(*size, dtype=dtype or self.dtype, device=device or self.device, requires_grad=requires_grad)
+
+    def new_ones(self, *size: Any, dtype: Any = None, device: Any = None, requires_grad: Any = False) -> Tensor:
+        """Ones of a size, with self's dtype and device unless given."""
+        from .create import ones
+
+        return ones(*size, dtype=dtype or self.dtype, device=device or self.device, requires_grad=requires_grad)
+
+    def new_empty(self, *size: Any, dtype: Any = None, device: Any = None, requires_grad: Any = False) -> Tensor:
+        """Memory of a size, not set, with self's dtype and device unless given."""
+        from .create import empty
+
+        return empty(*size, dtype=dtype or self.dtype, device=device or self.device, requires_grad=requires_grad)
+
+    def new_full(self, size: Any, fill_value: Any, dtype: Any = None, device: Any = None) -> Tensor:
+        """Every element fill_value, with self's dtype and device unless given."""
+        from .create import full
+
+        return full(size, fill_value, dtype or self.dtype, device or self.device)
+
+    def uniform_(self, low: Any = 0.0, high: Any = 1.0, generator: Any = None) -> Tensor:
+        """Write numbers uniform in [low, high) into self."""
+        from .create import rand
+
+        return self._write("uniform_", rand(self.shape, dtype=self.dtype, device=self.device, generator=generator) * (high - low) + low)
+
+    def normal_(self, mean: Any = 0.0, std: Any = 1.0, generator: Any = None) -> Tensor:
+        """Write normal numbers into self."""
+        from .create import randn
+
+        return self._write("normal_", randn(self.shape, dtype=self.dtype, device=self.device, generator=generator) * std + mean)
+
     # --- pointwise --------------------------------------------------------------------------------------
 
     add, sub, mul, div = pointwise.add_scaled, pointwise.sub_scaled, pointwise.mul, pointwise.divide

@@ -10,6 +10,7 @@ import pytest
 
 import gradflow
 import gradflow.ops
+import gradflow.optim  # enters the kernels of its steps
 from gradflow import backend
 from gradflow.cases import Sampler
 
