@@ -1,0 +1,225 @@
+"""The command line: `ops`, `models`, `compare A B`, `gpu --out DIR`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments."""
+    top = argparse.ArgumentParser(
+        prog="gradflow-bench" if "gradflow" in __name__ else "python -m bench",
+        description="Measure gradflow against PyTorch, in turns in one process; every case is checked before it is timed.",
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, what in (("ops", "single ops"), ("models", "whole training steps")):
+        p = commands.add_parser(name, help=f"measure {what}")
+        add = p.add_argument
+        add(
+            "--only",
+            action="append",
+            default=[],
+            metavar="PATTERN",
+            help="cases whose name has this part or fits this shell pattern",
+        )
+        add("--quick", action="store_true", help="fewer and smaller cases, less time for each")
+        add("--out", type=Path, metavar="FILE", help="save the results as pytest-benchmark's JSON")
+        add(
+            "--seconds",
+            type=float,
+            metavar="S",
+            help="to measure one case, all columns together (default: 0.5, quick: 0.1)",
+        )
+        add(
+            "--threads",
+            type=int,
+            default=0,
+            metavar="N",
+            help="of NumPy's BLAS and of PyTorch (default: as many as the BLAS takes)",
+        )
+        add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: the card if there is one)")
+        add(
+            "--columns",
+            type=lambda t: t.split(","),
+            metavar="A,B",
+            help="of numpy, cupy, twin, torch (default: those the device has)",
+        )
+        add(
+            "--cpu-time",
+            action="store_true",
+            help="count processor time, not time on the wall: for a machine that others use too",
+        )
+        add("--list", action="store_true", help="print the cases' names and stop")
+        if name == "models":
+            add("--full", action="store_true", help="the large image nets on a CPU too, with tiny inputs")
+        for hidden, options in (
+            ("--stand-in", {"action": "store_true"}), ("--budget", {"type": float, "default": 0.0}),
+            ("--skip", {"type": Path}),
+        ):  # fmt: skip
+            add(hidden, help=argparse.SUPPRESS, **options)
+    p = commands.add_parser("compare", help="compare two saved runs, or two folders that `gpu` left")
+    p.add_argument("a", type=Path, metavar="A")
+    p.add_argument("b", type=Path, metavar="B")
+    p = commands.add_parser(
+        "gpu", help="everything a card is needed for, within nine minutes: tests, benches, memory checker"
+    )
+    p.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for results.json and report.md")
+    p.add_argument("--minutes", type=float, default=9.0, help="time for all of it (default: %(default)s)")
+    p.add_argument("--only", action="append", default=[], help=argparse.SUPPRESS)
+    p.add_argument("--tests", default="", help=argparse.SUPPRESS)
+    p.add_argument("--stand-in", action="store_true", help=argparse.SUPPRESS)
+    p = commands.add_parser("kernels")  # what the memory checker watches
+    p.add_argument("--only", action="append", default=[], help=argparse.SUPPRESS)
+    p.add_argument("--stand-in", action="store_true", help=argparse.SUPPRESS)
+    commands._choices_actions[:] = [a for a in commands._choices_actions if a.dest != "kernels"]
+    return top
+
+
+def plug_stand_in() -> None:
+    """Use tests/card as the card: a dry run of what otherwise needs one."""
+    from gradflow import backend
+
+    from .saved import ROOT
+
+    sys.path.insert(0, str(ROOT / "tests"))
+    import card
+
+    backend.plug(card)
+
+
+def op_cases(kind: str, quick: bool) -> Iterator[Any]:
+    """All ops, the ones that matter most first: a run that is cut short has those."""
+    from . import layers, pointwise, sized
+
+    first, later = [], []
+    for case in pointwise.cases(kind, quick):
+        (first if case.name.split()[0] in pointwise.FIRST else later).append(case)
+    seen = set()
+    half = [*layers.cases(kind, True, "float16"), *sized.halves(kind)] if kind == "card" else []
+    for case in [
+        *sized.cases(kind),
+        *layers.cases(kind, True),
+        *first,
+        *half,
+        *([] if quick else layers.cases(kind)),
+        *later,
+    ]:
+        if case.name not in seen:
+            seen.add(case.name)
+            yield case
+
+
+def run(args: argparse.Namespace) -> int:
+    """`ops` and `models`."""
+    if args.stand_in:
+        plug_stand_in()
+    from gradflow import backend
+
+    from . import case, measure, models, report, saved, sides
+
+    device = args.device if args.device != "auto" else "cuda" if backend.card() else "cpu"
+    kind = "tiny" if args.stand_in else "card" if device == "cuda" else "cpu"
+    cases: Iterable[Any] = op_cases(kind, args.quick) if args.command == "ops" else models.cases(kind, args.full)
+    cases = [c for c in cases if c.matches(args.only)]
+    if args.list:
+        print("\n".join(c.name for c in cases))
+        return 0
+    if not cases:
+        print(f"{args.command}: no case fits {', '.join(args.only)}; --list prints them", file=sys.stderr)
+        return 2
+    threads = sides.set_threads(args.threads)
+    columns = sides.sides(device, args.columns, threads)
+    clock = measure.CardClock(backend.need_card("bench")) if device == "cuda" else measure.HostClock(args.cpu_time)
+    seconds = args.seconds or (0.1 if args.quick else 0.5)
+    todo = case.Run(columns, clock, seconds, args.quick or args.stand_in)
+    facts = saved.machine(threads, columns)
+    print(report.head(facts, todo.bandwidth), flush=True)
+    return Progress(args, facts, todo).through(cases)
+
+
+class Progress:
+    """A run through cases that saves what it has, so that a run that ends early leaves its rows."""
+
+    def __init__(self, args: argparse.Namespace, facts: dict[str, Any], run: Any) -> None:
+        import time
+
+        self.args, self.facts, self.run, self.now = args, facts, run, time.monotonic
+        self.start = self.saved = self.now()
+        self.rows: list[dict[str, Any]] = []
+        self.skip = set(args.skip.read_text().splitlines()) if args.skip else set()
+
+    def through(self, cases: Sequence[Any]) -> int:
+        """Measure the cases; 1 if one of them was wrong."""
+        from . import report
+
+        cases = [c for c in cases if c.name not in self.skip]
+        left = list(cases)
+        try:
+            while left:
+                if self.args.budget and self.now() - self.start > self.args.budget:
+                    break
+                self.mark(left[0].name)
+                row = self.run(left.pop(0))
+                self.rows.append(row)
+                print(report.line(row), flush=True)
+                if self.now() - self.saved > 3:
+                    self.save([c.name for c in left])
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            self.save([c.name for c in left])
+            return 130
+        self.save([c.name for c in left])
+        self.mark("")
+        wrong = [r["name"] for r in self.rows if r["wrong"]]
+        if left:
+            print(f"not reached in {self.args.budget:.0f} s: {len(left)} cases")
+        if wrong:
+            print(f"wrong: {', '.join(wrong)}")
+        return 1 if wrong else 0
+
+    def mark(self, name: str) -> None:
+        """Leave the name of the case that is being measured beside the results, for whoever restarts after a crash."""
+        if self.args.out and self.args.budget:
+            self.args.out.with_suffix(".now").write_text(name)
+
+    def save(self, unreached: list[str]) -> None:
+        """Write the results so far."""
+        from . import saved
+
+        self.saved = self.now()
+        if self.args.out:
+            saved.save(
+                self.args.out,
+                saved.document(self.rows, self.facts, sys.argv[1:], bandwidth=self.run.bandwidth, unreached=unreached),
+            )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run; the exit status."""
+    args = parser().parse_args(argv)
+    try:
+        if args.command in ("ops", "models"):
+            return run(args)
+        if args.command == "compare":
+            from . import saved
+
+            return saved.compare(*(p / "results.json" if p.is_dir() else p for p in (args.a, args.b)))
+        if args.stand_in:
+            plug_stand_in()
+        from . import gpu
+
+        return gpu.kernels(args.only) if args.command == "kernels" else gpu.main(args)
+    except (RuntimeError, ValueError, ImportError) as e:
+        if os.environ.get("GRADFLOW_TRACEBACK"):
+            raise
+        print(f"{args.command}: {e}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

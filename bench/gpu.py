@@ -1,0 +1,348 @@
+"""`gpu`: all that a card is needed for, in one command that ends in time: twin tests, benches, memory checker.
+
+Each part is a process of its own with a limit of time, so that a kernel that hangs or kills the context costs that part
+only; results.json and report.md are written after every part.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from gradflow import backend, kernel
+
+from . import report, saved
+from .sides import set_threads
+
+# Shares of the time: a part that ends early leaves its time to the next.
+TESTS, OPS, MODELS = 0.30, 0.72, 0.90  # when, of all the time, the part must have ended
+KEPT = 20.0  # seconds for starting and writing
+
+
+def command(*words: str) -> list[str]:
+    """How to run this command line again as a process of its own."""
+    if __package__ == "bench":
+        return [sys.executable, "-m", "bench", *words]
+    return [sys.executable, "-c", "import sys; from gradflow.benchmark import main; sys.exit(main())", *words]
+
+
+def environment() -> dict[str, str]:
+    """The environment of a part: the folders of bench and gradflow can be imported, whatever the current folder is."""
+    package = Path(backend.__file__).parents[1]
+    paths = [str(saved.ROOT), str(package), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)), "PYTHONUNBUFFERED": "1"}
+
+
+class Part:
+    """A process with a log and a limit of time."""
+
+    def __init__(self, words: list[str], log: Path, **variables: str) -> None:
+        self.file = open(log, "a")  # noqa: SIM115 (closed by wait)
+        self.process = subprocess.Popen(
+            words, stdout=self.file, stderr=subprocess.STDOUT, env=environment() | variables, start_new_session=True,
+            cwd=str(saved.ROOT),
+        )  # fmt: skip
+
+    def wait(self, until: float) -> int | None:
+        """The exit status, or None if the time was over and it was ended."""
+        try:
+            return self.process.wait(max(0.1, until - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            for how in (signal.SIGINT, signal.SIGKILL):  # at an interrupt it saves what it has
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(self.process.pid, how)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self.process.wait(5)
+                    break
+            return None
+        finally:
+            self.file.close()
+
+
+class Card:
+    """A run of `gpu`: its time, its folder, what it has found."""
+
+    def __init__(self, args: Any) -> None:
+        self.args, self.out = args, args.out.resolve()
+        self.out.mkdir(parents=True, exist_ok=True)
+        self.begin = time.monotonic()
+        self.length = args.minutes * 60 - KEPT
+        self.own = ["--stand-in"] if args.stand_in else []
+        for pattern in args.only:
+            self.own += ["--only", pattern]
+        self.facts = saved.machine(set_threads(0), [])
+        self.found: dict[str, Any] = {"parts": [], "rows": [], "tests": [], "unreached": [], "memory_checker": []}
+
+    def until(self, share: float) -> float:
+        """The moment at which this share of the time is over."""
+        return self.begin + self.length * share
+
+    def write(self) -> None:
+        """Leave results.json and report.md as they stand."""
+        found = dict(self.found)
+        document = saved.document(found.pop("rows"), self.facts, sys.argv[1:], **found)
+        saved.save(self.out / "results.json", document)
+        saved.write(self.out / "report.md", report.markdown(document))
+
+    def part(self, name: str, do: Any, share: float) -> None:
+        """Do a part and note how it ended; whatever goes wrong in it, the next one follows."""
+        start = time.monotonic()
+        try:
+            outcome = do(self.until(share))
+        except Exception as e:  # noqa: BLE001 (the report says so)
+            outcome = f"failed: {type(e).__name__}: {e}"
+        took = time.monotonic() - start
+        self.found["parts"].append({"name": name, "outcome": outcome, "seconds": took})
+        print(f"{name}: {outcome} ({took:.0f} s)", flush=True)
+        self.write()
+
+    # --- the parts --------------------------------------------------------------------------------
+
+    def tests(self, until: float) -> str:
+        """The tests marked `cuda`, on the card, by several processes; those in float32 first."""
+        where = saved.ROOT / "tests"
+        if not where.is_dir():
+            return "not here: the tests are not in a wheel, only in a checkout"
+        log, outcomes = self.out / "tests.log", self.out / "tests.jsonl"
+        for path in (log, outcomes):
+            path.unlink(missing_ok=True)
+        base = [
+            sys.executable, "-m", "pytest", "-p", "bench.outcomes", "-p", "no:cacheprovider", "-m", "cuda",
+            "--rootdir", str(saved.ROOT), "--continue-on-collection-errors", *([] if self.args.stand_in else ["--real-card"]),
+        ]  # fmt: skip
+        chosen = ["-k", self.args.tests] if self.args.tests else []
+        asked = subprocess.run(
+            [*base, "--collect-only", "-q", "-o", "addopts=", *chosen, str(where)], capture_output=True, text=True,
+            env=environment(), cwd=str(saved.ROOT), timeout=max(1.0, until - time.monotonic()), check=False,
+        )  # fmt: skip
+        ids = self.collected(asked.stdout)
+        if not ids:
+            log.write_text(asked.stdout + asked.stderr)
+            return f"pytest found no tests (status {asked.returncode}): see tests.log"
+        count = 1 if self.args.stand_in else max(1, min(8, len(os.sched_getaffinity(0)) // 2))
+        while time.monotonic() < until:
+            done = {t["id"] for t in read_lines(outcomes)}
+            left = [i for i in ids if i not in done]
+            if not left:
+                break
+            shards = [left[i::count] for i in range(count) if left[i::count]]
+            parts = [
+                Part([*base, "-o", "addopts=-q", "--tb=short", *shard], log, GRADFLOW_OUTCOMES=str(outcomes))
+                for shard in shards
+            ]
+            for p in parts:
+                p.wait(until)
+            after = {t["id"] for t in read_lines(outcomes)}
+            if after == done:  # no way forward: the log says why
+                break
+        self.found["tests"] = read_lines(outcomes)
+        seen = {t["id"]: t["outcome"] for t in self.found["tests"]}
+        self.found["tests"] += [{"id": i, "outcome": "not reached"} for i in ids if i not in seen]
+        counts = {
+            o: sum(t["outcome"] == o for t in self.found["tests"])
+            for o in ("passed", "failed", "skipped", "not reached")
+        }
+        extra = "" if asked.returncode == 0 else f"; collecting ended with status {asked.returncode}"
+        return ", ".join(f"{n} {o}" for o, n in counts.items() if n) + extra
+
+    @staticmethod
+    def collected(text: str) -> list[str]:
+        """The ids in pytest's list, those in float32 first."""
+        ids = [line.strip() for line in text.splitlines() if "::" in line and not line.startswith(("ERROR", "FAILED"))]
+        return sorted(ids, key=lambda i: ("float32" not in i, "float16" not in i))
+
+    def bench(self, name: str, until: float, seconds: float) -> str:
+        """`ops` or `models`; started again after the case at which it died, if it did."""
+        path, log, skip = self.out / f"{name}.part.json", self.out / f"{name}.log", self.out / f"{name}.skip"
+        log.unlink(missing_ok=True)
+        rows: list[dict[str, Any]] = []
+        unreached: list[str] = []
+        lost: list[str] = []
+        while (budget := until - time.monotonic() - 8) > 5:
+            for p in (path, path.with_suffix(".now")):
+                p.unlink(missing_ok=True)
+            skip.write_text("\n".join([*(r["name"] for r in rows), *lost]))
+            words = [
+                name,
+                "--device",
+                "cuda",
+                "--out",
+                str(path),
+                "--budget",
+                f"{budget:.0f}",
+                "--seconds",
+                str(seconds),
+            ]
+            status = Part(command(*words, "--skip", str(skip), *self.own), log).wait(until)
+            if path.exists():
+                document = saved.load(path)
+                rows += document["gradflow"]["rows"]
+                unreached = document["gradflow"]["unreached"]
+                self.found["bandwidth"] = document["gradflow"]["bandwidth"]
+                self.facts = document["machine_info"]
+            now = path.with_suffix(".now")
+            during = now.read_text() if now.exists() else ""
+            if during and (status is None or status not in (0, 1)):  # it died in this case
+                lost.append(during)
+                how = "took too long" if status is None else f"ended the process with status {status}"
+                rows.append(
+                    {
+                        "name": during,
+                        "group": "lost",
+                        "dtype": "",
+                        "columns": {},
+                        "wrong": {"process": how},
+                        "absent": {},
+                    }
+                )
+                continue
+            if status not in (0, 1):
+                lost.append(f"the process ended with status {status}: see {log.name}")
+            break
+        self.found["rows"] += rows
+        self.found["unreached"] += unreached
+        for p in (path, path.with_suffix(".now"), skip):
+            p.unlink(missing_ok=True)
+        timed = sum(bool(r.get("ours")) for r in rows)
+        wrong = [r["name"] for r in rows if r["wrong"]]
+        notes = [f"{len(wrong)} wrong"] * bool(wrong) + [f"{len(unreached)} not reached"] * bool(unreached)
+        notes += [f"the process ended at {x}" if "ended" not in x else x for x in lost]
+        return "; ".join([f"{timed} cases timed", *notes])
+
+    def checker(self, until: float) -> str:
+        """compute-sanitizer over every kernel; what it may not do here is reported."""
+        tool = sanitizer()
+        if tool is None:
+            self.found["memory_checker"] = [{"tool": "compute-sanitizer", "outcome": "not installed"}]
+            return "not installed"
+        notes = []
+        for name in ("memcheck", "racecheck", "initcheck"):
+            if until - time.monotonic() < 10:
+                break
+            log = self.out / f"{name}.log"
+            log.unlink(missing_ok=True)
+            words = [
+                tool,
+                "--tool",
+                name,
+                "--error-exitcode",
+                "86",
+                "--print-limit",
+                "20",
+                *command("kernels", *self.own),
+            ]
+            status = Part(words, log).wait(until)
+            lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+            runs = [x for x in lines if x.startswith("kernel ")]
+            ends = next((x for x in lines if x.startswith("kernels:")), "")
+            errors = [
+                x
+                for x in lines
+                if x.startswith("=========") and ("ERROR SUMMARY" in x or "Invalid" in x or "hazard" in x)
+            ]
+            verdict = {0: "no errors", 86: "ERRORS", None: "out of time, no errors until then"}.get(
+                status, f"could not run (status {status})"
+            )
+            if status is None and errors:
+                verdict = "out of time, ERRORS"
+            outcome = f"{verdict}, {len(runs)} kernels checked" + (f" ({ends})" if ends else "")
+            self.found["memory_checker"].append(
+                {"tool": name, "outcome": outcome, "lines": (errors or lines[:3] if status else errors)[:20]}
+            )
+            notes.append(f"{name}: {outcome}")
+        return "; ".join(notes) or "no time left"
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The JSON lines of a file; a last line that was cut off is left out."""
+    found = []
+    if path.exists():
+        for line in path.read_text().splitlines():
+            with contextlib.suppress(ValueError):
+                found.append(json.loads(line))
+    return found
+
+
+def sanitizer() -> str | None:
+    """compute-sanitizer: on PATH, in a CUDA toolkit, or in NVIDIA's Python packages."""
+    packages = Path(sysconfig.get_path("purelib")) / "nvidia"
+    places = [*packages.glob("**/compute-sanitizer"), *Path("/usr/local").glob("cuda*/bin/compute-sanitizer")]
+    places += [Path("/usr/local/cuda/compute-sanitizer/compute-sanitizer")]
+    return shutil.which("compute-sanitizer") or next(
+        (str(p) for p in places if p.is_file() and os.access(p, os.X_OK)), None
+    )
+
+
+def main(args: Any) -> int:
+    """Run everything; 0 if nothing failed."""
+    backend.need_card("gpu")
+    card = Card(args)
+    print(report.head(card.facts), flush=True)
+    card.write()
+    card.part("twin tests", card.tests, TESTS)
+    card.part("ops", lambda until: card.bench("ops", until, 0.15), OPS)
+    card.part("models", lambda until: card.bench("models", until, 1.0), MODELS)
+    card.part("memory checker", card.checker, 1.0)
+    print(f"results: {card.out / 'report.md'}, {card.out / 'results.json'}")
+    bad = any(t["outcome"] == "failed" for t in card.found["tests"]) or any(r["wrong"] for r in card.found["rows"])
+    bad = bad or any("ERRORS" in c["outcome"] for c in card.found["memory_checker"])
+    bad = bad or any("failed:" in p["outcome"] or "status" in p["outcome"] for p in card.found["parts"])
+    return int(bad)
+
+
+# --- what the memory checker watches ------------------------------------------------------------------
+
+
+def kernels(only: Sequence[str]) -> int:
+    """Run every twin on its cases in float32, each array in memory of its own, and say which."""
+    import numpy as np
+
+    from gradflow.cases import Sampler
+    from gradflow.op import table
+
+    from . import pointwise  # fills the table
+
+    import gradflow.optim  # isort: skip  (and the optimizers' kernels)
+
+    del gradflow
+    cp = backend.need_card("kernels")
+    if cp.__name__ == "cupy":
+        cp.cuda.set_allocator(None)  # a pool would hide a stray index in its own memory
+    found = [k for k in kernel.kernels.values() if k.cases and (not only or any(p in k.name for p in only))]
+    found.sort(key=lambda k: k.place == "pointwise")
+    refused = []
+
+    def move(v: Any) -> Any:
+        if isinstance(v, np.ndarray):
+            return cp.asarray(v.astype(np.float32) if v.dtype.kind == "f" else v)
+        return type(v)(map(move, v)) if isinstance(v, (list, tuple)) else v
+
+    for k in found:
+        taken = 0
+        for case in k.cases(Sampler()):
+            args = (
+                table[k.name].bind(*case.args, **case.kwargs)
+                if k.name in table
+                else (*case.args, *case.kwargs.values())
+            )
+            taken += k.twin(*map(move, args)) is not NotImplemented
+        cp.cuda.Device().synchronize()
+        print(f"kernel {k.name}: {taken} cases", flush=True)
+        if not taken:
+            refused.append(k.name)
+    print(
+        f"kernels: {len(found)} twins run" + (f", none of the cases taken by {', '.join(refused)}" if refused else ""),
+        flush=True,
+    )
+    del pointwise
+    return 0
