@@ -10,7 +10,7 @@ from ..backend import is_array, namespace
 from ..cases import case
 from ..op import op, unwrap
 from . import index, join, reduce, shape
-from .dims import dimension, dimensions
+from .dims import dimension, dimensions, other_words
 from .index import FULL
 
 # --- flipped and rolled -------------------------------------------------------------------------------
@@ -125,6 +125,7 @@ def tile(x: Any, dims: Any) -> Any:
     return repeat(x, (1,) * (x.ndim - len(dims)) + tuple(dims))
 
 
+@other_words
 def repeat_interleave(x: Any, repeats: Any, dim: int | None = None) -> Any:
     """Each element along dim (of x as a vector, without) repeated in place: as often as a number or a vector says.
     RuntimeError unless the vector has as many elements as there are slices.

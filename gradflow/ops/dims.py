@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 
@@ -45,3 +47,18 @@ def expanded(name: str, old: tuple[int, ...], size: Any) -> tuple[int, ...]:
     if not fits or any(s < -1 for s in size):
         raise RuntimeError(f"{name}: wanted sizes to which {tuple(old)} broadcasts, saw {tuple(size)}")
     return tuple(old[i - lead] if s == -1 else int(s) for i, s in enumerate(size))
+
+
+_WORDS = {"axis": "dim", "keepdims": "keepdim", "input": "x"}
+
+
+def other_words(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, taking also NumPy's words for PyTorch's: axis and keepdims, and input for its first argument x."""
+
+    @wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        for word in _WORDS.keys() & kwargs.keys() if kwargs else ():
+            kwargs[_WORDS[word]] = kwargs.pop(word)
+        return function(*args, **kwargs)
+
+    return call

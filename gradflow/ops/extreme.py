@@ -10,9 +10,16 @@ from ..backend import int64, namespace
 from ..cases import case
 from ..op import op
 from . import gather, pointwise, reduce, shape
-from .dims import dimension, dimensions
+from .dims import dimension, dimensions, other_words
 from .gather import is_tensor
 from .reduce import restore
+
+
+class Found(NamedTuple):
+    """Values and where they were found."""
+
+    values: Any
+    indices: Any
 
 
 def shared(g: Any, x: Any, y: Any, dim: Any, keepdim: bool) -> Any:
@@ -60,6 +67,7 @@ def amin(x, dim=None, keepdim=False):
     return x.min(_checked("amin", x, dim), keepdims=keepdim)
 
 
+@other_words
 def aminmax(x: Any, *, dim: Any = None, keepdim: bool = False) -> tuple:
     """(smallest, largest) element over dim."""
     return amin(x, dim, keepdim), amax(x, dim, keepdim)
@@ -146,22 +154,17 @@ def smallest(x, dim, keepdim=False):
     return _best("min", False, x, dim, keepdim)
 
 
+@other_words
 def max(x: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
     """The largest element; with dim, (values, indices) along it; with another tensor, the larger of the two."""
     if other is not None or is_tensor(dim):
         return pointwise.maximum(x, dim if other is None else other)
-    return amax(x) if dim is None else Extremes(*largest(x, dim, keepdim))
+    return amax(x) if dim is None else Found(*largest(x, dim, keepdim))
 
 
+@other_words
 def min(x: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
     """The smallest element; with dim, (values, indices) along it; with another tensor, the smaller of the two."""
     if other is not None or is_tensor(dim):
         return pointwise.minimum(x, dim if other is None else other)
-    return amin(x) if dim is None else Extremes(*smallest(x, dim, keepdim))
-
-
-class Extremes(NamedTuple):
-    """Values and where they were found."""
-
-    values: Any
-    indices: Any
+    return amin(x) if dim is None else Found(*smallest(x, dim, keepdim))

@@ -11,7 +11,7 @@ from ..backend import int64, is_array, is_differentiable, namespace
 from ..cases import case
 from ..op import op, unwrap
 from . import pointwise, shape
-from .dims import dimension
+from .dims import dimension, other_words
 from .index import FULL, aim, index_get, index_put, index_sum, prepare, segment_sum
 
 # --- along a dimension ------------------------------------------------------------------------------
@@ -48,6 +48,7 @@ def is_tensor(x: Any) -> bool:
     return is_array(unwrap(x))
 
 
+@other_words
 def gather(x: Any, dim: int, index: Any) -> Any:
     """y[i, j, ...] = x[index[i, j, ...], j, ...], for dim = 0: along dim, the elements that index names.
 
@@ -87,6 +88,7 @@ def _source(name: str, x: Any, dim: int, index: Any, src: Any) -> tuple[tuple, A
     return to, src
 
 
+@other_words
 def scatter(x: Any, dim: int, index: Any, src: Any = None, reduce: str | None = None, *, value: Any = None) -> Any:
     """A copy of x with, for dim = 0, y[index[i, j], j] = src[i, j]; src may be a number.
 
@@ -107,6 +109,7 @@ def scatter(x: Any, dim: int, index: Any, src: Any = None, reduce: str | None = 
     return index_put(x, to, src)
 
 
+@other_words
 def scatter_add(x: Any, dim: int, index: Any, src: Any) -> Any:
     """For dim = 0, y = x; y[index[i, j], j] += src[i, j], as often as a place is named.
     IndexError out of range, RuntimeError for shapes that do not fit.
@@ -232,6 +235,7 @@ def _slices(name: str, x: Any, dim: int, index: Any) -> tuple:
     return (FULL,) * dimension(name, dim, x.ndim) + (ids.reshape(-1).astype(int64, copy=False),)
 
 
+@other_words
 def index_select(x: Any, dim: int, index: Any) -> Any:
     """The slices of x along dim that the vector index names: for dim = 0, y[i] = x[index[i]].
     IndexError out of range (wraps on the card).
@@ -284,6 +288,7 @@ def _mask(name: str, mask: Any) -> Any:
     return m
 
 
+@other_words
 def masked_fill(x: Any, mask: Any, value: Any) -> Any:
     """A copy of x with value, a number or 0-d tensor, where mask is true; they broadcast."""
     if is_tensor(value) and value.ndim:
@@ -318,6 +323,7 @@ def take(x: Any, index: Any) -> Any:
     return index_get(shape.reshape(x, (-1,)), (unwrap(index).astype(int64, copy=False),))
 
 
+@other_words
 def take_along_dim(x: Any, indices: Any, dim: int | None = None) -> Any:
     """Like gather, but x and indices broadcast in the other dimensions; dim=None takes both as vectors."""
     ids = unwrap(indices)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -11,7 +10,7 @@ from ..cases import case
 from ..op import op
 from ..tape import Traced
 from . import index, shape
-from .dims import dimension
+from .dims import dimension, other_words
 
 
 def _lined_up(shapes: Any, dim: int) -> int:
@@ -58,6 +57,7 @@ def _joinable(name: str, tensors: Any) -> tuple:
     return tuple(tensors)
 
 
+@other_words
 def cat(tensors: Any, dim: int = 0) -> Any:
     """The tensors one behind the other along dim. Their other sizes must agree; their dtypes are promoted.
     RuntimeError for no tensors, 0-d tensors or sizes that differ.
@@ -88,6 +88,7 @@ def stacked(*xs, dim=0):
     return namespace(xs[0]).stack(xs, dimension("stack", dim, xs[0].ndim + 1))
 
 
+@other_words
 def stack(tensors: Any, dim: int = 0) -> Any:
     """The tensors, all of one shape, side by side along a new dimension dim; their dtypes are promoted.
     RuntimeError for no tensors or shapes that differ.
@@ -109,12 +110,9 @@ def vstack(tensors: Any) -> Any:
 
 def dstack(tensors: Any) -> Any:
     """The tensors behind each other along dimension 2, vectors as (1, n, 1) and matrices as (m, n, 1)."""
+    size = {0: lambda n: (1, 1, 1), 1: lambda n: (1, *n, 1), 2: lambda n: (*n, 1)}
     tensors = _joinable("dstack", tensors)
-    return cat([_deep(x) for x in tensors], 2)
-
-
-def _deep(x: Any) -> Any:
-    return shape.reshape(x, (1,) * (x.ndim < 2) + (*x.shape, *(1,) * (2 - builtins.max(x.ndim, 1)))) if x.ndim < 3 else x
+    return cat([shape.reshape(x, size[x.ndim](x.shape)) if x.ndim < 3 else x for x in tensors], 2)
 
 
 # --- splitting ------------------------------------------------------------------------------------------
@@ -146,6 +144,7 @@ def parts(x, sizes, dim):
     return tuple(x[(index.FULL,) * d + (slice(a, b), ...)] for a, b in pairwise(ends))
 
 
+@other_words
 def split(x: Any, split_size_or_sections: Any, dim: int = 0) -> tuple:
     """Views of x along dim: of one size each (the last may be smaller), or of the sizes in a list.
     RuntimeError if the sizes do not add up to x's.
@@ -162,6 +161,7 @@ def split(x: Any, split_size_or_sections: Any, dim: int = 0) -> tuple:
     return parts(x, tuple(sizes), d)
 
 
+@other_words
 def chunk(x: Any, chunks: int, dim: int = 0) -> tuple:
     """x along dim as views of equal size but for the last: at most `chunks` of them."""
     if chunks < 1:
@@ -170,13 +170,14 @@ def chunk(x: Any, chunks: int, dim: int = 0) -> tuple:
     return split(x, -(-n // chunks), dim) if n else split(x, [0] * chunks, dim)
 
 
+@other_words
 def tensor_split(x: Any, indices_or_sections: Any, dim: int = 0) -> tuple:
     """x along dim as n views whose sizes differ by at most one, or cut before each of the places in a list."""
     d = dimension("tensor_split", dim, x.ndim)
     n, at = x.shape[d], indices_or_sections
     if isinstance(at, (list, tuple)):
-        ends = [0, *(builtins.min(builtins.max(i + n if i < 0 else i, 0), n) for i in at), n]
-        found = [shape.narrow(x, d, a, builtins.max(b - a, 0)) for a, b in pairwise(ends)]
+        ends = [0, *(min(max(i + n if i < 0 else i, 0), n) for i in at), n]
+        found = [shape.narrow(x, d, a, max(b - a, 0)) for a, b in pairwise(ends)]
         return tuple(found)
     if at < 1:
         raise RuntimeError(f"tensor_split: wanted one section or more, saw {at}")
@@ -197,7 +198,7 @@ def unbind(x, dim=0):
 
 
 def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple:
-    """The coordinates of a grid spanned by vectors: y_k[i_0, i_1, ...] = x_k[i_k]; "xy" swaps the first two dims.
+    """The coordinates of a grid spanned by vectors: y_k[i_0, i_1, ...] = x_k[i_k]; "xy" swaps the first two.
     RuntimeError unless the tensors are 0-d or 1-d.
     """
     if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)):

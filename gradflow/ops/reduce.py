@@ -12,7 +12,7 @@ from ..backend import float32, int64, is_differentiable, is_floating, namespace
 from ..cases import case
 from ..op import op
 from . import pointwise, shape
-from .dims import dimension, dimensions
+from .dims import dimension, dimensions, other_words
 
 
 def kept(x_shape: tuple[int, ...], dim: Any) -> tuple[int, ...]:
@@ -97,11 +97,13 @@ def mean(x, dim=None, keepdim=False, dtype=None):
     return y if y.dtype == to else y.astype(to)
 
 
+@other_words
 def nansum(x: Any, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Any:
     """The sum of the elements that are not NaN."""
     return sum(pointwise.where(pointwise.isnan(x), 0.0, x) if is_differentiable(x.dtype) else x, dim, keepdim, dtype)
 
 
+@other_words
 def nanmean(x: Any, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Any:
     """The mean of the elements that are not NaN; NaN where there are none."""
     number = sum(pointwise.logical_not(pointwise.isnan(x)), dim, keepdim)
@@ -178,24 +180,28 @@ def _correction(dim: Any, unbiased: Any, correction: Any) -> tuple[Any, Any]:
     return dim, correction
 
 
+@other_words
 def var(x: Any, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None) -> Any:
     """The variance over dim: sum_i (x_i - mean)^2 / (n - correction); unbiased=False is correction=0."""
     dim, correction = _correction(dim, unbiased, correction)
     return variance(x, dim, correction, keepdim)
 
 
+@other_words
 def std(x: Any, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None) -> Any:
     """The standard deviation over dim: sqrt(var). Its gradient at 0 is taken as 0."""
     dim, correction = _correction(dim, unbiased, correction)
     return deviation(x, dim, correction, keepdim)
 
 
+@other_words
 def var_mean(x: Any, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None) -> tuple:
     """(variance, mean) over dim."""
     dim, correction = _correction(dim, unbiased, correction)
     return variance(x, dim, correction, keepdim), mean(x, dim, keepdim)
 
 
+@other_words
 def std_mean(x: Any, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None) -> tuple:
     """(standard deviation, mean) over dim."""
     dim, correction = _correction(dim, unbiased, correction)
@@ -333,6 +339,7 @@ def vector_norm(x, p=2, dim=None, keepdim=False):
     return y.astype(x.real.dtype, copy=False)
 
 
+@other_words
 def norm(x: Any, p: Any = "fro", dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Any:
     """The p-norm of the elements over dim; "fro" is p = 2. RuntimeError unless the dtype is floating."""
     if dtype is not None:

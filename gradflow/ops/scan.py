@@ -11,7 +11,8 @@ from ..backend import int64, is_differentiable, namespace
 from ..cases import case
 from ..op import op
 from . import arrange, gather, index, pointwise, shape
-from .dims import dimension
+from .dims import dimension, other_words
+from .extreme import Found
 from .reduce import wide
 
 
@@ -160,9 +161,11 @@ def _dlogcumsumexp(g: Any, x: Any, y: Any, dim: int) -> Any:
     if not x.ndim or 0 in x.shape:
         return g
     d = dimension("logcumsumexp", dim, x.ndim)
-    y = pointwise.where(y == -np.inf, 0.0, y)  # leading -inf: exp(x - y) is 0 there anyway
-    n = x.shape[d]
-    rise = pointwise.exp(shape.narrow(y, d, 0, n - 1) - shape.narrow(y, d, 1, n - 1))
+    n, none = x.shape[d], y == -np.inf  # where all so far is -inf, exp(x - y) is 0
+    y = pointwise.where(none, 0.0, y)
+    none = shape.narrow(none, d, 0, n - 1)
+    now = shape.narrow(y, d, 0, n - 1)
+    rise = pointwise.where(none, 0.0, pointwise.exp(now - pointwise.where(none, now, shape.narrow(y, d, 1, n - 1))))
     after = shape.cat([rise, shape.narrow(y, d, 0, 1) * 0], d)
     return pointwise.exp(x - y) * arrange.flip(linear_recurrence(arrange.flip(after, d), arrange.flip(g, d), d), d)
 
@@ -196,7 +199,7 @@ def _running(name: str, ufunc: Any, x: Any, dim: int) -> tuple:
     return y, accumulated(np.maximum, xp.broadcast_to(new, x.shape), d)
 
 
-_running_rule = dict(
+_running_options = dict(
     dx=lambda g, indices, x_shape, dim: (
         index.index_sum(g[0], gather.along("cummax", dim, indices, x_shape), x_shape) if x_shape else g[0]
     ),
@@ -209,13 +212,25 @@ _running_rule = dict(
 )
 
 
-@op(**_running_rule)
-def cummax(x, dim):
+@op(name="cummax", **_running_options)
+def largest_so_far(x, dim):
     """(values, indices) of the largest element so far along dim, the last of equals; NaN stays once met."""
     return _running("cummax", np.maximum, x, dim)
 
 
-@op(**_running_rule)
-def cummin(x, dim):
+@op(name="cummin", **_running_options)
+def smallest_so_far(x, dim):
     """(values, indices) of the smallest element so far along dim, the last of equals; NaN stays once met."""
     return _running("cummin", np.minimum, x, dim)
+
+
+@other_words
+def cummax(x: Any, dim: int) -> Found:
+    """(values, indices) of the largest element so far along dim, the last of equals; NaN stays once met."""
+    return Found(*largest_so_far(x, dim))
+
+
+@other_words
+def cummin(x: Any, dim: int) -> Found:
+    """(values, indices) of the smallest element so far along dim, the last of equals; NaN stays once met."""
+    return Found(*smallest_so_far(x, dim))

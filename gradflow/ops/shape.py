@@ -14,7 +14,7 @@ from ..op import op, unwrap
 from ..traced import shares
 from . import index as indexing
 from . import pointwise, reduce
-from .dims import dimension, dimensions, expanded, inverse
+from .dims import dimension, dimensions, expanded, inverse, other_words
 
 
 @op(
@@ -142,18 +142,21 @@ def view(x: Any, size: Any) -> Any:
     return y
 
 
+@other_words
 def squeeze(x: Any, dim: Any = None) -> Any:
     """x without its dimensions of size one, or without those of them among dim. A view."""
     over = dimensions("squeeze", dim, x.ndim) if dim != () else ()
     return reshape(x, tuple(n for i, n in enumerate(x.shape) if n != 1 or i not in over))
 
 
+@other_words
 def unsqueeze(x: Any, dim: int) -> Any:
     """x with a dimension of size one before dimension dim, or at the end. A view."""
     d = dimension("unsqueeze", dim, x.ndim + 1)
     return reshape(x, (*x.shape[:d], 1, *x.shape[d:]))
 
 
+@other_words
 def flatten(x: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
     """x with the dimensions from start_dim to end_dim joined into one; 0-d becomes 1-d.
     RuntimeError if start_dim comes after end_dim.
@@ -178,6 +181,7 @@ def ravel(x: Any) -> Any:
     return reshape(x, (-1,))
 
 
+@other_words
 def transpose(x: Any, dim0: int, dim1: int) -> Any:
     """x with two dimensions swapped. A view."""
     dims = list(range(x.ndim))
@@ -194,6 +198,7 @@ def t(x: Any) -> Any:
     return permute(x, range(x.ndim)[::-1])
 
 
+@other_words
 def movedim(x: Any, source: Any, destination: Any) -> Any:
     """x with its dimensions `source` moved to the places `destination`, the others in order. A view."""
     a = source if isinstance(source, (tuple, list)) else (source,)
@@ -225,6 +230,7 @@ def broadcast_shapes(*shapes: Any) -> tuple[int, ...]:
         raise RuntimeError(f"broadcast: wanted shapes that broadcast, saw {', '.join(map(str, shapes))}") from None
 
 
+@other_words
 def select(x: Any, dim: int, index: int) -> Any:
     """The slice x[..., index, ...] at one place of dimension dim, which goes. A view."""
     d = dimension("select", dim, x.ndim)
@@ -233,6 +239,7 @@ def select(x: Any, dim: int, index: int) -> Any:
     return indexing.slice_(x, (indexing.FULL,) * d + (int(index), ...))
 
 
+@other_words
 def narrow(x: Any, dim: int, start: int, length: int) -> Any:
     """`length` places of dimension dim from `start` on. A view. RuntimeError if they are not all there."""
     d = dimension("narrow", dim, x.ndim)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +11,8 @@ from ..cases import case
 from ..op import op, unwrap, wrap
 from ..tape import Traced
 from . import extreme, gather
-from .dims import dimension
+from .dims import dimension, other_words
+from .extreme import Found
 
 
 def ordered(x: Any, dim: int, descending: bool) -> Any:
@@ -68,18 +69,13 @@ def in_order(x, dim=-1, descending=False, stable=False):
     return extreme.read(x, places, d), places
 
 
-class Sorted(NamedTuple):
-    """Values and where they came from."""
-
-    values: Any
-    indices: Any
-
-
-def sort(x: Any, dim: int = -1, descending: bool = False, stable: bool = False) -> Sorted:
+@other_words
+def sort(x: Any, dim: int = -1, descending: bool = False, stable: bool = False) -> Found:
     """(values, indices) sorted along dim: equal elements stay in their order always, NaN counts as largest."""
-    return Sorted(*in_order(x, dim, descending, stable))
+    return Found(*in_order(x, dim, descending, stable))
 
 
+@other_words
 def argsort(x: Any, dim: int = -1, descending: bool = False, stable: bool = False) -> Any:
     """The places that sort x along dim."""
     return in_order(unwrapped(x), dim, descending, stable)[1]
@@ -125,11 +121,12 @@ def top(x, k, dim=-1, largest=True):
     return extreme.read(x, places, d), places.astype(int64, copy=False)
 
 
-def topk(x: Any, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Sorted:
+@other_words
+def topk(x: Any, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Found:
     """(values, indices) of the k largest or smallest elements along dim, the most extreme first.
     RuntimeError for a k beyond the dimension's size.
     """
-    return Sorted(*top(x, k, dim, largest))
+    return Found(*top(x, k, dim, largest))
 
 
 # --- the k-th and the middle ---------------------------------------------------------------------------
@@ -235,19 +232,22 @@ def nanmedian_of_all(x, dim=None, keepdim=False):
     return nanmiddle(x.reshape(-1), 0)[0] if x.size else namespace(x).full((), np.nan, x.dtype)
 
 
-def kthvalue(x: Any, k: int, dim: int = -1, keepdim: bool = False) -> Sorted:
+@other_words
+def kthvalue(x: Any, k: int, dim: int = -1, keepdim: bool = False) -> Found:
     """(values, indices) of the k-th smallest element along dim, from k = 1 on. RuntimeError for a k beyond the size."""
-    return Sorted(*kth(x, k, dim, keepdim))
+    return Found(*kth(x, k, dim, keepdim))
 
 
+@other_words
 def median(x: Any, dim: int | None = None, keepdim: bool = False) -> Any:
     """The median, the lower of the two middle elements; with dim, (values, indices) along it. NaN if an element is."""
-    return median_of_all(x) if dim is None else Sorted(*middle(x, dim, keepdim))
+    return median_of_all(x) if dim is None else Found(*middle(x, dim, keepdim))
 
 
+@other_words
 def nanmedian(x: Any, dim: int | None = None, keepdim: bool = False) -> Any:
     """The median of what is not NaN; with dim, (values, indices) along it."""
-    return nanmedian_of_all(x) if dim is None else Sorted(*nanmiddle(x, dim, keepdim))
+    return nanmedian_of_all(x) if dim is None else Found(*nanmiddle(x, dim, keepdim))
 
 
 # --- places in sorted sequences ------------------------------------------------------------------------
@@ -282,6 +282,7 @@ def places(sorted_sequence, values, out_int32=False, right=False):
     return xp.asarray(y).astype(np.int32 if out_int32 else int64, copy=False)
 
 
+@other_words
 def searchsorted(
     sorted_sequence: Any,
     values: Any,
@@ -311,6 +312,7 @@ def bucketize(x: Any, boundaries: Any, *, out_int32: bool = False, right: bool =
 # --- distinct elements --------------------------------------------------------------------------------
 
 
+@other_words
 def unique(
     x: Any, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None
 ) -> Any:
