@@ -45,11 +45,15 @@ template <class Team, class A> __device__ __forceinline__ A team_max(A v) {
   return Team::reduce(v, max_of(), A(-infinity<A>()));
 }
 
-// VEC neighbouring values as accumulators; the address is a multiple of their size.
+// VEC neighbouring values as accumulators, in loads of up to 16 bytes; the address is a multiple of those.
 template <int VEC, class T> __device__ __forceinline__ void load_pack(const T* p, acc_t<T> (&v)[VEC]) {
-  const pack<T, VEC> q = *reinterpret_cast<const pack<T, VEC>*>(p);
+  constexpr int N = VEC < pack_size<T> ? VEC : pack_size<T>;
 #pragma unroll
-  for (int j = 0; j < VEC; ++j) v[j] = to_acc<T>(q.v[j]);
+  for (int k = 0; k < VEC; k += N) {
+    const pack<T, N> q = *reinterpret_cast<const pack<T, N>*>(p + k);
+#pragma unroll
+    for (int j = 0; j < N; ++j) v[k + j] = to_acc<T>(q.v[j]);
+  }
 }
 template <int VEC, class T> __device__ __forceinline__ void store_pack(T* p, const acc_t<T> (&v)[VEC]) {
   pack<T, VEC> q;

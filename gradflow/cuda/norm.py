@@ -1,0 +1,350 @@
+"""Layer, RMS, batch and group norm on the card: which kernels of norm.cu a shape takes, and in what pieces."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ..backend import is_floating, namespace
+from . import row
+from .launch import aligned, blocks, contiguous, ctype, launch
+
+SHORT = 16  # planes up to this length are reduced as columns of the (n, c l) matrix
+PIECE = 4096  # longer planes are reduced in pieces of this size
+FULL = 512  # about as many blocks as fill a card
+DOWN, ACROSS = "columns<16>", "lanes<32>"  # the teams that merge partial results: of neighbouring sets, or of one
+
+
+def _names(x: Any, *weights: Any) -> tuple[str, str] | None:
+    """The C++ types of x and of the weights; None for a mixture that the kernels do not take."""
+    given = [w for w in weights if w is not None]
+    if not is_floating(x.dtype) or any(w.dtype not in (x.dtype, row.wide(x.dtype)) for w in given):
+        return None
+    if len({w.dtype for w in given}) > 1:
+        return None
+    return ctype(x.dtype), ctype(given[0].dtype if given else x.dtype)
+
+
+def _statistics(kind: Any, *arrays: Any) -> list[Any]:
+    """Arrays of statistics in one piece and in the dtype to compute in; None stays None."""
+    return [None if v is None else contiguous(v.astype(kind, copy=False)) for v in arrays]
+
+
+def _whole(*arrays: Any) -> list[Any]:
+    return [None if v is None else contiguous(v) for v in arrays]
+
+
+def _aligned(*arrays: Any) -> bool:
+    return aligned(*(v for v in arrays if v is not None))
+
+
+def _split(m: int, n: int) -> tuple[int, int]:
+    """(blocks along the rows, rows to each) for reducing the columns of an (m, n) matrix."""
+    each = blocks(m, min(blocks(FULL, blocks(n, 32)), blocks(m, 64)))
+    return blocks(m, each), each
+
+
+# --- rows -------------------------------------------------------------------------------------------------
+
+
+def _matrix(x: Any, normalized_shape: Any) -> tuple[int, int, tuple[int, ...], tuple[int, ...]]:
+    """(rows, row length, shape of the weights, shape of the statistics) of a layer norm of x."""
+    sizes = (normalized_shape,) if isinstance(normalized_shape, (int, np.integer)) else tuple(normalized_shape)
+    k = len(x.shape) - len(sizes)
+    if k < 0 or x.shape[k:] != sizes:
+        return 0, 0, sizes, ()
+    return math.prod(x.shape[:k]), math.prod(sizes), sizes, (*x.shape[:k], *(1,) * len(sizes))
+
+
+def _rows(x: Any, normalized_shape: Any, w: Any, b: Any, eps: float, centre: str) -> Any:
+    m, n, sizes, saved = _matrix(x, normalized_shape)
+    names = _names(x, w, b)
+    if not m * n or m > row.MOST_ROWS or names is None or any(v is not None and v.shape != sizes for v in (w, b)):
+        return NotImplemented
+    x, w, b = _whole(x, w, b)
+    xp, kind = namespace(x), row.wide(x.dtype)
+    y, mean, rstd = xp.empty(x.shape, x.dtype), xp.empty(saved, kind), xp.empty(saved, kind)
+    t = row.team(n, 1, x.dtype.itemsize, _aligned(x, y, w, b))
+    kernel = t.name("norm_rows", *names, centre)
+    launch("norm", kernel, row.grid(t, m), t.block, x, w, b, y, mean, rstd, m, n, np.float64(eps))
+    return y, mean, rstd
+
+
+def _rows_backward(
+    g: Any,
+    x: Any,
+    normalized_shape: Any,
+    w: Any,
+    mean: Any,
+    rstd: Any,
+    gmean: Any,
+    grstd: Any,
+    needs: tuple,
+    centre: str,
+) -> Any:
+    m, n, sizes, _ = _matrix(x, normalized_shape)
+    names = _names(x, w)
+    if not m * n or m > row.MOST_ROWS or names is None or g.dtype != x.dtype:
+        return NotImplemented
+    xp, kind = namespace(x), row.wide(x.dtype)
+    g, x, w = _whole(g, x, w)
+    mean, rstd, gmean, grstd = _statistics(kind, mean, rstd, gmean, grstd)
+    dx = None
+    if needs[0]:
+        dx = xp.empty(x.shape, x.dtype)
+        t = row.team(n, 1, x.dtype.itemsize, _aligned(g, x, dx, w))
+        kernel = t.name("norm_rows_backward", *names, centre)
+        launch("norm", kernel, row.grid(t, m), t.block, g, x, w, mean, rstd, gmean, grstd, dx, m, n)
+    dw = db = None
+    if needs[1] or needs[2]:
+        parts = _column_sums(g, x, mean, rstd, m, n, 1, True, needs[2], needs[1])
+        db, dw = _merged(*parts, n, _split(m, n)[0], 1)
+    dtype = x.dtype if w is None else w.dtype
+    return dx, *(None if v is None else v.reshape(sizes).astype(dtype, copy=False) for v in (dw, db))
+
+
+def _column_sums(
+    g: Any, x: Any, mean: Any, rstd: Any, m: int, n: int, width: int, per_row: bool, need_g: bool, need_gx: bool
+) -> tuple[Any, Any]:
+    """Partial sums of g and g xh over the rows of (m, n) matrices, None for those not needed."""
+    xp, kind = namespace(x), row.wide(x.dtype)
+    splits, each = _split(m, n)
+    a, c = (xp.empty((splits, n), kind) if need else None for need in (need_g, need_gx))
+    kernel = f"norm_column_sums<{ctype(x.dtype)}, {'true' if per_row else 'false'}, columns<8>>"
+    launch("norm", kernel, (blocks(n, 32), splits), (32, 8), g, x, mean, rstd, a, c, m, n, width, each)
+    return a, c
+
+
+def _merged(
+    part_g: Any, part_gx: Any, sets: int, outer: int, inner: int, w: Any = None, pieces: int = 1, d: int = 1, c: int = 1
+) -> tuple[Any, Any]:
+    """Sums over i and j of partial results (i, set, j), None for those not given; w weights them by channel first."""
+    like = part_gx if part_g is None else part_g
+    xp = namespace(like)
+    a, b = (None if p is None else xp.empty(sets, like.dtype) for p in (part_g, part_gx))
+    team, block, per = (ACROSS, (32, 8), 8) if outer == 1 else (DOWN, (32, 16), 32)
+    kernel = f"norm_sums<{ctype(like.dtype)}, {ctype(like.dtype if w is None else w.dtype)}, {team}>"
+    launch("norm", kernel, blocks(sets, per), block, part_g, part_gx, w, a, b, sets, outer, inner, pieces, d, c)
+    return a, b
+
+
+def layer_norm_forward(x: Any, normalized_shape: Any, w: Any, b: Any, eps: float) -> Any:
+    """(y, mean, rstd)."""
+    return _rows(x, normalized_shape, w, b, eps, "true")
+
+
+def layer_norm_backward(
+    g: Any, x: Any, normalized_shape: Any, w: Any, mean: Any, rstd: Any, gmean: Any, grstd: Any, needs: tuple
+) -> Any:
+    """(dx, dw, db)."""
+    return _rows_backward(g, x, normalized_shape, w, mean, rstd, gmean, grstd, needs, "true")
+
+
+def rms_norm_forward(x: Any, normalized_shape: Any, w: Any, eps: float | None) -> Any:
+    """(y, rstd)."""
+    eps = float(np.finfo(row.wide(x.dtype)).eps) if eps is None and is_floating(x.dtype) else eps
+    found = _rows(x, normalized_shape, w, None, eps, "false")
+    return found if found is NotImplemented else found[::2]
+
+
+def rms_norm_backward(g: Any, x: Any, normalized_shape: Any, w: Any, rstd: Any, grstd: Any, needs: tuple) -> Any:
+    """(dx, dw)."""
+    found = _rows_backward(g, x, normalized_shape, w, None, rstd, None, grstd, (*needs, False), "false")
+    return found if found is NotImplemented else found[:2]
+
+
+# --- planes -----------------------------------------------------------------------------------------------
+
+
+class Planes:
+    """An array of shape (n, c, ...) as n c planes of l values, and how they are cut into pieces for reductions."""
+
+    def __init__(self, x: Any) -> None:
+        self.n, self.c = x.shape[:2]
+        self.l = math.prod(x.shape[2:])
+        self.pieces = blocks(self.l, PIECE)
+        self.each = self.l if self.pieces == 1 else PIECE
+        self.count = self.n * self.c * self.pieces
+        self.dtype, self.kind = x.dtype, row.wide(x.dtype)
+
+    @property
+    def taken(self) -> bool:
+        """Whether the kernels take it: floating, with elements, its planes numbered with 32 bits."""
+        return (
+            is_floating(self.dtype)
+            and 0 < self.count <= row.MOST_ROWS
+            and self.l > 0
+            and self.c * self.l <= row.MOST_ROWS
+        )
+
+    def vec(self, *arrays: Any) -> int:
+        """How many values may be loaded at once."""
+        per = 16 // self.dtype.itemsize
+        return per if self.l % per == 0 and _aligned(*arrays) else 1
+
+    def team(self, *arrays: Any) -> row.Team:
+        """The team for one piece, which it keeps in registers."""
+        return row.team(self.each, 1, self.dtype.itemsize, self.vec(*arrays) > 1)
+
+    def along(self, vec: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """(grid, block) of the kernels that go through planes element by element."""
+        loads = self.l // vec
+        across = min(256, 1 << max(loads - 1, 0).bit_length())
+        planes = blocks(self.n * self.c, 256 // across)
+        return (planes, min(blocks(loads, across), blocks(4 * FULL, planes), 65535)), (across, 256 // across)
+
+
+def _moments(x: Any, p: Planes, groups: int | None, eps: float) -> tuple[Any, Any]:
+    """(mean, rstd) of every channel, or of each sample's groups of channels."""
+    xp, sets = namespace(x), p.c if groups is None else p.n * groups
+    mean, rstd = xp.empty(sets, p.kind), xp.empty(sets, p.kind)
+    if groups is None and p.l <= SHORT:
+        splits, each = _split(p.n, p.c * p.l)
+        parts = xp.empty((2, splits, p.c * p.l), p.kind)
+        kernel, grid = f"norm_column_moments<{ctype(p.dtype)}, columns<8>>", (blocks(p.c * p.l, 32), splits)
+        launch("norm", kernel, grid, (32, 8), x, parts[0], parts[1], p.n, p.c * p.l, each)
+        layout = (splits, p.l, p.n, each, p.l, p.l, 1)  # outer, inner; rows, rows to a part; l, pieces, their size
+    else:
+        parts, t = xp.empty((2, p.count), p.kind), p.team(x)
+        kernel = t.name("norm_plane_moments", ctype(p.dtype))
+        launch("norm", kernel, row.grid(t, p.count), t.block, x, parts[0], parts[1], p.count, p.l, p.pieces, p.each)
+        outer, inner = (p.n, p.pieces) if groups is None else (1, p.c // groups * p.pieces)
+        layout = (outer, inner, outer, 1, p.l, p.pieces, p.each)
+    team, block, per = (ACROSS, (32, 8), 8) if layout[0] == 1 else (DOWN, (32, 16), 32)
+    total, kernel = np.float64(x.size // sets), f"norm_moments<{ctype(p.kind)}, {team}>"
+    grid = blocks(sets, per)
+    launch("norm", kernel, grid, block, parts[0], parts[1], mean, rstd, sets, *layout, total, np.float64(eps))
+    return mean, rstd
+
+
+def _apply(x: Any, p: Planes, mean: Any, rstd: Any, w: Any, b: Any, width: int, eps: float = -1.0) -> Any:
+    """(x - mean) rstd w + b, or with eps (x - mean) / sqrt(rstd + eps) w + b."""
+    y = namespace(x).empty(x.shape, x.dtype)
+    vec = p.vec(x, y)
+    grid, block = p.along(vec)
+    kernel = f"norm_apply<{', '.join(_names(x, w, b))}, {vec}>"
+    launch("norm", kernel, grid, block, x, mean, rstd, w, b, y, p.n * p.c, p.l, p.c, width, np.float64(eps))
+    return y
+
+
+def _forward(x: Any, groups: int | None, w: Any, b: Any, eps: float) -> Any:
+    if x.ndim < 2 or (groups is not None and (groups < 1 or x.shape[1] % groups)):
+        return NotImplemented
+    p = Planes(x)
+    if not p.taken or _names(x, w, b) is None or any(v is not None and v.shape != (p.c,) for v in (w, b)):
+        return NotImplemented
+    x, w, b = _whole(x, w, b)
+    mean, rstd = _moments(x, p, groups, eps)
+    y = _apply(x, p, mean, rstd, w, b, 0 if groups is None else p.c // groups)
+    return (y, mean, rstd) if groups is None else (y, mean.reshape(p.n, groups), rstd.reshape(p.n, groups))
+
+
+def _plane_sums(g: Any, x: Any, p: Planes, mean: Any, rstd: Any, width: int) -> tuple[Any, Any]:
+    """Sums of g and of g xh over the pieces of planes."""
+    parts, t = namespace(x).empty((2, p.count), p.kind), p.team(g, x)
+    kernel, sizes = t.name("norm_plane_sums", ctype(p.dtype)), (p.count, p.l, p.pieces, p.each, p.c, width)
+    launch("norm", kernel, row.grid(t, p.count), t.block, g, x, mean, rstd, parts[0], parts[1], *sizes)
+    return parts[0], parts[1]
+
+
+def _backward(
+    g: Any, x: Any, groups: int | None, w: Any, mean: Any, rstd: Any, gmean: Any, grstd: Any, needs: tuple
+) -> Any:
+    p = Planes(x)
+    if not p.taken or _names(x, w) is None or g.dtype != x.dtype:
+        return NotImplemented
+    g, x, w = _whole(g, x, w)
+    mean, rstd, gmean, grstd = _statistics(p.kind, mean, rstd, gmean, grstd)
+    dx = sg = sgx = sw = swx = None
+    width = 0 if groups is None else p.c // groups
+    if groups is None and p.l <= SHORT:
+        a, c = _column_sums(g, x, mean, rstd, p.n, p.c * p.l, p.l, False, True, True)
+        sg, sgx = _merged(a, c, p.c, len(a), p.l)
+    else:
+        a, c = _plane_sums(g, x, p, mean, rstd, width)
+        if groups is None or needs[1] or needs[2]:
+            sg, sgx = _merged(a, c, p.c, p.n, p.pieces)
+        if groups is not None and needs[0]:
+            sw, swx = _merged(a, c, p.n * groups, 1, width * p.pieces, w, p.pieces, width, p.c)
+    if needs[0]:
+        dx = namespace(x).empty(x.shape, x.dtype)
+        vec = p.vec(g, x, dx)
+        grid, block = p.along(vec)
+        kernel, total = f"norm_dx<{', '.join(_names(x, w))}, {vec}>", np.float64(x.size // len(mean.ravel()))
+        sums = (sg, sgx) if groups is None else (sw, swx)
+        statistics, sizes = (mean, rstd, gmean, grstd, *sums), (p.n * p.c, p.l, p.c, width, total, groups is None)
+        launch("norm", kernel, grid, block, g, x, w, *statistics, dx, *sizes)
+    dtype = x.dtype if w is None else w.dtype
+    return dx, *(v.astype(dtype, copy=False) if need else None for v, need in ((sgx, needs[1]), (sg, needs[2])))
+
+
+def batch_norm_forward(x: Any, w: Any, b: Any, eps: float) -> Any:
+    """(y, mean, rstd)."""
+    return _forward(x, None, w, b, eps)
+
+
+def batch_norm_backward(g: Any, x: Any, w: Any, mean: Any, rstd: Any, gmean: Any, grstd: Any, needs: tuple) -> Any:
+    """(dx, dw, db)."""
+    return _backward(g, x, None, w, mean, rstd, gmean, grstd, needs)
+
+
+def batch_norm_eval(x: Any, mean: Any, var: Any, w: Any, b: Any, eps: float) -> Any:
+    """(x - mean) / sqrt(var + eps) w + b."""
+    if x.ndim < 2 or eps < 0:
+        return NotImplemented
+    p = Planes(x)
+    if not p.taken or _names(x, w, b) is None or any(v is not None and v.shape != (p.c,) for v in (mean, var, w, b)):
+        return NotImplemented
+    return _apply(*_whole(x), p, *_statistics(p.kind, mean, var), *_whole(w, b), 0, eps)
+
+
+def batch_norm_running(
+    running_mean: Any, running_var: Any, mean: Any, rstd: Any, n: int, momentum: float, eps: float
+) -> Any:
+    """Move the running statistics in place."""
+    both = running_mean, running_var
+    dtype, kind = running_mean.dtype, row.wide(rstd.dtype)
+    if running_var.dtype != dtype or row.wide(dtype) != kind or not all(v.flags.c_contiguous for v in both):
+        return NotImplemented
+    c, numbers = running_mean.size, map(np.float64, (n, momentum, eps))
+    kernel = f"norm_running<{ctype(dtype)}, {ctype(kind)}>"
+    launch("norm", kernel, blocks(c, 256), 256, *both, *_statistics(kind, mean, rstd), c, *numbers)
+    return both
+
+
+def group_norm_forward(x: Any, num_groups: int, w: Any, b: Any, eps: float) -> Any:
+    """(y, mean, rstd)."""
+    return _forward(x, num_groups, w, b, eps)
+
+
+def group_norm_backward(
+    g: Any, x: Any, num_groups: int, w: Any, mean: Any, rstd: Any, gmean: Any, grstd: Any, needs: tuple
+) -> Any:
+    """(dx, dw, db)."""
+    return _backward(g, x, num_groups, w, mean, rstd, gmean, grstd, needs)
+
+
+def instantiations() -> list[str]:
+    """Every kernel that may be launched."""
+    found = []
+    for c, size in row.types():
+        wide = "double" if size == 8 else "float"
+        weights = dict.fromkeys((c, wide))
+        teams, vecs = row.teams(size), (1, 16 // size)
+        for w in weights:
+            found += [
+                t.name(k, c, w, centre)
+                for k in ("norm_rows", "norm_rows_backward")
+                for centre in ("true", "false")
+                for t in teams
+            ]
+            found += [f"{k}<{c}, {w}, {v}>" for k in ("norm_apply", "norm_dx") for v in vecs]
+            found += [f"norm_sums<{wide}, {w}, {team}>" for team in (ACROSS, DOWN)]
+        kept = [t for t in teams if t.kept and t.block[0] <= 256]
+        found += [t.name(k, c) for k in ("norm_plane_moments", "norm_plane_sums") for t in kept]
+        found += [f"norm_column_sums<{c}, {per_row}, columns<8>>" for per_row in ("true", "false")]
+        found += [f"norm_column_moments<{c}, columns<8>>", f"norm_running<{c}, {wide}>"]
+        found += [f"norm_moments<{wide}, {team}>" for team in (ACROSS, DOWN)]
+    return list(dict.fromkeys(found))

@@ -1,0 +1,387 @@
+"""Normalisation against plain loops: values, running statistics, gradients, and the CUDA kernels on every layout."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from tolerance import assert_close
+
+import gradflow as gf
+from gradflow.ops import norm
+
+EPS = 1e-5
+
+
+def moments(values):
+    """(mean, biased variance) of a list, with exact sums."""
+    mean = math.fsum(values) / len(values)
+    return mean, math.fsum((v - mean) ** 2 for v in values) / len(values)
+
+
+def by_sets(x, label):
+    """x normalised by loops over its elements; those with the same label(index) make a set."""
+    sets = {}
+    for i in np.ndindex(x.shape):
+        sets.setdefault(label(i), []).append(float(x[i]))
+    found = {k: moments(v) for k, v in sets.items()}
+    y = np.empty(x.shape)
+    for i in np.ndindex(x.shape):
+        mean, var = found[label(i)]
+        y[i] = (float(x[i]) - mean) / math.sqrt(var + EPS)
+    return y
+
+
+def channels(v, ndim):
+    return v.reshape(-1, *(1,) * (ndim - 2))
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+# --- values -----------------------------------------------------------------------------------------------
+
+
+def test_layer_norm(rng):
+    x, w, b = rng.standard_normal((2, 3, 4)), rng.standard_normal((3, 4)), rng.standard_normal((3, 4))
+    assert_close(norm.layer_norm(x, (3, 4), w, b), by_sets(x, lambda i: i[0]) * w + b)
+    assert_close(norm.layer_norm(x, 4), by_sets(x, lambda i: i[:2]))
+
+
+def test_rms_norm(rng):
+    x, w = rng.standard_normal((3, 5)), rng.standard_normal(5)
+    expected = [
+        [v / math.sqrt(math.fsum(u * u for u in r) / 5 + 0.01) * s for v, s in zip(r, w, strict=True)] for r in x
+    ]
+    assert_close(norm.rms_norm(x, 5, w, 0.01), np.array(expected))
+    tiny = np.full((1, 4), 1e-4, np.float32)  # beside which float32's epsilon, the default, counts
+    assert_close(norm.rms_norm(tiny, 4), tiny / np.sqrt(np.float32(1e-8) + np.finfo(np.float32).eps))
+    half = norm.rms_norm(tiny.astype(np.float16), 4)
+    assert_close(half, tiny.astype(np.float16) / math.sqrt(1e-8 + np.finfo(np.float32).eps), dtype=np.dtype("float16"))
+
+
+@pytest.mark.parametrize("shape", [(6, 3), (4, 3, 5), (2, 3, 2, 4)])
+def test_batch_norm(rng, shape):
+    x, w, b = rng.standard_normal(shape), rng.standard_normal(3), rng.standard_normal(3)
+    expected = by_sets(x, lambda i: i[1]) * channels(w, x.ndim) + channels(b, x.ndim)
+    assert_close(norm.batch_norm(x, None, None, w, b, True), expected)
+
+
+@pytest.mark.parametrize("groups", [1, 2, 6])
+def test_group_norm(rng, groups):
+    x, w, b = rng.standard_normal((2, 6, 2, 2)), rng.standard_normal(6), rng.standard_normal(6)
+    expected = by_sets(x, lambda i: (i[0], i[1] * groups // 6)) * channels(w, 4) + channels(b, 4)
+    assert_close(norm.group_norm(x, groups, w, b), expected)
+
+
+def test_instance_norm(rng):
+    x, w = rng.standard_normal((2, 3, 5)), rng.standard_normal(3)
+    assert_close(norm.instance_norm(x, weight=w), by_sets(x, lambda i: i[:2]) * channels(w, 3))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 9])
+def test_local_response_norm(rng, size):
+    x = rng.standard_normal((2, 5, 3))
+    expected = np.empty(x.shape)
+    for n, c, k in np.ndindex(x.shape):
+        window = range(max(0, c - size // 2), min(5, c + (size - 1) // 2 + 1))
+        total = math.fsum(x[n, j, k] ** 2 for j in window)
+        expected[n, c, k] = x[n, c, k] / (2 + 0.5 * total / size) ** 0.75
+    assert_close(norm.local_response_norm(x, size, 0.5, 0.75, 2.0), expected)
+
+
+CALLS = {
+    "layer": lambda x: norm.layer_norm(x, x.shape[1:]),
+    "rms": lambda x: norm.rms_norm(x - x.mean(1, keepdims=True), x.shape[1:], None, EPS),
+    "batch": lambda x: norm.batch_norm(x.T, None, None, training=True).T,
+    "group": lambda x: norm.group_norm(x[:, None], 1)[:, 0],
+}
+
+
+@pytest.mark.parametrize("name", [n for n in CALLS if n != "rms"])
+def test_nothing_cancels_far_from_zero(name, rng):
+    # E[x^2] - E[x]^2 would lose all digits here.
+    x = (rng.standard_normal((3, 64)) + 3000).astype(np.float32)
+    expected = by_sets(x, lambda i: i[0])
+    assert_close(CALLS[name](x), expected.astype(np.float32), scale=100)
+    assert not np.allclose(x.astype(np.float32).var(1), (x * x).mean(1) - x.mean(1) ** 2, rtol=0.1)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_half_types_are_computed_in_float32(name, rng):
+    x = rng.standard_normal((3, 600)).astype(np.float16)
+    y = CALLS[name](x)
+    assert y.dtype == np.float16
+    if name != "rms":
+        assert_close(y, by_sets(x, lambda i: i[0]).astype(np.float16))
+
+
+def test_half_with_float32_weights(rng):
+    x, w = rng.standard_normal((4, 3, 5)).astype(np.float16), rng.standard_normal(3).astype(np.float32)
+    t, v = gf.tensor(x, requires_grad=True), gf.tensor(w, requires_grad=True)
+    y = norm.batch_norm(t, None, None, v, None, True)
+    assert y.dtype == np.float16
+    y.sum().backward()
+    assert t.grad.dtype == np.float16
+    assert v.grad.dtype == np.float32
+
+
+# --- running statistics -------------------------------------------------------------------------------------
+
+
+def test_running_statistics(rng):
+    x = rng.standard_normal((4, 3, 5)).astype(np.float32)
+    mean, var = gf.tensor([1.0, 2.0, 3.0]), gf.tensor([1.0, 1.0, 2.0])
+    before = mean._version, mean.numpy().copy(), var.numpy().copy()
+    norm.batch_norm(gf.tensor(x), mean, var, None, None, True, 0.3)
+    found = [moments(x[:, c].ravel().tolist()) for c in range(3)]
+    assert_close(mean.numpy(), np.float32(0.7) * before[1] + np.float32([0.3 * m for m, _ in found]))
+    assert_close(var.numpy(), np.float32(0.7) * before[2] + np.float32([0.3 * v * 20 / 19 for _, v in found]))
+    assert mean._version == before[0] + 1
+    y = norm.batch_norm(gf.tensor(x), mean, var, training=False)
+    m, v = channels(mean.numpy().astype(float), 3), channels(var.numpy().astype(float), 3)
+    assert_close(y.numpy(), ((x - m) / np.sqrt(v + EPS)).astype(np.float32))
+    assert mean._version == before[0] + 1
+
+
+def test_running_statistics_of_instances(rng):
+    x = rng.standard_normal((4, 3, 5))
+    mean, var = np.zeros(3), np.ones(3)
+    norm.instance_norm(x, mean, var, momentum=0.2)
+    found = np.array([[moments(x[n, c].tolist()) for c in range(3)] for n in range(4)]).mean(0)
+    assert_close(mean, 0.2 * found[:, 0])
+    assert_close(var, 0.8 + 0.2 * found[:, 1] * 5 / 4)
+    y = norm.instance_norm(x, mean, var, use_input_stats=False)
+    assert_close(y, (x - channels(mean, 3)) / np.sqrt(channels(var, 3) + EPS))
+
+
+def test_running_statistics_are_not_recorded(rng):
+    mean, var = gf.zeros(3), gf.ones(3)
+    x = gf.tensor(rng.standard_normal((4, 3)), dtype=gf.float32, requires_grad=True)
+    norm.batch_norm(x, mean, var, None, None, True)
+    assert not mean.requires_grad
+    assert not var.requires_grad
+    # A second step writes the statistics that the first evaluation saved: its backward must say so.
+    y = norm.batch_norm(x, mean, var, gf.ones(3).requires_grad_(), None, False)
+    norm.batch_norm(x, mean, var, None, None, True)
+    with pytest.raises(RuntimeError, match="version"):
+        y.sum().backward()
+
+
+# --- gradients ------------------------------------------------------------------------------------------------
+
+
+def test_third_derivative(rng):
+    x = gf.tensor(rng.standard_normal((2, 3)), requires_grad=True)
+    w = gf.tensor(rng.standard_normal(3), requires_grad=True)
+
+    def third(x, w):
+        with gf.enable_grad():
+            y = (norm.layer_norm(x, 3, w, eps=0.5) ** 3).sum()
+            for _ in range(2):
+                (g,) = gf.autograd.grad(y, [x], create_graph=True)
+                y = (g * g * w).sum()
+            return y
+
+    assert gf.autograd.gradcheck(third, [x, w])
+
+
+def test_gradients_of_constant_shifts_vanish(rng):
+    # y does not change when a set is shifted or, but for eps, scaled: dx is orthogonal to 1 and to x.
+    x, g = rng.standard_normal((5, 8)), rng.standard_normal((5, 8))
+    t = gf.tensor(x, requires_grad=True)
+    norm.layer_norm(t, 8, eps=1e-14).backward(gf.tensor(g))
+    assert_close(t.grad.numpy().sum(1), np.zeros(5))
+    assert_close((t.grad.numpy() * x).sum(1), np.zeros(5))
+
+
+def test_frozen_batch_norm_keeps_what_it_needs(rng):
+    # Without weights to train, evaluation saves no activations.
+    x = gf.tensor(rng.standard_normal((2, 3, 4)), requires_grad=True)
+    y = norm.batch_norm(x, gf.zeros(3, dtype=gf.float64), gf.ones(3, dtype=gf.float64), training=False)
+    assert all(v is None or getattr(v, "shape", ()) != (2, 3, 4) for v in y.node.saved)
+
+
+# --- errors ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (
+            lambda x: norm.layer_norm(x, (4,)),
+            RuntimeError,
+            r"layer_norm: wanted an input of shape \(\*, 4\), saw \(2, 3\)",
+        ),
+        (lambda x: norm.layer_norm(x, ()), RuntimeError, "layer_norm: wanted an input"),
+        (lambda x: norm.layer_norm(x, 3, gf.ones(2)), RuntimeError, r"weight of shape \(3,\), saw \(2,\)"),
+        (lambda x: norm.layer_norm(x, 3, gf.ones(3).double()), RuntimeError, "weight of dtype float32, saw float64"),
+        (lambda x: norm.layer_norm(x.long(), 3), RuntimeError, "wanted a floating dtype, saw int64"),
+        (lambda x: norm.rms_norm(x, (2,)), RuntimeError, "rms_norm: wanted an input"),
+        (lambda x: norm.batch_norm(x, None, None), RuntimeError, "running_mean and running_var in evaluation"),
+        (
+            lambda x: norm.batch_norm(x, gf.ones(2), gf.ones(2)),
+            RuntimeError,
+            r"running_mean of shape \(3,\), saw \(2,\)",
+        ),
+        (lambda x: norm.batch_norm(x, gf.ones(3), None, training=True), ValueError, "both or neither"),
+        (lambda x: norm.batch_norm(x[:1], None, None, training=True), ValueError, "more than 1 value per channel"),
+        (lambda x: norm.batch_norm(x[0], None, None, training=True), ValueError, r"shape \(n, c, ...\), saw \(3,\)"),
+        (lambda x: norm.batch_norm(x, None, None, gf.ones(2), training=True), RuntimeError, r"weight of shape \(3,\)"),
+        (lambda x: norm.group_norm(x, 2), RuntimeError, "group_norm: wanted channels divisible by 2 groups"),
+        (lambda x: norm.group_norm(x[:1], 3), ValueError, "more than 1 value per group"),
+        (lambda x: norm.instance_norm(x), ValueError, "more than 1 element per channel"),
+        (lambda x: norm.instance_norm(x[None], use_input_stats=False), RuntimeError, "in evaluation"),
+        (lambda x: norm.local_response_norm(x, 2), ValueError, "at least 3 dimensions"),
+    ],
+)
+def test_errors(call, error, message):
+    with pytest.raises(error, match=message):
+        call(gf.ones(2, 3))
+
+
+# --- the kernels ------------------------------------------------------------------------------------------------
+
+
+def on_card(card, entry, args, options=()):
+    """What the twin gives, as NumPy arrays, beside the definition in float64."""
+    op = entry.op
+    y = op.kernel.twin(*[card.asarray(a) if isinstance(a, np.ndarray) else a for a in args], *options)
+    assert y is not NotImplemented
+    wide = [a.astype(np.float64) if isinstance(a, np.ndarray) else a for a in args]
+    expected = op.definition(*wide, *options)
+    for a, b in zip(y, expected, strict=True):
+        if a is not None:
+            a = card.asnumpy(a)
+            assert_close(a, b.astype(a.dtype), scale=8, what=op.name)
+
+
+# Around the longest rows and planes of each team, with and without 16-byte loads; planes cut in pieces.
+LENGTHS = [1, 17, 65, 257, 260, 1030, 4100, 8300]
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("n", LENGTHS)
+def test_rows_of_every_length(card, rng, n, dtype):
+    x, g, w, b = (rng.standard_normal(s).astype(dtype) for s in ((3, n), (3, n), n, n))
+    w, b = w.astype(np.float32), b.astype(np.float32)  # also beside half values
+    s = [rng.uniform(0.5, 2, (3, 1)).astype(np.float32) for _ in range(4)]
+    on_card(card, norm.layer_norm_forward, (x, n, w, b, EPS))
+    on_card(card, norm.layer_norm_backward, (g, x, n, w, *s), [(True, True, True)])
+    on_card(card, norm.rms_norm_forward, (x, n, w, EPS))
+    on_card(card, norm.rms_norm_backward, (g, x, n, w, *s[1:3]), [(True, True)])
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("shape", [(300, 5), (70, 3, 4), (2, 3, 16), (130, 2, 17), *((2, 2, n) for n in LENGTHS[2:])])
+def test_planes_of_every_length(card, rng, shape):
+    x, g, w, b = (rng.standard_normal(s).astype(np.float32) for s in (shape, shape, shape[1], shape[1]))
+    n, c = shape[:2]
+    for k, s in ((None, c), (1, (n, 1)), (c, (n, c))):
+        mean, rstd, gmean, grstd = (rng.uniform(0.5, 2, s).astype(np.float32) for _ in range(4))
+        forward, backward = (norm.batch_norm_forward, norm.batch_norm_backward) if k is None else (
+            norm.group_norm_forward, norm.group_norm_backward
+        )  # fmt: skip
+        parts = () if k is None else (k,)
+        if len(shape) > 2 or k is None:
+            on_card(card, forward, (x, *parts, w, b, EPS))
+        on_card(card, backward, (g, x, *parts, w, mean, rstd, gmean, grstd), [(True, True, True)])
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("shape", [(3, 70), (3, 9000)])
+def test_nothing_cancels_on_the_card(card, rng, shape):
+    x = (rng.standard_normal(shape) + 3000).astype(np.float32)
+    expected = by_sets(x, lambda i: i[0]).astype(np.float32)
+    c = card.asarray(x)
+    found = [
+        norm.layer_norm(c, shape[1]),
+        norm.group_norm(c[:, None], 1)[:, 0],
+        norm.batch_norm(c.T, None, None, training=True).T,  # short planes: columns
+        norm.batch_norm(c[None], None, None, training=True)[0],
+    ]
+    for y in found:
+        assert_close(card.asnumpy(y), expected, scale=100)
+
+
+@pytest.mark.cuda
+def test_running_statistics_on_the_card(card, rng):
+    x = rng.standard_normal((4, 3, 5)).astype(np.float32)
+    plain = np.zeros(3, np.float32), np.ones(3, np.float32)
+    norm.batch_norm(x, *plain, None, None, True, 0.3)
+    there = card.asarray(np.zeros(3, np.float32)), card.asarray(np.ones(3, np.float32))
+    y = norm.batch_norm(card.asarray(x), *there, None, None, True, 0.3)
+    assert isinstance(y, card.ndarray)
+    for a, b in zip(there, plain, strict=True):
+        assert_close(card.asnumpy(a), b)
+
+
+@pytest.mark.cuda
+def test_few_launches_and_same_bits(card, rng):
+    from gradflow.cuda import launch
+
+    x, w = card.asarray(rng.standard_normal((8, 6, 40)).astype(np.float32)), card.asarray(np.ones(6, np.float32))
+    s = card.asarray(np.ones(6, np.float32))
+
+    def count(call):
+        before = launch.count
+        first = call()
+        seen = launch.count - before
+        again = call()
+        for a, b in zip(first, again, strict=True):
+            np.testing.assert_array_equal(card.asnumpy(a), card.asnumpy(b))
+        return seen
+
+    assert count(lambda: norm.batch_norm_forward(x, w, w)) == 3
+    assert count(lambda: norm.batch_norm_backward(x, x, w, s, s, s, s, (True, True, True))) == 3
+    assert count(lambda: [norm.batch_norm_eval(x, s, s, w, w)]) == 1
+    v = card.asarray(np.ones(40, np.float32))
+    assert count(lambda: norm.layer_norm_forward(x, 40, v, v)) == 1
+
+
+# --- PyTorch ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize("training", [True, False])
+def test_batch_norm_as_pytorch(rng, training):
+    torch = pytest.importorskip("torch")
+    x, w, b = rng.standard_normal((4, 3, 2, 5)), rng.standard_normal(3), rng.standard_normal(3)
+    mean, var, g = rng.standard_normal(3), rng.uniform(0.5, 2, 3), rng.standard_normal(x.shape)
+    ours = [gf.tensor(v, requires_grad=True) for v in (x, w, b)]
+    theirs = [torch.tensor(v, requires_grad=True) for v in (x, w, b)]
+    s, t = [gf.tensor(v) for v in (mean, var)], [torch.tensor(v) for v in (mean, var)]
+    y = norm.batch_norm(ours[0], *s, *ours[1:], training, 0.2, 1e-3)
+    z = torch.nn.functional.batch_norm(theirs[0], *t, *theirs[1:], training, 0.2, 1e-3)
+    # A penalty on the gradient: the second derivative.
+    for v, inputs, grad in ((y, ours, gf.autograd.grad), (z, theirs, torch.autograd.grad)):
+        cotangent = gf.tensor(g) if v is y else torch.tensor(g)
+        (dx,) = grad(v, inputs[:1], cotangent, create_graph=True)
+        ((dx * dx).sum() + (v * cotangent).sum()).backward()
+    assert_close(y.detach().numpy(), z.detach().numpy())
+    for a, e in zip([*ours, *s], [*theirs, *t], strict=True):
+        a, e = (a.grad, e.grad) if a.requires_grad else (a, e)
+        assert_close(a.numpy(), e.numpy(), scale=10)
+
+
+@pytest.mark.reference
+def test_others_as_pytorch(rng):
+    torch = pytest.importorskip("torch")
+    F = torch.nn.functional
+    x, w, b = rng.standard_normal((4, 6, 5)), rng.standard_normal(6), rng.standard_normal(6)
+    tx, tw, tb = torch.tensor(x), torch.tensor(w), torch.tensor(b)
+    mean, var = np.zeros(6), np.ones(6)
+    tm, tv = torch.zeros(6).double(), torch.ones(6).double()
+    assert_close(norm.instance_norm(x, mean, var, w, b), F.instance_norm(tx, tm, tv, tw, tb).numpy())
+    assert_close(mean, tm.numpy())
+    assert_close(var, tv.numpy())
+    assert_close(norm.group_norm(x, 3, w, b, 1e-3), F.group_norm(tx, 3, tw, tb, 1e-3).numpy())
+    assert_close(norm.local_response_norm(x, 4), F.local_response_norm(tx, 4).numpy())
+    for dtype in ("float16", "bfloat16"):
+        small = tx.mul(1e-3).to(getattr(torch, dtype))
+        ours = norm.rms_norm(gf.tensor(small.float().numpy()).to(getattr(gf, dtype)), (5,))
+        assert_close(ours.float().numpy(), F.rms_norm(small, (5,)).float().numpy(), dtype=np.dtype("float16"), scale=8)
