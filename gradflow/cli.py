@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import platform
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
@@ -14,31 +14,11 @@ import numpy as np
 
 from . import __version__, backend, kernel
 from .examples import EXAMPLES
+from .train import ResumeError
 
 
 class UsageError(Exception):
     """Arguments that do not make sense here: one sentence, exit status 2."""
-
-
-def at_least(least: float, kind: Callable[[str], Any] = int) -> Callable[[str], Any]:
-    """A parser of numbers that are not below `least`."""
-
-    def parse(text: str) -> Any:
-        value = kind(text)
-        if not value >= least:
-            raise argparse.ArgumentTypeError(f"wanted at least {least}, saw {text}")
-        return value
-
-    parse.__name__ = kind.__name__
-    return parse
-
-
-def positive(text: str) -> float:
-    """A parser of numbers above zero."""
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"wanted a number above 0, saw {text}")
-    return value
 
 
 def choose_device(name: str) -> backend.device:
@@ -169,7 +149,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     try:
         return args.run(args)
-    except UsageError as e:
+    except (UsageError, ResumeError) as e:
         print(f"gradflow: error: {e}", file=sys.stderr)
         return 2
     except (OSError, ImportError) as e:

@@ -76,8 +76,8 @@ def _split(name: str, batch: Any) -> tuple[tuple, Any]:
 
 
 def _rows(target: Any) -> int:
-    shape = getattr(target, "shape", ())
-    return int(shape[0]) if len(shape) else 1
+    shape = tuple(getattr(target, "shape", ()))
+    return int(shape[0]) if shape else 1
 
 
 @contextlib.contextmanager

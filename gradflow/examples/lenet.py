@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import backend, data, io, nn, optim, train
 from ..autograd import no_grad
-from ..cli import UsageError, at_least, positive
+from .arguments import at_least, positive
 
 RATES = {"adam": 0.003, "sgd": 0.05}
 
@@ -75,21 +75,18 @@ def run(args: argparse.Namespace, where: backend.device) -> int:
     # So few digits fit on any device: they are moved once, and the loaders cut batches out of them there.
     training, held_out = (data.TensorDataset(*(t.to(where) for t in part.tensors)) for part in parts)
     args.out.mkdir(parents=True, exist_ok=True)
-    try:
-        history = train.fit(
-            model,
-            loss,
-            optimizer,
-            data.DataLoader(training, args.batch_size, shuffle=True),
-            data.DataLoader(held_out, 256),
-            args.epochs,
-            scheduler=scheduler,
-            metrics=train.accuracy,
-            checkpoint=args.out / "checkpoint.safetensors",
-            resume=args.resume,
-        )
-    except train.ResumeError as e:
-        raise UsageError(f"--resume: {e}") from e
+    history = train.fit(
+        model,
+        loss,
+        optimizer,
+        data.DataLoader(training, args.batch_size, shuffle=True),
+        data.DataLoader(held_out, 256),
+        args.epochs,
+        scheduler=scheduler,
+        metrics=train.accuracy,
+        checkpoint=args.out / "checkpoint.safetensors",
+        resume=args.resume,
+    )
     model.eval()
     with no_grad():
         scores = backend.asnumpy(model(held_out.tensors[0]).array)

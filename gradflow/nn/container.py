@@ -8,6 +8,7 @@ from operator import index
 from typing import Any, Self
 
 from ..tape import Traced
+from ..tensor import Tensor
 from .module import Module
 from .parameter import Parameter
 
@@ -200,7 +201,7 @@ def _as_parameter(value: Any) -> Any:
 
 
 def _shown(key: Any, value: Any) -> str:
-    if not isinstance(value, Traced):
+    if not isinstance(value, Tensor):
         return f"({key}): Object of type: {type(value).__name__}"
     kind = "Parameter" if isinstance(value, Parameter) else "Tensor"
     where = f" ({value.device})" if value.is_cuda else ""

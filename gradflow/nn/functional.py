@@ -292,7 +292,7 @@ def _alpha(name: str, input: Any, p: float, training: bool, inplace: bool, dims:
         y = input * 0
     else:
         kept = _mask(input, p, dims) != 0
-        kept = kept.to(input.dtype) if isinstance(kept, Traced) else kept.astype(input.dtype)
+        kept = pointwise.cast(kept, input.dtype)
         a = 1 / math.sqrt((1 - p) * (1 + p * _ALPHA**2))
         y = input * kept * a + ((1 - kept) * (a * _ALPHA) - a * _ALPHA * p)
     return _into(f"{name}_", input, y) if inplace else y

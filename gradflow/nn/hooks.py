@@ -71,7 +71,9 @@ class _Gate:
     """One call of a module with backward hooks: what it is given and gives out passes here, and so do the gradients."""
 
     def __init__(self, module: Any) -> None:
-        self.module, self.grad_output, self.inputs, self.count = module, None, None, 0
+        self.module, self.count = module, 0
+        self.inputs: list[int] | None = None  # which arguments pass, if any
+        self.grad_output: tuple | None = None
 
     def enter(self, args: tuple) -> tuple:
         """The arguments, those that are tensors passed through."""
@@ -110,6 +112,7 @@ class _Gate:
         return tuple(g[i] for i in self.outputs)
 
     def _at_inputs(self, gradients: tuple) -> tuple:
+        assert self.inputs is not None
         if self.grad_output is None:  # the gradient came past the outputs: that of a gradient taken before
             return gradients
         slots: list[Any] = [None] * self.count

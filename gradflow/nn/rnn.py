@@ -67,13 +67,13 @@ class RNNBase(Module):
         for layer in range(num_layers):
             for suffix in ("", "_reverse") if bidirectional else ("",):
                 into = input_size if layer == 0 else out * (1 + bidirectional)
-                sizes = {"weight_ih": (rows, into), "weight_hh": (rows, out)}
+                sizes: dict[str, tuple[int, ...]] = {"weight_ih": (rows, into), "weight_hh": (rows, out)}
                 if bias:
                     sizes |= {"bias_ih": (rows,), "bias_hh": (rows,)}
                 if proj_size:
                     sizes["weight_hr"] = (proj_size, hidden_size)
-                for part, size in sizes.items():
-                    self.register_parameter(f"{part}_l{layer}{suffix}", Parameter(blank(size, dtype, device)))
+                for part, shape in sizes.items():
+                    self.register_parameter(f"{part}_l{layer}{suffix}", Parameter(blank(shape, dtype, device)))
                 self._names.append([f"{part}_l{layer}{suffix}" for part in sizes])
         self.reset_parameters()
 
@@ -248,7 +248,7 @@ class RNNCellBase(Module):
         for p in self.parameters():
             init.uniform_(p, -bound, bound)
 
-    def _weights(self) -> tuple[Any, ...]:
+    def _weights(self) -> Any:
         return self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh
 
     def _state(self, input: Any) -> Any:

@@ -10,6 +10,7 @@ import numpy as np
 from .. import backend
 from ..op import wrap
 from ..tape import Traced
+from ..tensor import Tensor
 from .parameter import Parameter
 
 EXTRA = "_extra_state"
@@ -25,8 +26,6 @@ class Keys(NamedTuple):
         if not self.missing_keys and not self.unexpected_keys:
             return "<All keys matched successfully>"
         return f"Keys(missing_keys={self.missing_keys}, unexpected_keys={self.unexpected_keys})"
-
-    __str__ = __repr__
 
 
 def _own(module: Any) -> list[tuple[str, str]]:
@@ -175,7 +174,7 @@ def _write(found: _Match, assign: bool) -> None:
     for module, register, name, value in found.writes:
         t = module.__dict__[register][name]
         if assign:
-            given = value.detach() if isinstance(value, Traced) else wrap(_array(value))
+            given = value.detach() if isinstance(value, Tensor) else wrap(_array(value))
             new = Parameter(given, t.requires_grad) if register == "_parameters" else given
             module.__dict__[register][name] = new
         else:
