@@ -4,12 +4,12 @@
 //   input gradient    left = w (channels in x channels out and taps)      right = what the taps see of g (x inputs)
 //   weight gradient   left = g (channels out x outputs)                   right = what the taps see (outputs x taps)
 //
-// A block makes an m x n tile of the product, a thread tm x tn numbers of it. Step by step, k columns of left and k rows of
-// right are fetched into registers by loaders, which know the convolution, and put into shared memory, where multiply(),
-// which does not, takes them up while the next step's are on their way. Sums run over k in order, so a result depends on
-// nothing but its operands. With a stride of s only every s-th tap sees a given input: the input gradient's blocks each do
-// the inputs of one of the s * s phases, over the taps of that phase alone. The weight gradient's sums, over all outputs,
-// are long: they are split among blocks into parts, which a second kernel adds up in order.
+// A block makes an m x n tile of the product, a thread tm x tn numbers of it. Step by step, k columns of left and k
+// rows of right are fetched into registers by loaders, which know the convolution, and put into shared memory, where
+// multiply(), which does not, takes them up while the next step's are on their way. Sums run over k in order, so a
+// result depends on nothing but its operands. With a stride of s only every s-th tap sees a given input: the input
+// gradient's blocks each do the inputs of one of s * s phases, over the taps of that phase alone. The weight gradient's
+// sums, over all outputs, are long: they are split among blocks into parts, which a second kernel adds up in order.
 #include "common.cuh"
 
 namespace conv_ {
@@ -28,12 +28,12 @@ template <int size, int per> __device__ __forceinline__ int spread(int t, int i)
   return i / V * (size / (per / V)) + t * V + i % V;
 }
 
-// ---- geometry ---------------------------------------------------------------------------------------------------------
+// ---- geometry -------------------------------------------------------------------------------------------------------
 
-// Along one dim, position u sees place u * stride + base + t * step of the source through tap t, if that is within `size`.
+// Along one dim, position u sees place u * stride + base + t * step of the source through tap t, if that is inside.
 struct Axis { int size, positions, taps, stride, base, step; };
 
-// The parameters of a kernel for one dim of the convolution (a launch passes no structs), and the forward Axis.
+// The parameters of a kernel for one dim, since a launch passes no structs, and the forward Axis.
 #define DIM(a) int a##_size, int a##_taps, int a##_out, int a##_stride, int a##_before, int a##_dilation
 #define FORWARD(a) conv_::Axis{a##_size, a##_out, a##_taps, a##_stride, -a##_before, a##_dilation}
 
@@ -56,7 +56,7 @@ __device__ inline Phase phase_of(int phase, int size, int taps, int out, int str
   return p;
 }
 
-// A number of three digits that counts in steps that are worked out once: addition with carry instead of division.
+// A number of three digits that counts in steps worked out beforehand: addition with carry instead of division.
 struct Counter {
   int a, b, c;
   __device__ __forceinline__ Counter(int number, int nb, int nc) {
@@ -82,7 +82,7 @@ struct Counter {
   }
 };
 
-// ---- loaders ----------------------------------------------------------------------------------------------------------
+// ---- loaders --------------------------------------------------------------------------------------------------------
 // fetch() reads a thread's share of a step and goes on to the next; put() stores it in shared memory.
 
 // left: a matrix in memory, `rows` rows of `columns`. A thread reads neighbours of one row.
@@ -118,8 +118,8 @@ template <class T, class S> struct Turned {
   bool live;
 
   __device__ Turned(const T* start, int first, int rows, int channels, int kh, int kw, const Phase& h, const Phase& v)
-      : channels(channels), plane(kh * kw), width(kw), ni(h.axis.taps), nj(v.axis.taps), every_i(h.every), every_j(v.every),
-        at(threadIdx.x / S::m * S::left, ni, nj), skip(S::k - S::left, ni, nj) {
+      : channels(channels), plane(kh * kw), width(kw), ni(h.axis.taps), nj(v.axis.taps), every_i(h.every),
+        every_j(v.every), at(threadIdx.x / S::m * S::left, ni, nj), skip(S::k - S::left, ni, nj) {
     m = threadIdx.x % S::m;
     live = first + m < rows;
     apart = index_t(rows) * plane;
@@ -139,7 +139,7 @@ template <class T, class S> struct Turned {
   }
 };
 
-// right: row (c, i, j), column position: what that tap sees there. A thread reads down one column; a warp reads neighbours.
+// right: row (c, i, j), column position: what the tap sees there. A thread reads down a column, a warp neighbours.
 template <class T, class S> struct Seen {
   using R = acc_t<T>;
   const T* source;
@@ -148,7 +148,8 @@ template <class T, class S> struct Seen {
   Counter at, skip;
 
   // `source` is the first channel of the group in the first image, `images` what lies between two images.
-  __device__ Seen(const T* source, index_t images, int channels, index_t position, int batch, const Axis& h, const Axis& w)
+  __device__ Seen(const T* source, index_t images, int channels, index_t position, int batch, const Axis& h,
+                  const Axis& w)
       : source(source), channels(channels), plane(h.size * w.size), h(h), w(w),
         at(threadIdx.x / S::n * S::right, h.taps, w.taps), skip(S::k - S::right, h.taps, w.taps) {
     n = threadIdx.x % S::n;
@@ -207,7 +208,7 @@ template <class T, class S> struct Gradients {
   }
 };
 
-// right of the weight gradient: row position (n, oh, ow), column (c, i, j). A thread reads one position through several taps.
+// right of the weight gradient: row position (n, oh, ow), column (c, i, j). A thread reads one position, several taps.
 template <class T, class S> struct Taps {
   using R = acc_t<T>;
   static constexpr int apart = S::threads / S::k;
@@ -219,8 +220,10 @@ template <class T, class S> struct Taps {
   Axis h, w;
   Counter at, step;
 
-  __device__ Taps(const T* start, index_t images, const Tap* taps, index_t begin, index_t end, const Axis& h, const Axis& w)
-      : taps(taps), images(images), end(end), h(h), w(w), at(0, h.positions, w.positions), step(S::k, h.positions, w.positions) {
+  __device__ Taps(const T* start, index_t images, const Tap* taps, index_t begin, index_t end, const Axis& h,
+                  const Axis& w)
+      : taps(taps), images(images), end(end), h(h), w(w), at(0, h.positions, w.positions),
+        step(S::k, h.positions, w.positions) {
     q = threadIdx.x % S::k;
     m = threadIdx.x / S::k;
     position = begin + q;
@@ -247,12 +250,13 @@ template <class T, class S> struct Taps {
   }
 };
 
-// ---- the product ------------------------------------------------------------------------------------------------------
+// ---- the product ----------------------------------------------------------------------------------------------------
 
 // sum += left times right, over `steps` steps of the loaders a and b.
 template <class S, class R, class A, class B>
 __device__ __forceinline__ void multiply(A& a, B& b, int steps, R (&sum)[S::tm][S::tn]) {
-  __shared__ alignas(V * sizeof(R)) R left[2][S::k][S::m + V], right[2][S::k][S::n + V];
+  using P = pack<R, V>;
+  __shared__ alignas(sizeof(P)) R left[2][S::k][S::m + V], right[2][S::k][S::n + V];
   const int tm = threadIdx.x / (S::n / S::tn), tn = threadIdx.x % (S::n / S::tn);
   R ra[S::left], rb[S::right];
 #pragma unroll
@@ -273,11 +277,13 @@ __device__ __forceinline__ void multiply(A& a, B& b, int steps, R (&sum)[S::tm][
     }
 #pragma unroll
     for (int k = 0; k < S::k; ++k) {
-      pack<R, V> l[S::tm / V], r[S::tn / V];
+      P l[S::tm / V], r[S::tn / V];
 #pragma unroll
-      for (int i = 0; i < S::tm; i += V) l[i / V] = *reinterpret_cast<const pack<R, V>*>(&left[s % 2][k][spread<S::m, S::tm>(tm, i)]);
+      for (int i = 0; i < S::tm; i += V)
+        l[i / V] = *reinterpret_cast<const P*>(&left[s % 2][k][spread<S::m, S::tm>(tm, i)]);
 #pragma unroll
-      for (int j = 0; j < S::tn; j += V) r[j / V] = *reinterpret_cast<const pack<R, V>*>(&right[s % 2][k][spread<S::n, S::tn>(tn, j)]);
+      for (int j = 0; j < S::tn; j += V)
+        r[j / V] = *reinterpret_cast<const P*>(&right[s % 2][k][spread<S::n, S::tn>(tn, j)]);
 #pragma unroll
       for (int i = 0; i < S::tm; ++i)
 #pragma unroll
@@ -293,8 +299,8 @@ __device__ __forceinline__ void multiply(A& a, B& b, int steps, R (&sum)[S::tm][
 
 // Each thread's sums to out[row * apart + place[column]], with b[row] added if there is a b; no place is -1.
 template <class S, class T>
-__device__ __forceinline__ void write(const acc_t<T> (&sum)[S::tm][S::tn], T* out, const T* b, int first, int rows, index_t apart,
-                                      const index_t* place) {
+__device__ __forceinline__ void write(const acc_t<T> (&sum)[S::tm][S::tn], T* out, const T* b, int first, int rows,
+                                      index_t apart, const index_t* place) {
   const int tm = threadIdx.x / (S::n / S::tn), tn = threadIdx.x % (S::n / S::tn);
 #pragma unroll
   for (int i = 0; i < S::tm; ++i) {
@@ -311,9 +317,9 @@ __device__ __forceinline__ void write(const acc_t<T> (&sum)[S::tm][S::tn], T* ou
 
 }  // namespace conv_
 
-// ---- kernels ----------------------------------------------------------------------------------------------------------
-// blockIdx.x: the tile, rows first, so that blocks that read the same positions run together; blockIdx.y: the group.
-// n images of groups * cg channels, groups * kg channels out.
+// ---- kernels --------------------------------------------------------------------------------------------------------
+// n images of groups * cg channels, groups * kg channels out. blockIdx.x: the tile, rows first, so that blocks that
+// read the same positions run together; blockIdx.y: the group.
 
 template <class T, class S>
 __global__ void __launch_bounds__(S::threads, S::blocks) conv_forward(
@@ -321,7 +327,7 @@ __global__ void __launch_bounds__(S::threads, S::blocks) conv_forward(
     DIM(h), DIM(v)) {
   using namespace conv_;
   const Axis h = FORWARD(h), v = FORWARD(v);
-  const int tiles = int(ceil_div(kg, S::m)), first = int(blockIdx.x % tiles) * S::m, groups = gridDim.y, g = blockIdx.y;
+  const int groups = gridDim.y, g = blockIdx.y, tiles = int(ceil_div(kg, S::m)), first = int(blockIdx.x % tiles) * S::m;
   const index_t start = index_t(blockIdx.x / tiles) * S::n, plane = index_t(h.positions) * v.positions;
   const int depth = cg * h.taps * v.taps;
   __shared__ index_t place[S::n];
@@ -330,7 +336,8 @@ __global__ void __launch_bounds__(S::threads, S::blocks) conv_forward(
     place[i] = p < n * plane ? p / plane * (groups * kg * plane) + p % plane : -1;
   }
   Rows<T, S> left(w + index_t(g) * kg * depth, first, kg, depth);
-  Seen<T, S> right(x + index_t(g) * cg * h.size * v.size, index_t(groups) * cg * h.size * v.size, cg, start, n, h, v);
+  const index_t source = index_t(cg) * h.size * v.size;
+  Seen<T, S> right(x + g * source, groups * source, cg, start, n, h, v);
   acc_t<T> sum[S::tm][S::tn];
   multiply<S>(left, right, int(ceil_div(depth, S::k)), sum);
   write<S, T>(sum, y + index_t(g) * kg * plane, b ? b + g * kg : nullptr, first, kg, plane, place);
@@ -339,13 +346,14 @@ __global__ void __launch_bounds__(S::threads, S::blocks) conv_forward(
 // blockIdx.z: the phase.
 template <class T, class S>
 __global__ void __launch_bounds__(S::threads, S::blocks) conv_input(
-    const T* __restrict__ g, const T* __restrict__ w, const T* __restrict__ b, T* __restrict__ dx, int n, int cg, int kg,
-    DIM(h), DIM(v)) {
+    const T* __restrict__ g, const T* __restrict__ w, const T* __restrict__ b, T* __restrict__ dx, int n, int cg,
+    int kg, DIM(h), DIM(v)) {
   using namespace conv_;
   const int phase_h = blockIdx.z / v_stride, phase_v = blockIdx.z % v_stride;
   const Phase h = phase_of(phase_h, h_size, h_taps, h_out, h_stride, h_before, h_dilation);
   const Phase v = phase_of(phase_v, v_size, v_taps, v_out, v_stride, v_before, v_dilation);
-  const int tiles = int(ceil_div(cg, S::m)), first = int(blockIdx.x % tiles) * S::m, groups = gridDim.y, group = blockIdx.y;
+  const int groups = gridDim.y, group = blockIdx.y;
+  const int tiles = int(ceil_div(cg, S::m)), first = int(blockIdx.x % tiles) * S::m;
   const index_t start = index_t(blockIdx.x / tiles) * S::n, positions = index_t(h.axis.positions) * v.axis.positions;
   if (start >= n * positions) return;
   const index_t plane = index_t(h_size) * v_size, seen = index_t(h_out) * v_out;
@@ -365,33 +373,38 @@ __global__ void __launch_bounds__(S::threads, S::blocks) conv_input(
 // blockIdx.z: the part, of `length` outputs. Parts go to `parts` (part, weight), a single one straight to dw.
 template <class T, class S>
 __global__ void __launch_bounds__(S::threads, S::blocks) conv_weight(
-    const T* __restrict__ g, const T* __restrict__ x, acc_t<T>* __restrict__ parts, T* __restrict__ dw, index_t length, int n,
-    int cg, int kg, DIM(h), DIM(v)) {
+    const T* __restrict__ g, const T* __restrict__ x, acc_t<T>* __restrict__ parts, T* __restrict__ dw, index_t length,
+    int n, int cg, int kg, DIM(h), DIM(v)) {
   using namespace conv_;
   const Axis h = FORWARD(h), v = FORWARD(v);
-  const int tiles = int(ceil_div(kg, S::m)), first = int(blockIdx.x % tiles) * S::m, groups = gridDim.y, group = blockIdx.y;
+  const int groups = gridDim.y, group = blockIdx.y;
+  const int tiles = int(ceil_div(kg, S::m)), first = int(blockIdx.x % tiles) * S::m;
   const int start = int(blockIdx.x / tiles) * S::n, columns = cg * h.taps * v.taps, plane = h.positions * v.positions;
-  const index_t begin = blockIdx.z * length, end = begin + length < index_t(n) * plane ? begin + length : index_t(n) * plane;
+  const index_t all = index_t(n) * plane, begin = blockIdx.z * length;
+  const index_t end = begin + length < all ? begin + length : all;
   __shared__ typename Taps<T, S>::Tap taps[S::n];
   __shared__ index_t place[S::n];
   for (int i = threadIdx.x; i < S::n; i += S::threads) {
     const Counter c(start + i, h.taps, v.taps);
-    taps[i] = {start + i < columns ? c.a * h.size * v.size : 0, c.b * h.step, c.c * v.step};  // a column that is none reads, too
-    place[i] = start + i < columns ? start + i : -1;
+    const bool live = start + i < columns;
+    taps[i] = {live ? c.a * h.size * v.size : 0, c.b * h.step, c.c * v.step};  // a column that is none reads, too
+    place[i] = live ? start + i : -1;
   }
   __syncthreads();  // the loader reads taps at once
-  Gradients<T, S> left(g + index_t(group) * kg * plane, index_t(groups) * kg * plane, first, kg, plane, begin, end);
-  Taps<T, S> right(x + index_t(group) * cg * h.size * v.size, index_t(groups) * cg * h.size * v.size, taps, begin, end, h, v);
+  const index_t outputs = index_t(kg) * plane, source = index_t(cg) * h.size * v.size, weights = index_t(kg) * columns;
+  Gradients<T, S> left(g + group * outputs, groups * outputs, first, kg, plane, begin, end);
+  Taps<T, S> right(x + group * source, groups * source, taps, begin, end, h, v);
   acc_t<T> sum[S::tm][S::tn];
   multiply<S>(left, right, int(ceil_div(end - begin, S::k)), sum);
-  const index_t offset = index_t(group) * kg * columns;
-  if (parts) write<S, acc_t<T>>(sum, parts + index_t(blockIdx.z) * groups * kg * columns + offset, nullptr, first, kg, columns, place);
-  else write<S, T>(sum, dw + offset, nullptr, first, kg, columns, place);
+  acc_t<T>* part = parts + (index_t(blockIdx.z) * groups + group) * weights;
+  if (parts) write<S, acc_t<T>>(sum, part, nullptr, first, kg, columns, place);
+  else write<S, T>(sum, dw + group * weights, nullptr, first, kg, columns, place);
 }
 
 // dw[i] = the sum of parts[part][i] over the parts, in order.
 template <class T>
-__global__ void __launch_bounds__(256, 1) conv_add_parts(const acc_t<T>* __restrict__ parts, T* __restrict__ dw, index_t size, int count) {
+__global__ void __launch_bounds__(256, 1) conv_add_parts(
+    const acc_t<T>* __restrict__ parts, T* __restrict__ dw, index_t size, int count) {
   const index_t i = grid_thread();
   if (i >= size) return;
   acc_t<T> sum = 0;

@@ -1,19 +1,21 @@
-// Depthwise convolution: every channel out sees one channel in. A few multiplications for each number read, so nothing is
-// gained from a matrix product: a thread sums up one result and neighbours read neighbours.
+// Depthwise convolution: every channel out sees one channel in. There are few multiplications for each number read, so
+// nothing is gained from a matrix product: a thread sums up one result, and neighbours read neighbours.
 //
-// Channel k of the output sees channel k / m of the input; the kernels of m * c channels are (kh x kw) each. I is the type
-// that counts elements: unsigned where they fit, since division by 64-bit numbers is slow.
+// Channel k of the output sees channel k / m of the input; the kernels of the m * c channels are kh x kw each. I is the
+// type that counts elements: unsigned where they fit, since division by 64-bit numbers is slow.
 #include "common.cuh"
 
+// The parameters of a kernel for one dim, since a launch passes no structs.
 #define DIM(a) int a##_size, int a##_taps, int a##_out, int a##_stride, int a##_before, int a##_dilation
 
-constexpr int TAPS = 9;  // of a kernel, which one block of the weight gradient sums up; gradflow/cuda/depthwise.py knows it too
+// How many taps one block of the weight gradient sums up; gradflow/cuda/depthwise.py knows it too.
+constexpr int TAPS = 9;
 
 // y[n, k, oh, ow] = b[k] + sum over taps of x[n, k / m, oh * stride - before + i * dilation, ...] w[k, i, j].
 template <class T, class I>
 __global__ void __launch_bounds__(256, 1) depthwise_forward(
-    const T* __restrict__ x, const T* __restrict__ w, const T* __restrict__ b, T* __restrict__ y, index_t size, int channels,
-    int m, DIM(h), DIM(v)) {
+    const T* __restrict__ x, const T* __restrict__ w, const T* __restrict__ b, T* __restrict__ y, index_t size,
+    int channels, int m, DIM(h), DIM(v)) {
   const index_t at = grid_thread();
   if (at >= size) return;
   const I row = I(at) / I(v_out), plane = row / I(h_out);
@@ -36,8 +38,8 @@ __global__ void __launch_bounds__(256, 1) depthwise_forward(
 // dx[n, c, ih, iw] = b[c] + sum over the m channels k out and the taps that see it of g[n, k, oh, ow] w[k, i, j].
 template <class T, class I>
 __global__ void __launch_bounds__(256, 1) depthwise_input(
-    const T* __restrict__ g, const T* __restrict__ w, const T* __restrict__ b, T* __restrict__ dx, index_t size, int channels,
-    int m, DIM(h), DIM(v)) {
+    const T* __restrict__ g, const T* __restrict__ w, const T* __restrict__ b, T* __restrict__ dx, index_t size,
+    int channels, int m, DIM(h), DIM(v)) {
   const index_t at = grid_thread();
   if (at >= size) return;
   const I row = I(at) / I(v_size), plane = row / I(h_size);
@@ -62,8 +64,8 @@ __global__ void __launch_bounds__(256, 1) depthwise_input(
 // blockIdx.x: channel k and TAPS of its taps; blockIdx.y: the part, of `length` of the outputs of all n images.
 template <class T, class I>
 __global__ void __launch_bounds__(256, 1) depthwise_weight(
-    const T* __restrict__ g, const T* __restrict__ x, acc_t<T>* __restrict__ parts, index_t length, int n, int channels, int m,
-    DIM(h), DIM(v)) {
+    const T* __restrict__ g, const T* __restrict__ x, acc_t<T>* __restrict__ parts, index_t length, int n, int channels,
+    int m, DIM(h), DIM(v)) {
   const int taps = h_taps * v_taps, chunks = int(ceil_div(taps, TAPS));
   const int k = blockIdx.x / chunks, first = blockIdx.x % chunks * TAPS, plane = h_out * v_out;
   acc_t<T> sum[TAPS];
@@ -74,7 +76,8 @@ __global__ void __launch_bounds__(256, 1) depthwise_weight(
     row[t] = (first + t) / v_taps * h_dilation - h_before;
     column[t] = (first + t) % v_taps * v_dilation - v_before;
   }
-  const index_t begin = blockIdx.y * length, all = index_t(n) * plane, end = begin + length < all ? begin + length : all;
+  const index_t all = index_t(n) * plane, begin = blockIdx.y * length;
+  const index_t end = begin + length < all ? begin + length : all;
   for (index_t at = begin + threadIdx.x; at < end; at += blockDim.x) {
     const I image = I(at) / I(plane);
     const int o = int(I(at) % I(plane)), u = o / v_out * h_stride, v = o % v_out * v_stride;
@@ -83,19 +86,22 @@ __global__ void __launch_bounds__(256, 1) depthwise_weight(
 #pragma unroll
     for (int t = 0; t < TAPS; ++t) {
       const int y = u + row[t], z = v + column[t];
-      if (unsigned(y) < unsigned(h_size) && unsigned(z) < unsigned(v_size)) sum[t] += gradient * load(source + y * v_size + z);
+      const bool inside = unsigned(y) < unsigned(h_size) && unsigned(z) < unsigned(v_size);
+      if (inside) sum[t] += gradient * load(source + y * v_size + z);
     }
   }
 #pragma unroll
   for (int t = 0; t < TAPS; ++t) {
     const acc_t<T> whole = block_sum(sum[t]);
-    if (threadIdx.x == 0 && first + t < taps) parts[(index_t(blockIdx.y) * channels * m + k) * taps + first + t] = whole;
+    if (threadIdx.x == 0 && first + t < taps)
+      parts[(index_t(blockIdx.y) * channels * m + k) * taps + first + t] = whole;
   }
 }
 
 // dw[i] = the sum of parts[part][i] over the parts, in order.
 template <class T>
-__global__ void __launch_bounds__(256, 1) depthwise_add_parts(const acc_t<T>* __restrict__ parts, T* __restrict__ dw, index_t size, int count) {
+__global__ void __launch_bounds__(256, 1) depthwise_add_parts(
+    const acc_t<T>* __restrict__ parts, T* __restrict__ dw, index_t size, int count) {
   const index_t i = grid_thread();
   if (i >= size) return;
   acc_t<T> sum = 0;

@@ -1,6 +1,6 @@
-// Pooling and its gradients, in up to three dims. One thread makes one number and gathers what belongs to it: in the
-// forward direction the elements of its window; in the backward direction its element's windows, which are a box of outputs
-// that two divisions find. So there are no atomics, and sums run in a fixed order.
+// Pooling and its gradients, in up to three dims. One thread makes one number and gathers what belongs to it: forward,
+// the elements of its window; backward, the windows of its element, a box of outputs that two divisions a dim find. So
+// there are no atomics, and sums run in a fixed order.
 //
 // A window is regular, or adaptive if its dim has a kernel of 0: [floor(o size / out), ceil((o + 1) size / out)).
 // I is the type that counts elements: unsigned where they fit, since division by 64-bit numbers is slow.
@@ -58,10 +58,12 @@ template <class I> struct Place {
 
 }  // namespace pool_
 
-// values = the largest of each window, a NaN above all; indices = its place in the plane: the first of equals, the last NaN.
+// values = the largest of each window, a NaN above all; indices = its place in the plane: of equals the first, of NaNs
+// the last.
 template <class T, class I>
 __global__ void __launch_bounds__(256, 1) max_pool_forward(
-    const T* __restrict__ x, T* __restrict__ values, index_t* __restrict__ indices, index_t size, DIM(d), DIM(h), DIM(w)) {
+    const T* __restrict__ x, T* __restrict__ values, index_t* __restrict__ indices, index_t size,
+    DIM(d), DIM(h), DIM(w)) {
   using namespace pool_;
   const index_t at = grid_thread();
   if (at >= size) return;
@@ -85,7 +87,8 @@ __global__ void __launch_bounds__(256, 1) max_pool_forward(
 // dx[i] = sum of g[o] over the windows o that chose i, window by window in order.
 template <class T, class I>
 __global__ void __launch_bounds__(256, 1) max_pool_backward(
-    const T* __restrict__ g, const index_t* __restrict__ indices, T* __restrict__ dx, index_t size, DIM(d), DIM(h), DIM(w)) {
+    const T* __restrict__ g, const index_t* __restrict__ indices, T* __restrict__ dx, index_t size,
+    DIM(d), DIM(h), DIM(w)) {
   using namespace pool_;
   const index_t at = grid_thread();
   if (at >= size) return;
