@@ -10,6 +10,7 @@ import numpy as np
 from .. import backend
 from ..backend import bool_, is_floating, namespace
 from ..cases import Sampler, case
+from ..kernel import kernel
 from ..op import op, unwrap
 from ..tape import fit, mode
 from . import linalg, pointwise, random, shape, softmax
@@ -41,31 +42,58 @@ def _causal(xp: Any, rows: int, columns: int) -> Any:
     return xp.arange(columns) <= xp.arange(rows)[:, None]
 
 
-def _weights(q: Any, k: Any, mask: Any, scale: float, causal: bool) -> Any:
-    """softmax(scale q k^T + mask), zero in rows that may see nothing."""
-    xp = namespace(q)
-    s = _wide(_product(q, _swap(k), q))
-    if s.size == 0:
-        return s
-    s *= scale
+def _weight_cases(r: Sampler) -> list[case]:
+    nothing = np.array([[True, False, True], [False] * 3])
+    long = [case(r(2, n), r(n), 2.0) for n in (40, 70, 300, 1001, 2000, 4200, 6001, 9000)]
+    return [
+        case(r(2, 3, 4, 5), None, 0.3),
+        case(r(2, 3, 4, 5), r(2, 1, 4, 5), 0.3),
+        case(r(2, 3, 4, 5), r.mask(3, 1, 5), 0.3),
+        case(r(2, 3, 4, 5), r.mask(2, 1, 1, 1), 0.3, True),
+        case(r(3, 2, 3), nothing, 2.0),
+        case(r(3, 2, 3), np.where(nothing, 0.5, -math.inf), 2.0),
+        case(r(9000)[None], np.full((1, 9000), False), 1.0),  # a long row that sees nothing
+        case(r(20, 9), None, 1.0, True),
+        case(1e3 * r(4, 5), None, 1.0),
+        case(r.strided(4, 6), r.strided(4, 6), 0.5),
+        case(r(5), None, 1.0),
+        case(r(0, 3), None, 1.0),
+        case(r(3, 0), None, 1.0),
+        case(r(2, 1, 1, 2, 3), r(2, 3), 1.0),
+        *long,
+    ]
+
+
+@kernel("attention", cases=_weight_cases)
+def attention_weights(s, mask=None, scale=1.0, causal=False):
+    """softmax(scale s + mask) along the last dimension of scores s (..., l, s), zero in rows that see nothing.
+
+    mask is added, or if bool says what is seen; with causal row l sees the columns 0 to l only.
+    """
+    xp, dtype = namespace(s), s.dtype
+    whole = s.shape if mask is None else np.broadcast_shapes(s.shape, mask.shape)
+    p = xp.multiply(_wide(s), scale, out=xp.empty(whole, _wide(s[:0]).dtype))
+    if p.size == 0:
+        return p.astype(dtype)
     if mask is not None:
-        whole = np.broadcast_shapes(s.shape, mask.shape)
-        if whole != s.shape:
-            s = xp.broadcast_to(s, whole).copy()
         if mask.dtype == bool_:
-            xp.copyto(s, -math.inf, where=~mask)
+            xp.copyto(p, -math.inf, where=~mask)
         else:
-            s += mask
+            p += mask
     if causal:
-        xp.copyto(s, -math.inf, where=~_causal(xp, *s.shape[-2:]))
-    top = s.max(-1, keepdims=True)
+        xp.copyto(p, -math.inf, where=~_causal(xp, *p.shape[-2:]))
+    top = p.max(-1, keepdims=True)
     xp.copyto(top, 0, where=top == -math.inf)
-    s -= top
-    xp.exp(s, out=s)
-    total = s.sum(-1, keepdims=True)
+    p -= top
+    xp.exp(p, out=p)
+    total = p.sum(-1, keepdims=True)
     xp.copyto(total, 1, where=total == 0)
-    s /= total
-    return s
+    p /= total
+    return p if p.dtype == dtype else p.astype(dtype)
+
+
+def _weights(q: Any, k: Any, mask: Any, scale: float, causal: bool) -> Any:
+    return attention_weights(_product(q, _swap(k), q), mask, scale, causal)
 
 
 def _composed(scale, causal, drop, seed):
@@ -170,17 +198,18 @@ def attention_backward(
     dv = _product(_swap(_dropped(p, drop, seed)), g, v) if needs[2] else None
     dq = dk = dmask = None
     if needs[0] or needs[1] or needs[3]:
-        ds = _wide(_product(g, _swap(v), v))
+        ds = _product(g, _swap(v), v)
         if ds.shape != p.shape:
             ds = xp.broadcast_to(ds, p.shape).copy()
         ds = _dropped(ds, drop, seed)
-        ds -= xp.einsum("...ls,...ls->...l", ds, p)[..., None] if ds.size else 0
-        ds *= p
-        if needs[3] and mask is not None and mask.dtype != bool_:
-            dmask = ds.copy()
-        ds *= scale
-        dq = _product(ds, k, q) if needs[0] else None
-        dk = _product(_swap(ds), q, q) if needs[1] else None
+        if type(ds) is np.ndarray:
+            ds -= np.einsum("...ls,...ls->...l", ds, p)[..., None]
+            ds *= p
+        else:
+            ds = softmax.softmax_backward(ds, p, -1)
+        dq = _product(ds, k, q) * scale if needs[0] else None
+        dk = _product(_swap(ds), q, q) * scale if needs[1] else None
+        dmask = ds if needs[3] and mask is not None and mask.dtype != bool_ else None
     found = zip((dq, dk, dv, dmask), (q, k, v, mask), strict=True)
     return tuple(None if d is None else fit(d, x.shape, dtype) for d, x in found)
 

@@ -1,0 +1,83 @@
+// The weights of attention: softmax(scale s + mask) along rows of scores, in one pass over them.
+//
+// Row (b, h, l) of the scores belongs to query l of head h of example b; the mask has a stride for each of these and for
+// the keys, zero where it broadcasts. A query that sees no key gets zeros and not NaN. The gradient is that of softmax.
+#include "row.cuh"
+
+// What is added to the scores of a row (bias), or says which of them count (seen), or neither.
+template <class T> struct masking {
+  using A = acc_t<T>;
+  const bool* seen;
+  const T* bias;
+  index_t step, last;  // between keys; the last key that counts
+  A scale;
+  __device__ __forceinline__ A operator()(A v, index_t i) const {
+    v *= scale;
+    if (seen && !seen[i * step]) v = -infinity<A>();
+    if (bias) v += load(bias + i * step);
+    return i > last ? -infinity<A>() : v;
+  }
+};
+
+template <class T, class Team, int E, int VEC>
+__global__ void __launch_bounds__(Team::threads, 1)
+attention_weights(const T* s, const bool* seen, const T* bias, T* p, index_t rows, index_t n, index_t heads,
+                  index_t queries, index_t step_b, index_t step_h, index_t step_l, index_t step, acc_t<T> scale,
+                  bool causal) {
+  using A = acc_t<T>;
+  const place<Team> at(rows, n, 1);
+  const unsigned bh = unsigned(at.row) / unsigned(queries), l = unsigned(at.row) - bh * unsigned(queries);
+  const index_t mask = index_t(bh / unsigned(heads)) * step_b + index_t(bh % unsigned(heads)) * step_h + l * step_l;
+  const masking<T> score{seen ? seen + mask : nullptr, bias ? bias + mask : nullptr, step, causal ? index_t(l) : n, scale};
+  share<T, Team, E, VEC> r(s + at.first, n);
+  A m = -infinity<A>(), sum = 0;
+  if constexpr (r.kept) {
+    r.each([&](A (&v)[VEC], index_t i) {
+#pragma unroll
+      for (int j = 0; j < VEC; ++j) {
+        v[j] = score(v[j], i + j);
+        m = nan_max(m, v[j]);
+      }
+    });
+    m = team_max<Team>(m);
+    const A top = m == -infinity<A>() ? A(0) : m;
+    r.each([&](A (&v)[VEC], index_t) {
+#pragma unroll
+      for (int j = 0; j < VEC; ++j) {
+        v[j] = ::exp(v[j] - top);
+        sum += v[j];
+      }
+    });
+  } else {
+    r.each([&](A (&v)[VEC], index_t i) {
+#pragma unroll
+      for (int j = 0; j < VEC; ++j) {
+        const A a = score(v[j], i + j);
+        if (a > m || a != a) {
+          sum = sum * ::exp(m - a) + A(1) + (a - a);  // NaN where a is NaN or infinite, as e^(a - a) is there
+          m = a;
+        } else if (a != -infinity<A>()) {
+          sum += ::exp(a - m);
+        }
+      }
+    });
+    const A mine = m;
+    m = team_max<Team>(m);
+    if (mine != -infinity<A>()) sum *= ::exp(mine - m);
+  }
+  sum = team_sum<Team>(sum);
+  const A part = sum == A(0) ? A(0) : A(1) / sum;
+  r.each([&](A (&v)[VEC], index_t i) {
+    A out[VEC];
+#pragma unroll
+    for (int j = 0; j < VEC; ++j) {
+      if constexpr (r.kept) {
+        out[j] = v[j] * part;
+      } else {
+        const A a = score(v[j], i + j);
+        out[j] = part == A(0) ? A(0) : A(::exp(a - m)) * part;
+      }
+    }
+    if (at.mine) store_pack<VEC>(p + at.first + i, out);
+  });
+}
