@@ -207,10 +207,8 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple:
         raise RuntimeError(
             f"meshgrid: wanted vectors and indexing 'ij' or 'xy', saw {[tuple(x.shape) for x in tensors]}, {indexing!r}"
         )
-    swap = indexing == "xy" and len(tensors) > 1
-    xs = [tensors[1], tensors[0], *tensors[2:]] if swap else tensors
-    sizes = tuple(x.shape[0] if x.ndim else 1 for x in xs)
+    sizes = tuple(x.shape[0] if x.ndim else 1 for x in tensors)
     ones = (1,) * len(sizes)
-    grids = [shape.reshape(x, (*ones[:k], sizes[k], *ones[k + 1 :])) for k, x in enumerate(xs)]
+    grids = [shape.reshape(x, (*ones[:k], sizes[k], *ones[k + 1 :])) for k, x in enumerate(tensors)]
     grids = [shape.expand(y, sizes) for y in grids]
-    return tuple(shape.transpose(y, 0, 1) for y in [grids[1], grids[0], *grids[2:]]) if swap else tuple(grids)
+    return tuple(shape.transpose(y, 0, 1) if indexing == "xy" and len(sizes) > 1 else y for y in grids)
