@@ -809,6 +809,59 @@ def test_recurrent_layers_check_their_input():
         m(gf.ones(2, 2, 3), (gf.ones(1, 4), gf.ones(1, 4)))
 
 
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (F.interpolate, ValueError, "either size or scale_factor"),
+        (lambda x: F.interpolate(x, 3, 2), ValueError, "either size or scale_factor"),
+        (lambda x: F.interpolate(x, (3, 3, 3)), ValueError, "wanted 2 numbers"),
+        (lambda x: F.interpolate(x, 3, mode="linear"), NotImplementedError, "'linear' is for, saw 4 dimensions"),
+        (lambda x: F.interpolate(x, 3, mode="best"), NotImplementedError, "saw 'best'"),
+        (lambda x: F.interpolate(x, 3, align_corners=True), ValueError, "align_corners is for"),
+        (lambda x: F.interpolate(x, 3, recompute_scale_factor=True), ValueError, "recompute_scale_factor is for"),
+        (lambda x: F.interpolate(x, 3, mode="bilinear", antialias=True), NotImplementedError, "antialias"),
+        (lambda x: F.interpolate(x, scale_factor=0.1), RuntimeError, "sizes above 0"),
+        (lambda x: F.pixel_shuffle(x, 2), RuntimeError, r"divisible by 2\^2, saw 3"),
+        (lambda x: F.pixel_unshuffle(x, 3), RuntimeError, "divisible by 3, saw 4 and 4"),
+        (lambda x: F.channel_shuffle(x, 2), RuntimeError, "divisible by 2 groups, saw 3"),
+        (lambda x: F.glu(x, 1), RuntimeError, "an even size along dimension 1, saw 3"),
+        (nn.ReflectionPad1d(1), ValueError, "wanted 2 or 3 dimensions, saw 4"),
+        (lambda x: nn.ZeroPad2d((1, 2)), ValueError, "wanted 4 numbers, saw 2"),
+        (lambda x: F.embedding(x, x), RuntimeError, "wanted ints"),
+        (lambda x: F.embedding(gf.tensor([5]), gf.ones(3, 2)), IndexError, r"rows in \[0, 3\), saw 5"),
+        (lambda x: F.embedding(gf.tensor([1]), gf.ones(3, 2), sparse=True), RuntimeError, "no sparse gradients"),
+        (lambda x: nn.Embedding(3, 2, sparse=True), ValueError, "no sparse gradients"),
+        (lambda x: nn.Embedding(3, 2, 3), ValueError, "padding_idx within 3 rows"),
+        (lambda x: nn.MultiheadAttention(8, 3), AssertionError, "divisible by 3 heads"),
+        (lambda x: nn.MultiheadAttention(4, 2)(x, x, x), AssertionError, "all 2-d or all 3-d"),
+    ],
+)
+def test_functions_check_their_arguments(call, error, message):
+    with pytest.raises(error, match=message):
+        call(gf.ones(1, 3, 4, 4))
+
+
+def test_gumbel_softmax():
+    x = gf.tensor(np.log([0.5, 0.3, 0.2]).astype("f"), requires_grad=True)
+    picks = F.gumbel_softmax(x.expand(20000, 3), hard=True)
+    assert set(np.unique(picks.detach().numpy().round(6)).tolist()) == {0, 1}
+    assert_close(picks.detach().numpy().mean(0), np.array([0.5, 0.3, 0.2]), "float16", scale=5)
+    soft = F.gumbel_softmax(x, tau=0.5)
+    assert_close(soft.sum().item(), 1.0, "float32")
+    soft[0].backward()
+    assert (x.grad.numpy() != 0).all()
+
+
+def test_an_embedding_of_given_vectors():
+    table = gf.randn(4, 3)
+    frozen = nn.Embedding.from_pretrained(table)
+    assert not frozen.weight.requires_grad and frozen.weight.array is table.array
+    y = nn.Embedding.from_pretrained(table, freeze=False, padding_idx=1)(gf.tensor([1, 2, 2]))
+    assert (y.detach().numpy() == table.numpy()[[1, 2, 2]]).all() and y.requires_grad
+    with pytest.raises(ValueError, match="wanted a weight of shape"):
+        nn.Embedding(3, 3, _weight=table)
+
+
 # --- nn.utils ------------------------------------------------------------------------------------------------
 
 

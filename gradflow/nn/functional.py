@@ -28,6 +28,7 @@ from ..ops import (
 )
 from ..ops import softmax as softmaxes
 from ..tape import Traced
+from .images import channel_shuffle, interpolate, pixel_shuffle, pixel_unshuffle  # noqa: F401  (part of this face)
 
 
 def _into(name: str, input: Any, value: Any) -> Any:
@@ -212,6 +213,25 @@ def glu(input: Any, dim: int = -1) -> Any:
         raise RuntimeError(f"glu: wanted an even size along dimension {dim}, saw {n}")
     at = [slice(None)] * (dim % input.ndim)
     return input[(*at, slice(n // 2))] * pointwise.sigmoid(input[(*at, slice(n // 2, None))])
+
+
+def gumbel_softmax(logits: Any, tau: float = 1, hard: bool = False, eps: float = 1e-10, dim: int = -1) -> Any:
+    """softmax((logits + g) / tau) along dim, g = -log(-log u) drawn from Gumbel's distribution (Jang et al. 2017).
+
+    hard gives the one-hot vector of the largest, with the gradient of the soft one. eps changes nothing.
+    """
+    x = unwrap(logits)
+    xp = backend.namespace(x)
+    noise = -xp.log(random.exponential(x.shape, x.dtype, xp))
+    soft = softmaxes.softmax((logits + (wrap(noise) if isinstance(logits, Traced) else noise)) / tau, dim)
+    if not hard:
+        return soft
+    y = unwrap(soft)
+    best = xp.expand_dims(y.argmax(dim), dim)
+    shape = [1] * y.ndim
+    shape[dim] = -1
+    one = (xp.arange(y.shape[dim]).reshape(shape) == best).astype(y.dtype)
+    return soft + (wrap(one - y) if isinstance(soft, Traced) else one - y)
 
 
 def rrelu(
