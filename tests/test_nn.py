@@ -7,6 +7,7 @@ import gc
 
 import numpy as np
 import pytest
+from layers import LAYERS
 from tolerance import assert_close
 
 import gradflow as gf
@@ -958,3 +959,27 @@ def test_a_network_trains_alike_on_the_card(card):
         return found
 
     assert_close(np.array(losses("cuda")), np.array(losses("cpu")), "float32", scale=100)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("layer", LAYERS, ids=repr)
+def test_layers_compute_alike_on_the_card(card, layer):
+    def run(device):
+        gf.manual_seed(0)
+        model = layer.made().to(device)
+        inputs = layer.arrays(lambda a, grad: gf.tensor(a.astype("f") if a.dtype.kind == "f" else a, device=device))
+        inputs = [x.requires_grad_() if x.is_floating_point() else x for x in inputs]
+        given = [x * 1 for x in inputs] if layer.kwargs.get("inplace") or True in layer.args else inputs
+        y = [t for t in _flat(model(*given)) if t.requires_grad]
+        if y:
+            gf.autograd.backward(y, [t.detach() + 1 for t in y])
+        leaves = [*model.parameters(), *(x for x in inputs if x.is_floating_point())]
+        return [*y, *(p.grad for p in leaves if p.grad is not None), *model.buffers()]
+
+    for there, here in zip(run("cuda"), run("cpu"), strict=True):
+        assert there.is_cuda
+        assert_close(backend.asnumpy(there.array), here.array, "float32", scale=30)
+
+
+def _flat(y):
+    return [t for v in y for t in _flat(v)] if isinstance(y, (tuple, list)) else [] if y is None else [y]

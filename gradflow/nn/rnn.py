@@ -282,7 +282,7 @@ class RNNCell(RNNCellBase):
     def forward(self, input: Any, hx: Any = None) -> Any:
         """The next state; hx is zero if None."""
         hx = self._state(input) if hx is None else hx
-        return rnn.rnn_cell(input, hx, *self._weights(), self.nonlinearity)
+        return rnn.rnn_cell(input, hx, *self._weights(), nonlinearity=self.nonlinearity)
 
 
 class GRUCell(RNNCellBase):
