@@ -14,7 +14,7 @@ def parser() -> argparse.ArgumentParser:
     """The arguments."""
     top = argparse.ArgumentParser(
         prog="gradflow-bench" if "gradflow" in __name__ else "python -m bench",
-        description="Measure gradflow against PyTorch, in turns in one process; every case is checked before it is timed.",
+        description="Measure gradflow against PyTorch, in one process; every case is checked before it is timed.",
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, what in (("ops", "single ops"), ("models", "whole training steps")):
@@ -71,7 +71,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for results.json and report.md")
     p.add_argument("--minutes", type=float, default=9.0, help="time for all of it (default: %(default)s)")
     p.add_argument("--only", action="append", default=[], help=argparse.SUPPRESS)
-    p.add_argument("--tests", default="", help=argparse.SUPPRESS)
+    p.add_argument("--tests", default="tests", help=argparse.SUPPRESS)
     p.add_argument("--stand-in", action="store_true", help=argparse.SUPPRESS)
     p = commands.add_parser("kernels")  # what the memory checker watches
     p.add_argument("--only", action="append", default=[], help=argparse.SUPPRESS)
@@ -136,7 +136,7 @@ def run(args: argparse.Namespace) -> int:
     columns = sides.sides(device, args.columns, threads)
     clock = measure.CardClock(backend.need_card("bench")) if device == "cuda" else measure.HostClock(args.cpu_time)
     seconds = args.seconds or (0.1 if args.quick else 0.5)
-    todo = case.Run(columns, clock, seconds, args.quick or args.stand_in)
+    todo = case.Run(columns, clock, seconds, copied=(1 << 20) if args.stand_in else 0)
     facts = saved.machine(threads, columns)
     print(report.head(facts, todo.bandwidth), flush=True)
     return Progress(args, facts, todo).through(cases)

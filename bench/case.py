@@ -186,7 +186,7 @@ def compare(xp: Any, ys: list[Any], reference: list[Any], dtype: np.dtype, terms
 class Run:
     """How the cases of one run are measured: columns, clock, seconds per case, the copy bandwidth, the card's cache."""
 
-    def __init__(self, sides: list[Any], clock: Any, seconds: float, quick: bool = False) -> None:
+    def __init__(self, sides: list[Any], clock: Any, seconds: float, copied: int = 0) -> None:
         self.sides, self.clock, self.seconds = sides, clock, seconds
         self.card = any(s.device == "cuda" for s in sides)
         self.xp: Any = backend.need_card("bench") if self.card else np
@@ -195,7 +195,8 @@ class Run:
             self.cache = int(
                 self.xp.cuda.runtime.getDeviceProperties(self.xp.cuda.get_device_id()).get("l2CacheSize", 0)
             )
-        self.bandwidth = copy_bandwidth(self.xp, clock, (1 << 20) if quick else (1 << 30) if self.card else (1 << 27))
+        size = copied or ((1 << 30) if self.card else (1 << 27))
+        self.bandwidth = copy_bandwidth(self.xp, clock, size, min(0.5, seconds))
 
     def sets(self, case: Case) -> int:
         """How many sets of inputs to take in turn, so that the card's cache does not hold the inputs of the next call.
@@ -256,7 +257,7 @@ class Run:
             return {"peak_bytes": side.peak()}
 
     def check(self, case: Case, row: dict[str, Any]) -> list[tuple[Any, Any]]:
-        """Make the calls of every column and compare their results; [(side, (calls, launches))] of those that are right."""
+        """Make the calls of every column and compare their results; [(side, (calls, launches))] of the right ones."""
         inputs = Inputs(case.name, case.dtype)
         results: dict[str, list[Any]] = {}
         made = []

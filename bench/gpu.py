@@ -15,6 +15,7 @@ import subprocess
 import sys
 import sysconfig
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -39,8 +40,16 @@ def command(*words: str) -> list[str]:
 def environment() -> dict[str, str]:
     """The environment of a part: the folders of bench and gradflow can be imported, whatever the current folder is."""
     package = Path(backend.__file__).parents[1]
-    paths = [str(saved.ROOT), str(package), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    checkout = (
+        [str(saved.ROOT)] if __package__ == "bench" else []
+    )  # in a wheel it is the package itself: not to be a path
+    paths = [*checkout, str(package), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     return os.environ | {"PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)), "PYTHONUNBUFFERED": "1"}
+
+
+def folder() -> str:
+    """Where parts run: a checkout's root; from a wheel where we are, as its package is no place to import from."""
+    return str(saved.ROOT) if __package__ == "bench" else os.getcwd()
 
 
 class Part:
@@ -50,7 +59,7 @@ class Part:
         self.file = open(log, "a")  # noqa: SIM115 (closed by wait)
         self.process = subprocess.Popen(
             words, stdout=self.file, stderr=subprocess.STDOUT, env=environment() | variables, start_new_session=True,
-            cwd=str(saved.ROOT),
+            cwd=folder(),
         )  # fmt: skip
 
     def wait(self, until: float) -> int | None:
@@ -81,7 +90,7 @@ class Card:
         for pattern in args.only:
             self.own += ["--only", pattern]
         self.facts = saved.machine(set_threads(0), [])
-        self.found: dict[str, Any] = {"parts": [], "rows": [], "tests": [], "unreached": [], "memory_checker": []}
+        self.found: dict[str, Any] = {"parts": [], "rows": [], "tests": {}, "unreached": [], "memory_checker": []}
 
     def until(self, share: float) -> float:
         """The moment at which this share of the time is over."""
@@ -110,50 +119,58 @@ class Card:
 
     def tests(self, until: float) -> str:
         """The tests marked `cuda`, on the card, by several processes; those in float32 first."""
-        where = saved.ROOT / "tests"
-        if not where.is_dir():
+        where = saved.ROOT / self.args.tests.split("::")[0]
+        if not where.exists():
             return "not here: the tests are not in a wheel, only in a checkout"
         log, outcomes = self.out / "tests.log", self.out / "tests.jsonl"
         for path in (log, outcomes):
             path.unlink(missing_ok=True)
         base = [
             sys.executable, "-m", "pytest", "-p", "bench.outcomes", "-p", "no:cacheprovider", "-m", "cuda",
-            "--rootdir", str(saved.ROOT), "--continue-on-collection-errors", *([] if self.args.stand_in else ["--real-card"]),
+            "--rootdir", str(saved.ROOT), "--continue-on-collection-errors", "-o", "addopts=", "-q", "--tb=short",
+            *([] if self.args.stand_in else ["--real-card"]),
         ]  # fmt: skip
-        chosen = ["-k", self.args.tests] if self.args.tests else []
         asked = subprocess.run(
-            [*base, "--collect-only", "-q", "-o", "addopts=", *chosen, str(where)], capture_output=True, text=True,
-            env=environment(), cwd=str(saved.ROOT), timeout=max(1.0, until - time.monotonic()), check=False,
+            [*base, "--collect-only", self.args.tests], capture_output=True, text=True, env=environment(),
+            cwd=folder(), timeout=max(1.0, until - time.monotonic()), check=False,
         )  # fmt: skip
         ids = self.collected(asked.stdout)
         if not ids:
             log.write_text(asked.stdout + asked.stderr)
-            return f"pytest found no tests (status {asked.returncode}): see tests.log"
+            return f"pytest found no tests (status {asked.returncode}): see {log.name}"
         count = 1 if self.args.stand_in else max(1, min(8, len(os.sched_getaffinity(0)) // 2))
-        while time.monotonic() < until:
-            done = {t["id"] for t in read_lines(outcomes)}
-            left = [i for i in ids if i not in done]
-            if not left:
+        seen: dict[str, dict[str, Any]] = {}
+        while time.monotonic() < until and (left := [i for i in ids if i not in seen]):
+            shards = [left[i::count] for i in range(min(count, len(left)))]
+            parts = [Part([*base, *shard], log, GRADFLOW_OUTCOMES=str(outcomes)) for shard in shards]
+            ended = [p.wait(until) is not None for p in parts]
+            before, seen = len(seen), self.outcomes(outcomes, died=all(ended))
+            if len(seen) == before:  # no way forward: the log says why
                 break
-            shards = [left[i::count] for i in range(count) if left[i::count]]
-            parts = [
-                Part([*base, "-o", "addopts=-q", "--tb=short", *shard], log, GRADFLOW_OUTCOMES=str(outcomes))
-                for shard in shards
-            ]
-            for p in parts:
-                p.wait(until)
-            after = {t["id"] for t in read_lines(outcomes)}
-            if after == done:  # no way forward: the log says why
-                break
-        self.found["tests"] = read_lines(outcomes)
-        seen = {t["id"]: t["outcome"] for t in self.found["tests"]}
-        self.found["tests"] += [{"id": i, "outcome": "not reached"} for i in ids if i not in seen]
-        counts = {
-            o: sum(t["outcome"] == o for t in self.found["tests"])
-            for o in ("passed", "failed", "skipped", "not reached")
+        outcomes.unlink(missing_ok=True)
+        seen |= {i: {"id": i, "outcome": "not reached"} for i in ids if i not in seen}
+        counts = Counter(t["outcome"] for t in seen.values())
+        self.found["tests"] = {
+            "counts": dict(counts),
+            "failed": [t for t in seen.values() if t["outcome"] == "failed"],
+            "not_reached": [i for i, t in seen.items() if t["outcome"] == "not reached"],
         }
-        extra = "" if asked.returncode == 0 else f"; collecting ended with status {asked.returncode}"
-        return ", ".join(f"{n} {o}" for o, n in counts.items() if n) + extra
+        extra = "" if asked.returncode == 0 else f"; collecting ended with status {asked.returncode}: see {log.name}"
+        if asked.returncode:
+            log.write_text(asked.stdout + asked.stderr + log.read_text())
+        return ", ".join(f"{n} {outcome}" for outcome, n in sorted(counts.items())) + extra
+
+    @staticmethod
+    def outcomes(path: Path, died: bool) -> dict[str, dict[str, Any]]:
+        """The outcome of each test; if the processes ended by themselves, one that only began ended its process."""
+        seen: dict[str, dict[str, Any]] = {}
+        for t in read_lines(path):
+            if t["id"] not in seen or seen[t["id"]]["outcome"] != "failed":  # a teardown may fail after a pass
+                seen[t["id"]] = t
+        for t in seen.values():
+            if t["outcome"] == "started":
+                t["outcome"], t["message"] = ("failed", "ended its process") if died else ("not reached", "")
+        return seen
 
     @staticmethod
     def collected(text: str) -> list[str]:
@@ -294,7 +311,7 @@ def main(args: Any) -> int:
     card.part("models", lambda until: card.bench("models", until, 1.0), MODELS)
     card.part("memory checker", card.checker, 1.0)
     print(f"results: {card.out / 'report.md'}, {card.out / 'results.json'}")
-    bad = any(t["outcome"] == "failed" for t in card.found["tests"]) or any(r["wrong"] for r in card.found["rows"])
+    bad = bool(card.found["tests"].get("failed")) or any(r["wrong"] for r in card.found["rows"])
     bad = bad or any("ERRORS" in c["outcome"] for c in card.found["memory_checker"])
     bad = bad or any("failed:" in p["outcome"] or "status" in p["outcome"] for p in card.found["parts"])
     return int(bad)

@@ -155,9 +155,9 @@ def summary(times: Sequence[float], iterations: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def copy_bandwidth(xp: Any, clock: Any, size: int) -> float:
+def copy_bandwidth(xp: Any, clock: Any, size: int, seconds: float) -> float:
     """Bytes read and written per second by a copy of `size` bytes: what the shares in the tables are of."""
     a, b = xp.ones(size // 4, "float32"), xp.empty(size // 4, "float32")
     column = Column("copy", [lambda: xp.copyto(b, a)])
-    measure([column], clock, 0.5)
+    measure([column], clock, seconds)
     return 2 * a.nbytes / statistics.median(column.times)

@@ -17,19 +17,27 @@ LOST = (
 )
 
 
+def note(**what: Any) -> None:
+    """Add a line to the file that `gpu` reads."""
+    path = os.environ.get("GRADFLOW_OUTCOMES")
+    if path:
+        with open(path, "a") as f:
+            f.write(json.dumps(what) + "\n")
+
+
+def pytest_runtest_logstart(nodeid: str) -> None:
+    """Write that a test begins: if nothing follows, it ended the process."""
+    note(id=nodeid, outcome="started")
+
+
 def pytest_runtest_logreport(report: Any) -> None:
     """Write the outcome of a test; leave if the card is lost to this process, for a fresh one to go on."""
-    path = os.environ.get("GRADFLOW_OUTCOMES")
-    if not path or (report.when != "call" and report.outcome == "passed"):
+    if report.when != "call" and report.passed:
         return
     message = ""
-    if report.failed or report.skipped:
+    if not report.passed:
         crash = getattr(report.longrepr, "reprcrash", None)
         message = str(crash.message if crash else report.longrepr)[:1000]
-    with open(path, "a") as f:
-        f.write(
-            json.dumps({"id": report.nodeid, "outcome": report.outcome, "seconds": report.duration, "message": message})
-            + "\n"
-        )
+    note(id=report.nodeid, outcome=report.outcome, seconds=report.duration, message=message)
     if report.failed and any(word in message for word in LOST):
         pytest.exit("the card is lost to this process", returncode=3)

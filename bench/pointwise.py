@@ -51,7 +51,7 @@ def constants(entry: Any) -> dict[str, Any]:
 
 
 def moved(entry: Any, size: int, back: bool, dtype: Any) -> int:
-    """Bytes that the call must read and write; for a backward the incoming gradient, what is kept, and the gradients."""
+    """Bytes that a call must read and write; for a backward the incoming gradient, what is kept, the gradients."""
     inputs = Inputs(entry.name, dtype)
     args = entry.bind(*arrays_of(entry, 8, inputs), **constants(entry))
     per = [a.itemsize if isinstance(a, np.ndarray) else 0 for a in args]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 ORDER = ("numpy", "cupy", "twin", "torch")
@@ -105,7 +104,7 @@ def versions(facts: dict[str, Any], commit: dict[str, Any], date: str) -> list[s
         rows += [
             [
                 "card",
-                f"{card['name']}, sm_{card['compute_capability'].replace('.', '')}, {card['multiprocessors']} multiprocessors",
+                f"{card['name']}, compute {card['compute_capability']}, {card['multiprocessors']} multiprocessors",
             ],
             [
                 "driver",
@@ -150,7 +149,7 @@ def markdown(document: dict[str, Any]) -> str:
     if ours.get("bandwidth"):
         text += [f"A copy reads and writes {ours['bandwidth'] / 1e9:.4g} GB/s here; shares are of that.", ""]
     text += [
-        "Times are medians. A ratio is gradflow's time over PyTorch's, median of the rounds' ratios (below 1 is faster).",
+        "Times are medians; a ratio is gradflow's time over PyTorch's, median of the rounds' ratios (under 1: faster).",
         "",
     ]
     if ours.get("parts"):
@@ -189,18 +188,13 @@ def markdown(document: dict[str, Any]) -> str:
     return "\n".join(text)
 
 
-def tests(results: list[dict[str, Any]]) -> list[str]:
+def tests(found: dict[str, Any]) -> list[str]:
     """The twin tests: counts, and what failed."""
-    counts = Counter(t["outcome"] for t in results)
-    text = [
-        "## Twin tests on the card",
-        "",
-        ", ".join(f"{n} {outcome}" for outcome, n in sorted(counts.items())) + ".",
-        "",
-    ]
-    failed = [t for t in results if t["outcome"] == "failed"]
+    counts, failed = found["counts"], found["failed"]
+    text = ["## Twin tests on the card", "", ", ".join(f"{n} {outcome}" for outcome, n in sorted(counts.items())) + "."]
     if failed:
-        text += table(["test", "why"], [[t["id"], t.get("message", "")[:200].replace("\n", " ")] for t in failed[:100]])
+        rows = [[t["id"], t.get("message", "")[:200].replace("\n", " ")] for t in failed[:100]]
+        text += ["", *table(["test", "why"], rows)]
         if len(failed) > 100:
             text += [f"... and {len(failed) - 100} more."]
     return text

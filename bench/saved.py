@@ -1,8 +1,8 @@
-"""Saved results: pytest-benchmark's JSON, so that its own comparison reads them; and what machine and commit they are of."""
+"""Saved results: pytest-benchmark's JSON, which its own comparison reads, with the machine and the commit measured."""
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import hashlib
 import json
 import os
@@ -35,7 +35,7 @@ def _git(*words: str) -> str:
 
 
 def commit() -> dict[str, Any]:
-    """The commit measured. `source` is a digest of gradflow's and the kernels' text: it names the code without git too."""
+    """The commit measured. `source` is a digest of gradflow's and the kernels' text: a name without git."""
     digest = hashlib.sha256()
     package = Path(gradflow.__file__).parent
     kernels = package / "kernels" if (package / "kernels").is_dir() else package.parent / "kernels"
@@ -84,7 +84,7 @@ def card_facts() -> dict[str, Any]:
         "memory_bytes": properties["totalGlobalMem"],
         "l2_bytes": properties.get("l2CacheSize", 0),
         "cuda_runtime": cp.cuda.runtime.runtimeGetVersion(),
-        "cuda_driver_api": cp.cuda.runtime.driverGetVersion(),
+        "driver_api": cp.cuda.runtime.driverGetVersion(),
     }
     with suppress(OSError, subprocess.SubprocessError):
         words = "driver_version,clocks.sm,clocks.mem,clocks.max.sm,power.draw,power.limit,temperature.gpu"
@@ -139,12 +139,14 @@ def document(rows: list[dict[str, Any]], facts: dict[str, Any], command: list[st
                 {
                     "group": row["name"], "name": name, "fullname": f"bench/{row['group']}::{name}",
                     "params": {"column": column}, "param": column, "extra_info": extra,
-                    "options": {"disable_gc": True, "timer": "events" if facts.get("card") else "perf_counter", "min_rounds": 3,
-                                "max_time": 1.0, "min_time": 0.004, "warmup": True},
+                    "options": {
+                        "disable_gc": True, "timer": "events" if facts.get("card") else "perf_counter", "min_rounds": 3,
+                        "max_time": 1.0, "min_time": 0.004, "warmup": True,
+                    },
                     "stats": stats,
                 }
             )  # fmt: skip
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     return {
         "machine_info": facts, "commit_info": commit(), "benchmarks": benchmarks, "datetime": now.isoformat(),
         "version": _version("pytest-benchmark") or "5.1.0", "gradflow": {"command": command, "rows": rows, **more},
@@ -184,6 +186,8 @@ def compare(a: Path, b: Path) -> int:
     try:
         from pytest_benchmark import cli
     except ImportError:
+        return _table(*documents)
+    if a.samefile(b):  # it reads a file once only
         return _table(*documents)
     import tempfile
 

@@ -24,7 +24,7 @@ HALVES = ("float16", "bfloat16")
 
 
 class Gradflow:
-    """gradflow on NumPy ('numpy'), on CuPy with definitions only ('cupy'), or as a user gets it on the card ('twin')."""
+    """gradflow on NumPy ('numpy'), its definitions on CuPy ('cupy'), or as a user gets it on a card ('twin')."""
 
     def __init__(self, name: str) -> None:
         self.name, self.lib, self.torch = name, gradflow, False
@@ -210,7 +210,7 @@ def openblas() -> Any:
 
 
 def set_threads(n: int) -> int:
-    """Give NumPy's BLAS n threads, or leave it as it is for 0; the number of its threads, which PyTorch then gets too."""
+    """Give NumPy's BLAS n threads, or leave it as it is for 0; the number of its threads, which PyTorch gets too."""
     blas = openblas()
     if n and blas is not None:
         blas.set(n)

@@ -1,4 +1,4 @@
-"""The rows of ops whose cost depends on shapes: reductions, softmax, losses, norms, products, pooling, cells, optimizers."""
+"""The rows of ops with shapes: reductions, softmax, losses, norms, products, pooling, cells, attention, optimizers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ TABLE: dict[str, dict[str, Any]] = {
     "layer_norm": {"cpu": [(2048, 768)], "card": [(16384, 1024)], "tiny": [(5, 8)]},
     "batch_norm": {"cpu": [(16, 64, 28, 28)], "card": [(64, 64, 112, 112), (64, 512, 14, 14)], "tiny": [(3, 4, 5, 5)]},
     "matmul": {"cpu": [(64, 1000, 100), (512, 512, 512)], "card": [(1024,) * 3, (4096,) * 3], "tiny": [(5, 7, 3)]},
-    "linear": {"cpu": [(64, 784, 256), (512, 512, 2048)], "card": [(512, 1024, 1024), (8192, 1024, 4096)], "tiny": [(5, 7, 3)]},
+    "linear": {
+        "cpu": [(64, 784, 256), (512, 512, 2048)], "card": [(512, 1024, 1024), (8192, 1024, 4096)], "tiny": [(5, 7, 3)],
+    },
     "pool": {"cpu": [(8, 32, 56, 56)], "card": [(64, 64, 112, 112)], "tiny": [(2, 3, 8, 8)]},
     "embedding": {
         "cpu": [(32, 128, 8192, 256)], "card": [(64, 512, 50257, 768)], "tiny": [(3, 4, 9, 5)],
@@ -192,8 +194,8 @@ def embeddings(shape: Any, dtype: str) -> Iterator[Case]:
 
     picked = n * length * d
     yield from both(
-        f"embedding {text(shape)}", "embedding", functional("embedding"), draw, [1], (2 * picked, picked + vocabulary * d),
-        terms=n * length, dtype=dtype,
+        f"embedding {text(shape)}", "embedding", functional("embedding"), draw, [1],
+        (2 * picked, picked + vocabulary * d), terms=n * length, dtype=dtype,
     )  # fmt: skip
 
 
@@ -245,7 +247,7 @@ def attentions(shape: Any, dtype: str) -> Iterator[Case]:
         yield from both(
             f"attention{' causal' if causal else ''} {text(shape)}", "attention",
             functional("scaled_dot_product_attention", is_causal=causal), normals(shape, shape, shape), None,
-            (4 * prod(shape), 8 * prod(shape)), (flops / (1 + causal), 2.5 * flops / (1 + causal)), terms=t * 16, dtype=dtype,
+            (4 * prod(shape), 8 * prod(shape)), (flops / (1 + causal), 2.5 * flops / (1 + causal)), t * 16, dtype,
         )  # fmt: skip
 
 
