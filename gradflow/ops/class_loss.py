@@ -68,7 +68,7 @@ def _entropy_backward_cases(r: Sampler) -> list[case]:
     def one(c: case) -> case:
         x, t, ignore, reduction, smoothing = c.args
         g = r(*t.shape) if reduction == "none" else r()
-        return case(g, x, t, r(*t.shape) + 1, np.asarray(3), r(*t.shape), ignore, reduction, smoothing)
+        return case(g, x, t, np.asarray(r(*t.shape) + 1), np.asarray(3), r(*t.shape), ignore, reduction, smoothing)
 
     return [one(c) for c in _entropy_cases(r)[:-1]]
 
@@ -85,7 +85,7 @@ def _entropy_backward_cases(r: Sampler) -> list[case]:
     ),
 )
 def cross_entropy_forward(x, target, ignore_index, reduction, label_smoothing):
-    """(y, lse, total): the loss, every row's log sum_c e^x_c (float32 for half types), the number of rows that count.
+    """(y, lse, total): the loss, each row's log sum_c e^x_c (float32 for half types), for a mean how many rows count.
 
     With e = label_smoothing a row's loss is lse - (1 - e) x_target - e / c sum_c x_c; NaN for a target out of range.
     """
@@ -101,8 +101,9 @@ def cross_entropy_forward(x, target, ignore_index, reduction, label_smoothing):
     if label_smoothing:
         rows -= v.sum(1, keepdims=True) * (label_smoothing / c)
     rows = xp.where(wrong, v.dtype.type(math.nan), xp.where(kept, rows, v.dtype.type(0)))
-    y, total = rows.reshape(target.shape) if reduction == "none" else rows.sum(), kept.sum()
+    y, total = rows.reshape(target.shape) if reduction == "none" else rows.sum(), xp.zeros((), np.int64)
     if reduction == "mean":
+        total = kept.sum()
         with np.errstate(invalid="ignore"):
             y = y / total.astype(y.dtype)
     return y.astype(x.dtype, copy=False), lse.reshape(target.shape), total

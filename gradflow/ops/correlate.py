@@ -11,12 +11,15 @@ from itertools import product
 from math import prod
 from typing import Any
 
+import numpy as np
+
 from ..backend import Array, namespace
 from .reduce import wide
 from .window import Window
 
 BUFFER = 1 << 19  # elements in the buffer of windows
 IMAGES = 16  # images laid side by side: longer runs gain nothing more, and the transposition gets slower
+ON_CARD = 64  # times as much at once where no cache is to be kept to and every step is a launch
 
 
 def correlate(x: Array, w: Array, b: Array | None, win: Window) -> Array:
@@ -52,7 +55,7 @@ def correlate_input(dy: Array, w: Array, win: Window) -> Array:
         return dx
     wm = _wide(w).reshape(g, k // g, -1).swapaxes(1, 2)
     here, there = _overlap(win)
-    m, q = _pieces(n, c, win)
+    m, q = _pieces(dy, c, win)
     for images in _slices(n, m):
         laid = xp.zeros((c, *win.span, min(n, images.stop) - images.start), wm.dtype)
         for rows in _slices(win.out[0], q):
@@ -105,12 +108,13 @@ def _slices(n: int, most: int) -> list[slice]:
     return [slice(i, i + step) for i in range(0, n, step)]
 
 
-def _pieces(n: int, c: int, win: Window) -> tuple[int, int]:
+def _pieces(x: Array, c: int, win: Window) -> tuple[int, int]:
     """How many images, and how many rows of outputs, to do at a time."""
+    room, images = (BUFFER, IMAGES) if namespace(x) is np else (BUFFER * ON_CARD, IMAGES * ON_CARD)
     row = max(1, c * prod(win.kernel) * prod(win.out[1:]))
     laid = max(1, c * prod(win.span))
-    m = max(1, min(IMAGES, n, 4 * BUFFER // laid, 2 * BUFFER // row))
-    return m, max(1, min(win.out[0], BUFFER // (row * m)))
+    m = max(1, min(images, x.shape[0], 4 * room // laid, 2 * room // row))
+    return m, max(1, min(win.out[0], room // (row * m)))
 
 
 def _overlap(win: Window) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
@@ -135,7 +139,7 @@ def _columns(x: Array, win: Window) -> Iterator[tuple[slice, slice, Array]]:
     xp, (n, c), g = namespace(x), x.shape[:2], win.groups
     dtype = wide(x.dtype)
     here, there = _overlap(win)
-    m, q = _pieces(n, c, win)
+    m, q = _pieces(x, c, win)
     laid = buffer = None
     for images in _slices(n, m):
         part = x[(images, slice(None), *here)]

@@ -85,7 +85,7 @@ def _differences(r: Sampler) -> list[case]:
 def _with_g(r: Sampler, cases: list[case]) -> list[case]:
     """The cases of a loss as those of its backward op: in front g, a number or of x's shape."""
     return [
-        case(r(*(c.args[0].shape if c.args[-1] == "none" else ())), *c.args, grad=c.grad, order=c.order) for c in cases
+        case(r(*(c.args[0].shape if c.args[-1] == "none" else ())), *c.args, order=c.order) for c in cases if c.grad
     ]
 
 
