@@ -143,6 +143,30 @@ def test_half_types_are_computed_in_float32(dtype):
     assert_close(y, loop(*(x.astype(float) for x in (q, k, v)), mask.astype(to).astype(float)).astype(to))
 
 
+@pytest.mark.cuda
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
+@pytest.mark.parametrize(
+    "options", [{}, {"is_causal": True}, {"dropout_p": 0.3}, {"mask": "bool"}, {"mask": "float"}], ids=str
+)
+def test_attention_on_the_card(options, dtype, card):
+    to, options = gf.bfloat16 if dtype == "bfloat16" else np.dtype(dtype), dict(options)
+    mask = MASKS[options.pop("mask", "none")]
+    arrays = [x.astype(to) for x in (r(2, 2, 3, 5), r(2, 2, 4, 5), r(2, 2, 4, 2))]
+    arrays += [mask.astype(to)] if mask is not None and mask.dtype != bool else []
+
+    def walk(inputs):
+        gf.manual_seed(1)
+        seen = inputs[3] if len(inputs) > 3 else mask if mask is None else gf.tensor(mask).to(inputs[0].device)
+        y = scaled_dot_product_attention(*inputs[:3], seen, **options)
+        return [y, *grad((y * y).sum(), inputs)]
+
+    here = walk([gf.tensor(a.astype("f") if a.dtype.itemsize == 2 else a, requires_grad=True) for a in arrays])
+    there = walk([gf.tensor(a).cuda().requires_grad_() for a in arrays])
+    for a, b in zip(there, here, strict=True):
+        assert a.is_cuda
+        assert_close(a.detach().cpu().numpy(), b.detach().numpy().astype(to), scale=4 if to.itemsize == 2 else 1)
+
+
 ERRORS = [
     (lambda: scaled_dot_product_attention(r(3), r(3), r(3)), "wanted at least two dimensions"),
     (lambda: scaled_dot_product_attention(r(2, 3), r(2, 3), r(2, 3).astype("f")), "wanted one floating dtype"),

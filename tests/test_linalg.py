@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
+from conftest import as_dtype, cases_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tolerance import assert_close
@@ -212,6 +213,26 @@ def test_einsum_orders_by_size():
     sizes = (("a", 1), ("b", 200), ("c", 200))
     path = einsum._order((("b",), ("c",), ("b", "c")), (), sizes)
     assert path[0] != (0, 1)
+
+
+# --- the card -------------------------------------------------------------------------------------------------
+
+
+PRODUCTS = [linalg.matmul, linalg.linear, linalg.linear_weight, linalg.addmatmul, einsum.contract]
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("entry", PRODUCTS)
+def test_products_on_the_card(entry, dtype, card):
+    to = gf.bfloat16 if dtype == "bfloat16" else np.dtype(dtype)
+    wide = "float32" if to.itemsize == 2 else dtype
+    for case in cases_of(entry.op):
+        args = as_dtype(list(case.args), to)
+        y = entry(*(card.asarray(a) if isinstance(a, np.ndarray) else a for a in args), **case.kwargs)
+        assert isinstance(y, card.ndarray)
+        z = entry(*(a.astype(wide) if isinstance(a, np.ndarray) and a.dtype == to else a for a in args), **case.kwargs)
+        assert_close(card.asnumpy(y), np.asarray(z).astype(y.dtype), what=str(case))
 
 
 # --- errors --------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from tolerance import assert_close
 
 import gradflow as gf
 from gradflow.autograd import grad, gradcheck, gradgradcheck
+from gradflow.cuda import launch
 from gradflow.ops import random, rnn
 from gradflow.ops.gru import gru_layer, gru_layer_backward
 from gradflow.ops.lstm import lstm_layer, lstm_layer_backward
@@ -299,6 +300,39 @@ def test_dtypes(kind, dtype):
     states = [np.zeros_like(s) for s in states_of(kind, 1, 2, 4)]
     z, _ = run(kind, x.astype(float), states, [[v.astype(float) for v in layer] for layer in parameters])
     assert_close(y, z.astype(to))
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_network_on_the_card(kind, card):
+    p = 2 if kind == "lstm" else 0
+    parameters, states = network(kind, 2, 3, 2, 2, p), states_of(kind, 4, 3, 3, p)
+    arrays = [rnn.pack_padded(r(3, 3, 2), (3, 2, 1)), *states, *flat(parameters)]
+    count, options = len(states), {"num_layers": 2, "bidirectional": True, "batch_sizes": (3, 2, 1)}
+
+    def walk(inputs):
+        y, ends = call(kind, inputs[0], inputs[1 : 1 + count], inputs[1 + count :], **options)
+        total = (y * y).sum() + sum(e.sum() for e in ends)
+        return [y, *ends, *grad(total, inputs)]
+
+    here = walk(tensors(arrays))
+    there = walk([gf.tensor(a).cuda().requires_grad_() for a in arrays])
+    for a, b in zip(there, here, strict=True):
+        assert a.is_cuda
+        assert_close(a.detach().cpu().numpy(), b.detach().numpy())
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_launch_for_each_step_each_way(kind, card):
+    inputs = [gf.tensor(a).cuda().requires_grad_() for a in (r(7, 2, 2), *flat(network(kind, 2, 3)))]
+    before = launch.count
+    y, _ = call(kind, inputs[0], None, inputs[1:])
+    assert launch.count - before == 7
+    g = gf.ones_like(y)
+    before = launch.count
+    grad(y, inputs, g)
+    assert launch.count - before == 7
 
 
 ERRORS = [
