@@ -7,9 +7,10 @@ The windows of some rows are copied out into a (c kh kw, oh ow n) buffer that st
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import product
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -54,11 +55,10 @@ def correlate_input(dy: Array, w: Array, win: Window) -> Array:
     if not dx.size:
         return dx
     wm = _wide(w).reshape(g, k // g, -1).swapaxes(1, 2)
-    here, there = _overlap(win)
-    m, q = _pieces(dy, c, win)
-    for images in _slices(n, m):
-        laid = xp.zeros((c, *win.span, min(n, images.stop) - images.start), wm.dtype)
-        for rows in _slices(win.out[0], q):
+    todo = _schedule(dy, c, win)
+    for images in todo.images:
+        laid = xp.zeros((c, *todo.span, images.stop - images.start), wm.dtype)
+        for rows in todo.rows:
             part = _images_last(dy[images, :, rows], wm.dtype)
             counts = part.shape[1:]
             part = part.reshape(g, k // g, -1)
@@ -66,7 +66,7 @@ def correlate_input(dy: Array, w: Array, win: Window) -> Array:
             cols = cols.reshape(c, *win.kernel, *counts)
             for taps in product(*map(range, win.kernel)):
                 laid[(slice(None), *_seen(win, taps, rows.start, counts[:-1]))] += cols[(slice(None), *taps)]
-        dx[(images, slice(None), *here)] = _images_first(laid[(slice(None), *there)])
+        dx[(images, *todo.here)] = _images_first(laid[todo.there])
     return dx
 
 
@@ -105,26 +105,36 @@ def _images_last(y: Array, dtype: Any) -> Array:
 def _slices(n: int, most: int) -> list[slice]:
     """0..n in pieces of nearly the same length, `most` at most."""
     step = -(-n // -(-n // most)) if n else 1
-    return [slice(i, i + step) for i in range(0, n, step)]
+    return [slice(i, min(i + step, n)) for i in range(0, n, step)]
 
 
-def _pieces(x: Array, c: int, win: Window) -> tuple[int, int]:
-    """How many images, and how many rows of outputs, to do at a time."""
-    room, images = (BUFFER, IMAGES) if namespace(x) is np else (BUFFER * ON_CARD, IMAGES * ON_CARD)
-    row = max(1, c * prod(win.kernel) * prod(win.out[1:]))
-    laid = max(1, c * prod(win.span))
-    m = max(1, min(images, x.shape[0], 4 * room // laid, 2 * room // row))
-    return m, max(1, min(win.out[0], room // (row * m)))
+class Schedule(NamedTuple):
+    """What to do at a time, and where the input and its padded layout meet."""
+
+    images: list[slice]
+    rows: list[slice]  # of outputs
+    span: tuple[int, ...]  # the sizes of the layout
+    here: tuple[slice, ...]  # in the input
+    there: tuple[slice, ...]  # in the layout
 
 
-def _overlap(win: Window) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Where the input and its padded layout meet: (slices of the input, slices of the layout)."""
+def _schedule(x: Array, c: int, win: Window) -> Schedule:
+    """How to go through a batch of len(x) images of c channels."""
+    more = 1 if namespace(x) is np else ON_CARD
+    return _scheduled(x.shape[0], c, win, BUFFER * more, IMAGES * more)
+
+
+@lru_cache(maxsize=1024)
+def _scheduled(n: int, c: int, win: Window, room: int, images: int) -> Schedule:
+    row, span = max(1, c * prod(win.kernel) * prod(win.out[1:])), win.span
+    m = max(1, min(images, n, 4 * room // max(1, c * prod(span)), 2 * room // row))
     here, there = [], []
-    for size, span, b in zip(win.sizes, win.span, win.before, strict=True):
-        first, last = max(0, b), max(0, b, min(span, b + size))
+    for size, width, b in zip(win.sizes, span, win.before, strict=True):
+        first, last = max(0, b), max(0, b, min(width, b + size))
         here.append(slice(first - b, last - b))
         there.append(slice(first, last))
-    return tuple(here), tuple(there)
+    rows = _slices(win.out[0], max(1, min(win.out[0], room // (row * m))))
+    return Schedule(_slices(n, m), rows, span, (slice(None), *here), (slice(None), *there))
 
 
 def _seen(win: Window, taps: tuple[int, ...], row: int, counts: tuple[int, ...]) -> tuple[slice, ...]:
@@ -136,25 +146,22 @@ def _seen(win: Window, taps: tuple[int, ...], row: int, counts: tuple[int, ...])
 
 def _columns(x: Array, win: Window) -> Iterator[tuple[slice, slice, Array]]:
     """(images, rows of outputs, what these outputs see as a (groups, c taps, outputs) array), piece by piece."""
-    xp, (n, c), g = namespace(x), x.shape[:2], win.groups
+    xp, c, g = namespace(x), x.shape[1], win.groups
     dtype = wide(x.dtype)
-    here, there = _overlap(win)
-    m, q = _pieces(x, c, win)
-    laid = buffer = None
-    for images in _slices(n, m):
-        part = x[(images, slice(None), *here)]
+    todo, laid, buffer = _schedule(x, c, win), None, None
+    for images in todo.images:
+        part = x[(images, *todo.here)]
         if laid is None or laid.shape[-1] != part.shape[0]:
-            laid = xp.zeros((c, *win.span, part.shape[0]), dtype)
-        laid[(slice(None), *there)] = part.transpose(*range(1, part.ndim), 0)
+            laid = xp.zeros((c, *todo.span, part.shape[0]), dtype)
+        laid[todo.there] = part.transpose(*range(1, part.ndim), 0)
         if win.pointwise:
             yield images, slice(0, win.out[0]), laid.reshape(g, c // g, -1)
             continue
         first, *inner, last = laid.strides
         strides = (first, *(t * d for t, d in zip(inner, win.dilation, strict=True)))
         strides = (*strides, *(t * s for t, s in zip(inner, win.stride, strict=True)), last)
-        for rows in _slices(win.out[0], q):
-            count = min(rows.stop, win.out[0]) - rows.start
-            shape = (c, *win.kernel, count, *win.out[1:], part.shape[0])
+        for rows in todo.rows:
+            shape = (c, *win.kernel, rows.stop - rows.start, *win.out[1:], part.shape[0])
             seen = xp.lib.stride_tricks.as_strided(laid[:, rows.start * win.stride[0] :], shape, strides)
             if buffer is None:
                 buffer = xp.empty(seen.size, dtype)

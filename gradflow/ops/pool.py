@@ -228,7 +228,11 @@ def _max_cases(r: Sampler, rank: int) -> list[case]:
     if rank == 1:
         return [case(d(2, 3, 7), 2), case(d(2, 8), 3, 2, 1, 1, True), case(d(1, 2, 9), 3, 1, 1, 2)]
     if rank == 3:
-        return [case(d(1, 2, 4, 3, 5), 2), case(d(2, 3, 4, 3), (1, 2, 3), 1, (0, 1, 1), 1, True), case(d(1, 2, 5, 2, 3), (2, 1, 2), 1, 0, (3, 1, 2))]
+        return [
+            case(d(1, 2, 4, 3, 5), 2),
+            case(d(2, 3, 4, 3), (1, 2, 3), 1, (0, 1, 1), 1, True),
+            case(d(1, 2, 5, 2, 3), (2, 1, 2), 1, 0, (3, 1, 2)),
+        ]
     return [
         case(d(2, 3, 4, 6), 2),
         case(d(2, 2, 5, 7), 3, 2, 1),

@@ -5,6 +5,7 @@ Windows are products of spans, so values and sums are made one dim after the oth
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import product
 from math import prod
 from typing import Any
@@ -96,13 +97,20 @@ def _places(marks: Array, dims: list[Span], count: int) -> Array:
             place = place + at * prod(s.size for s in dims[i + 1 :])
             taps = taps // dims[i].taps
         return place
+    first, table = _first_places(tuple(dims))
+    return xp.asarray(table).take(marks) + xp.asarray(first)
+
+
+@lru_cache(maxsize=256)
+def _first_places(dims: tuple[Span, ...]) -> tuple[Array, Array]:
+    """(the place of every window's first tap, what has to be added to it for a mark)."""
+    rank = len(dims)
     first, step = np.zeros([1] * rank, np.int64), np.zeros([1] * rank, np.int64)
     for i, span in enumerate(dims):
         ahead, unit = [-1, *[1] * (rank - 1 - i)], prod(s.size for s in dims[i + 1 :])
         first = first + (np.arange(span.out) * span.stride - span.padding).reshape(ahead) * unit
         step = step + (np.arange(span.taps) * span.dilation).reshape(ahead) * unit
-    table = xp.asarray(np.append(step.reshape(-1)[::-1], 0)[np.arange(-1, count)])  # by mark
-    return table.take(marks) + xp.asarray(first)
+    return first, np.append(0, step.reshape(-1)[::-1])
 
 
 def scattered(g: Array, indices: Array, x_shape: tuple[int, ...], rank: int) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,6 +35,7 @@ class Span(NamedTuple):
         """The elements of the widest window."""
         return self.kernel or int(np.subtract(*reversed(self.ends())).max(initial=0))
 
+    @lru_cache(maxsize=4096)  # noqa: B019 (a span is six numbers)
     def seen(self, tap: int) -> tuple[slice, Any]:
         """(the outputs that see an element through the tap, a slice of those elements or, if adaptive, their places).
         An adaptive window that is shorter sees its last element again.
@@ -67,9 +69,19 @@ def spans(
     name: str, x_shape: Sizes, rank: int, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool
 ) -> list[Span]:
     """The windows of a pooling with these arguments. RuntimeError where they do not fit, as PyTorch raises."""
+    kernel_size, stride, padding, dilation = (
+        tuple(v) if type(v) is list else v for v in (kernel_size, stride, padding, dilation)
+    )
+    return list(_spans(name, tuple(x_shape), rank, kernel_size, stride, padding, dilation, ceil_mode))
+
+
+@lru_cache(maxsize=1024, typed=True)  # a training step asks for the same ones again and again
+def _spans(
+    name: str, x_shape: Sizes, rank: int, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool
+) -> tuple[Span, ...]:
     check_input(name, x_shape, rank)
     kernel = numbers(name, "kernel_size", kernel_size, rank, 1)
-    strides = kernel if stride is None or stride in ((), []) else numbers(name, "stride", stride, rank, 1)
+    strides = kernel if stride is None or stride == () else numbers(name, "stride", stride, rank, 1)
     paddings, dilations = numbers(name, "padding", padding, rank, 0), numbers(name, "dilation", dilation, rank, 1)
     found = []
     for n, k, s, p, d in zip(x_shape[-rank:], kernel, strides, paddings, dilations, strict=True):
@@ -85,7 +97,7 @@ def spans(
         if (np.where(starts < 0, starts % d, starts) >= n).any():  # PyTorch lets it choose a place outside
             raise RuntimeError(f"{name}: wanted an element in every window, saw one that steps over all {n}")
         found.append(Span(n, out, k, s, p, d))
-    return found
+    return tuple(found)
 
 
 def adaptive(name: str, x_shape: Sizes, rank: int, output_size: Any) -> list[Span]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from operator import index
 from typing import Any, NamedTuple
 
@@ -34,6 +35,7 @@ class Window(NamedTuple):
         """Whether output i sees just input i."""
         return {*self.kernel, *self.stride} == {1} and not any(self.before) and self.sizes == self.out
 
+    @lru_cache(maxsize=1024)  # noqa: B019 (a window is a few numbers)
     def turned(self) -> Window:
         """The window through which, at stride 1, an input sees the outputs, with the taps in reverse."""
         before = tuple(reach - 1 - b for reach, b in zip(self.reach, self.before, strict=True))
@@ -98,6 +100,14 @@ def window(
     name: str, rank: int, x_shape: Sizes, w_shape: Sizes, stride: Any, padding: Any, dilation: Any, groups: int
 ) -> Window:
     """The window of a convolution with these arguments. RuntimeError where they do not fit, as PyTorch raises."""
+    stride, padding, dilation = (tuple(v) if type(v) is list else v for v in (stride, padding, dilation))
+    return _window(name, rank, tuple(x_shape), tuple(w_shape), stride, padding, dilation, groups)
+
+
+@lru_cache(maxsize=1024, typed=True)  # a training step asks for the same ones again and again
+def _window(
+    name: str, rank: int, x_shape: Sizes, w_shape: Sizes, stride: Any, padding: Any, dilation: Any, groups: int
+) -> Window:
     if len(w_shape) != rank + 2:
         raise RuntimeError(f"{name}: wanted a weight of {rank + 2} dims, saw {tuple(w_shape)}")
     check_batch(name, x_shape, rank)
