@@ -72,17 +72,17 @@ def correlate_input(dy: Array, w: Array, win: Window) -> Array:
 
 def correlate_weight(dy: Array, x: Array, win: Window) -> Array:
     """The gradient of correlate's weight: sum over n, o of dy[n, k, o] x[n, c, o * stride - before + t * dilation]."""
-    xp, c, k, g = namespace(x), x.shape[1], dy.shape[1], win.groups
-    dw = None
-    for images, rows, cols in _columns(x, win):
-        part = _images_last(dy[images, :, rows], cols.dtype).reshape(g, k // g, -1)
-        z = xp.matmul(part, cols.swapaxes(1, 2))
-        if dw is None:
-            dw = z
-        else:
-            dw += z
-    shape = (k, c // g, *win.kernel)
-    return xp.zeros(shape, x.dtype) if dw is None else dw.reshape(shape).astype(x.dtype, copy=False)
+    xp, (n, c), k, g, plane = namespace(x), x.shape[:2], dy.shape[1], win.groups, prod(win.out)
+    dw = xp.zeros((g, k // g, c // g * prod(win.kernel)), wide(x.dtype))
+    if win.pointwise and plane >= IMAGES:  # image by image, with nothing to lay out
+        for images in _slices(n, max(1, BUFFER // max(1, dw.size))):
+            a, b = _wide(dy[images]).reshape(-1, g, k // g, plane), _wide(x[images]).reshape(-1, g, c // g, plane)
+            dw += xp.matmul(a, b.swapaxes(2, 3)).sum(0)
+    else:
+        for images, rows, cols in _columns(x, win):
+            part = _images_last(dy[images, :, rows], cols.dtype).reshape(g, k // g, -1)
+            dw += xp.matmul(part, cols.swapaxes(1, 2))
+    return dw.reshape(k, c // g, *win.kernel).astype(x.dtype, copy=False)
 
 
 def _wide(x: Array) -> Array:
