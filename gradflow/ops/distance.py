@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from . import pointwise, reduce
+from . import extreme, pointwise, reduce
 
 
 def _wide(x: Any) -> Any:
@@ -30,7 +30,7 @@ def pairwise_distance(x1: Any, x2: Any, p: float = 2.0, eps: float = 1e-6, keepd
     elif p == 0:
         y = reduce.sum(pointwise.cast(d != 0, d.dtype), -1, keepdim)
     elif p == math.inf:
-        y = reduce.amax(pointwise.abs(d), -1, keepdim)
+        y = extreme.amax(pointwise.abs(d), -1, keepdim)
     else:
         y = pointwise.pow(reduce.sum(pointwise.pow(pointwise.abs(d), float(p)), -1, keepdim), 1 / p)
     return y if y.dtype == x1.dtype else pointwise.cast(y, x1.dtype)

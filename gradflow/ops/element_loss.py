@@ -1,4 +1,4 @@
-"""Losses of single elements, as ops of one pass: of a difference, and of yes or no. loss.py has the public functions."""
+"""Losses of single elements, as ops of one pass: of a difference, and of yes or no. The public ones are in loss.py."""
 
 from __future__ import annotations
 
