@@ -5,46 +5,245 @@ from importlib import import_module as _import_module
 from . import autograd
 from .autograd import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
 from .backend import (
-    Generator, bool_, complex64, complex128, default_generator, device, float16, float32, float64, get_default_dtype, int8,
-    int16, int32, int64, manual_seed, set_default_dtype, uint8, uint16, uint32, uint64,
+    Generator,
+    bool_,
+    complex64,
+    complex128,
+    default_generator,
+    device,
+    float16,
+    float32,
+    float64,
+    get_default_dtype,
+    int8,
+    int16,
+    int32,
+    int64,
+    manual_seed,
+    set_default_dtype,
+    uint8,
+    uint16,
+    uint32,
+    uint64,
 )  # fmt: skip
 from .create import (
-    arange, as_tensor, asarray, bernoulli, empty, empty_like, eye, from_dlpack, from_numpy, full, full_like, linspace,
-    logspace, multinomial, normal, ones, ones_like, rand, rand_like, randint, randn, randn_like, randperm, tensor, zeros,
+    arange,
+    as_tensor,
+    asarray,
+    bernoulli,
+    empty,
+    empty_like,
+    eye,
+    from_dlpack,
+    from_numpy,
+    full,
+    full_like,
+    linspace,
+    logspace,
+    multinomial,
+    normal,
+    ones,
+    ones_like,
+    rand,
+    rand_like,
+    randint,
+    randn,
+    randn_like,
+    randperm,
+    tensor,
+    zeros,
     zeros_like,
 )  # fmt: skip
 from .op import promote_types, result_type
 from .ops.arrange import (
-    diag, diag_embed, diagonal, flip, fliplr, flipud, repeat_interleave, roll, rot90, tile, tril, triu,
+    diag,
+    diag_embed,
+    diagonal,
+    flip,
+    fliplr,
+    flipud,
+    repeat_interleave,
+    roll,
+    rot90,
+    tile,
+    tril,
+    triu,
 )  # fmt: skip
 from .ops.extreme import amax, amin, aminmax, argmax, argmin, max, min
 from .ops.gather import (
-    argwhere, gather, index_add, index_copy, index_fill, index_select, masked_fill, masked_scatter, masked_select, nonzero,
-    put_at as index_put, scatter, scatter_add, scatter_reduce, take, take_along_dim,
+    argwhere,
+    gather,
+    index_add,
+    index_copy,
+    index_fill,
+    index_select,
+    masked_fill,
+    masked_scatter,
+    masked_select,
+    nonzero,
+    scatter,
+    scatter_add,
+    scatter_reduce,
+    take,
+    take_along_dim,
 )  # fmt: skip
+from .ops.gather import (
+    put_at as index_put,
+)
 from .ops.linalg import addbmm, addmm, addmv, addr, baddbmm, bmm, dot, inner, matmul, mm, mv, outer, vdot
 from .ops.pointwise import (
-    abs, acos, acosh, asin, asinh, atan, atan2, atanh, bitwise_and, bitwise_not, bitwise_or, bitwise_xor, ceil, celu, clamp,
-    cos, cosh, eq, erf, erfc, exp, exp2, expm1, floor, floor_divide, fmax, fmin, fmod, frac, ge, gt, hypot, isfinite, isinf,
-    isnan, le, log, log1p, log2, log10, logaddexp, logical_and, logical_not, logical_or, logical_xor, lt, maximum, minimum,
-    mul, ne, neg, positive, pow, prelu, reciprocal, relu, remainder, rsqrt, selu, sigmoid, sign, sin, sinh, sqrt, square, tan,
-    tanh, trunc, where,
+    abs,
+    acos,
+    acosh,
+    asin,
+    asinh,
+    atan,
+    atan2,
+    atanh,
+    bitwise_and,
+    bitwise_not,
+    bitwise_or,
+    bitwise_xor,
+    ceil,
+    celu,
+    clamp,
+    cos,
+    cosh,
+    divide,
+    eq,
+    erf,
+    erfc,
+    exp,
+    exp2,
+    expm1,
+    floor,
+    floor_divide,
+    fmax,
+    fmin,
+    fmod,
+    frac,
+    ge,
+    gt,
+    hypot,
+    isfinite,
+    isinf,
+    isnan,
+    le,
+    log,
+    log1p,
+    log2,
+    log10,
+    logaddexp,
+    logical_and,
+    logical_not,
+    logical_or,
+    logical_xor,
+    lt,
+    maximum,
+    minimum,
+    mul,
+    ne,
+    neg,
+    positive,
+    pow,
+    prelu,
+    reciprocal,
+    relu,
+    remainder,
+    rsqrt,
+    selu,
+    sigmoid,
+    sign,
+    sin,
+    sinh,
+    sqrt,
+    square,
+    tan,
+    tanh,
+    trunc,
+    where,
 )  # fmt: skip
-from .ops.pointwise import abs as absolute, clamp as clip, ge as greater_equal, gt as greater, le as less_equal
-from .ops.pointwise import acos as arccos, asin as arcsin, atan as arctan, atan2 as arctan2, mul as multiply, ne as not_equal
-from .ops.pointwise import add_scaled as add, divide, divide as div, lt as less, neg as negative, round_to as round
-from .ops.pointwise import div as true_divide, sub_scaled as sub, sub_scaled as subtract, trunc as fix
+from .ops.pointwise import abs as absolute
+from .ops.pointwise import acos as arccos
+from .ops.pointwise import add_scaled as add
+from .ops.pointwise import asin as arcsin
+from .ops.pointwise import atan as arctan
+from .ops.pointwise import atan2 as arctan2
+from .ops.pointwise import clamp as clip
+from .ops.pointwise import div as true_divide
+from .ops.pointwise import divide as div
+from .ops.pointwise import ge as greater_equal
+from .ops.pointwise import gt as greater
+from .ops.pointwise import le as less_equal
+from .ops.pointwise import lt as less
+from .ops.pointwise import mul as multiply
+from .ops.pointwise import ne as not_equal
+from .ops.pointwise import neg as negative
+from .ops.pointwise import round_to as round
+from .ops.pointwise import sub_scaled as sub
+from .ops.pointwise import sub_scaled as subtract
+from .ops.pointwise import trunc as fix
 from .ops.reduce import (
-    all, any, count_nonzero, logsumexp, mean, nanmean, nansum, norm, prod, std, std_mean, sum, var, var_mean,
+    all,
+    any,
+    count_nonzero,
+    logsumexp,
+    mean,
+    nanmean,
+    nansum,
+    norm,
+    prod,
+    std,
+    std_mean,
+    sum,
+    var,
+    var_mean,
 )  # fmt: skip
 from .ops.scan import cummax, cummin, cumprod, cumsum, logcumsumexp
 from .ops.shape import (
-    broadcast_shapes, broadcast_tensors, broadcast_to, cat, chunk, clone, dstack, flatten, hstack, meshgrid, movedim, narrow,
-    permute, ravel, reshape, select, split, squeeze, stack, t, tensor_split, transpose, unbind, unflatten, unsqueeze, vstack,
+    broadcast_shapes,
+    broadcast_tensors,
+    broadcast_to,
+    cat,
+    chunk,
+    clone,
+    dstack,
+    flatten,
+    hstack,
+    meshgrid,
+    movedim,
+    narrow,
+    permute,
+    ravel,
+    reshape,
+    select,
+    split,
+    squeeze,
+    stack,
+    t,
+    tensor_split,
+    transpose,
+    unbind,
+    unflatten,
+    unsqueeze,
+    vstack,
 )  # fmt: skip
-from .ops.shape import cat as concat, cat as concatenate, movedim as moveaxis, transpose as swapaxes, transpose as swapdims
+from .ops.shape import cat as concat
+from .ops.shape import cat as concatenate
+from .ops.shape import movedim as moveaxis
+from .ops.shape import transpose as swapaxes
+from .ops.shape import transpose as swapdims
 from .ops.sort import (
-    argsort, bucketize, kthvalue, median, nanmedian, searchsorted, sort, topk, unique, unique_consecutive,
+    argsort,
+    bucketize,
+    kthvalue,
+    median,
+    nanmedian,
+    searchsorted,
+    sort,
+    topk,
+    unique,
+    unique_consecutive,
 )  # fmt: skip
 from .tensor import Size, Tensor
 

@@ -11,8 +11,7 @@ import numpy as np
 from . import tape
 from .backend import is_differentiable, namespace
 from .op import current, wrap
-from .tape import Leaf, Node, Output, Traced, mode
-from .tensor import Tensor
+from .tape import Node, Output, Traced, mode
 
 # --- grad mode, per thread ----------------------------------------------------------------------------
 
@@ -125,7 +124,11 @@ def _roots(name: str, outputs: tuple, gradients: Any, create: bool) -> list[tupl
 
 
 def backward(
-    tensors: Any, grad_tensors: Any = None, retain_graph: bool | None = None, create_graph: bool = False, inputs: Any = None
+    tensors: Any,
+    grad_tensors: Any = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    inputs: Any = None,
 ) -> None:
     """Add the gradients of `tensors`, contracted with `grad_tensors`, to the grad of the leaves (or of `inputs` only).
 
@@ -284,12 +287,14 @@ class Function:
 def _record(cls: type[Function], ctx: Context, args: tuple, nodes: list, outs: list) -> None:
     """Put one call of a Function on the tape, without the cycle that holding its outputs would make."""
     tracked = [
-        isinstance(y, Traced) and is_differentiable(y.array.dtype) and not any(y is c for c in ctx._constant) for y in outs
+        isinstance(y, Traced) and is_differentiable(y.array.dtype) and not any(y is c for c in ctx._constant)
+        for y in outs
     ]
     if not any(tracked):
         return
     plan = FunctionPlan(cls, ctx, tuple(n is not None for n in nodes), len(outs))
-    saved, marks = [], []
+    saved: list[Any] = []
+    marks: list[Any] = []
     for t in ctx._to_save:
         if t is None:
             plan.places.append(None)
@@ -304,7 +309,7 @@ def _record(cls: type[Function], ctx: Context, args: tuple, nodes: list, outs: l
     shapes = tuple(y.array.shape if isinstance(y, Traced) else None for y in outs)
     dtypes = tuple(y.array.dtype if isinstance(y, Traced) else None for y in outs)
     edges = tuple(n for n in nodes if n is not None)
-    node = Node(plan, (ctx, *saved), tuple(marks), edges, shapes, dtypes)  # type: ignore[arg-type]
+    node = Node(plan, (ctx, *saved), tuple(marks), edges, shapes, dtypes)
     for i, y in enumerate(outs):
         if tracked[i]:
             y.node, y.source = Output(node, i, y.array), None
@@ -388,7 +393,9 @@ def once_differentiable(backward: Callable) -> Callable:
         recording = mode.enabled
         with no_grad():
             result = backward(ctx, *grads)
-        edges = tuple(n for n in (current(g) for g in (*grads, *(ctx._saved or ())) if isinstance(g, Traced)) if n is not None)
+        edges = tuple(
+            n for n in (current(g) for g in (*grads, *(ctx._saved or ())) if isinstance(g, Traced)) if n is not None
+        )
         if not recording or not edges:
             return result
         name = backward.__qualname__
@@ -421,7 +428,9 @@ def _numerical(function: Callable, inputs: Sequence[Any], x: Any, v: np.ndarray,
     for sign in (1, -1):
         x.array = home + namespace(home).asarray((sign * eps * v).astype(home.dtype))
         with no_grad():
-            sides.append([np.array(_to_numpy(y), np.float64) for y in _several(function(*inputs)) if isinstance(y, Traced)])
+            sides.append(
+                [np.array(_to_numpy(y), np.float64) for y in _several(function(*inputs)) if isinstance(y, Traced)]
+            )
         x.array = home
     return [(p - m) / (2 * eps) for p, m in zip(*sides, strict=True)]
 
@@ -450,7 +459,9 @@ def gradcheck(
     if not xs:
         raise ValueError("gradcheck: wanted at least one input that requires a gradient, saw none")
     outputs = [y for y in _several(func(*inputs)) if isinstance(y, Traced) and current(y) is not None]
-    kept = [i for i, y in enumerate(v for v in _several(func(*inputs)) if isinstance(v, Traced)) if current(y) is not None]
+    kept = [
+        i for i, y in enumerate(v for v in _several(func(*inputs)) if isinstance(v, Traced)) if current(y) is not None
+    ]
     rng = np.random.default_rng(0)
     for oi, y in zip(kept, outputs, strict=True):
         for xi, x in enumerate(xs):

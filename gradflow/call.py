@@ -22,13 +22,14 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import Any
 
-import numpy as np
-from numpy import may_share_memory, ndarray
+# These are the globals of the written-out calls: the texts below name them.
+import numpy as np  # noqa: F401
+from numpy import may_share_memory, ndarray  # noqa: F401
 
-from . import traced
-from .backend import float32, float64, on_card
-from .tape import Node, Traced, Version, mode
-from .traced import View, current, shares
+from . import traced  # noqa: F401
+from .backend import float32, float64, on_card  # noqa: F401
+from .tape import Node, Traced, Version, mode  # noqa: F401
+from .traced import View, current, shares  # noqa: F401
 
 MISSING: Any = type("MISSING", (), {"__repr__": lambda self: "MISSING"})()
 _ALIASES = {"dim": "axis", "keepdim": "keepdims"}  # NumPy's words for PyTorch's
@@ -78,7 +79,9 @@ def _text(entry: Any) -> str:
         aliases["other"] = names[1]
     body = [f"if {old} is not MISSING: {new} = {old}" for old, new in aliases.items()]
     if "input" in aliases and first_default:
-        body.append(f"if {names[first_default - 1]} is MISSING: return missing(entry, ({', '.join(names[:first_default])},))")
+        body.append(
+            f"if {names[first_default - 1]} is MISSING: return missing(entry, ({', '.join(names[:first_default])},))"
+        )
     given = ", ".join(names)
     arrays = ", ".join(f"_{n}" for n in names)
     body += [f"_{n} = {n}.array if isinstance({n}, Traced) else {n}" for n in names]
@@ -131,7 +134,8 @@ def _text(entry: Any) -> str:
     if reached:
         body.append("if mode.enabled:")
         body += [
-            f"    _{n}_node = None if _{n} is {n} else {n}.node if {n}.source is None else current({n})" for n in reached
+            f"    _{n}_node = None if _{n} is {n} else {n}.node if {n}.source is None else current({n})"
+            for n in reached
         ]
         body.append(f"    if {' or '.join(f'_{n}_node is not None' for n in reached)}:")
         needs = ", ".join(f"_{n}_node is not None" if n in reached else "False" for n in names)
@@ -147,7 +151,8 @@ def _text(entry: Any) -> str:
             f"        __plan = entry.plan(({needs},))",
             "        if __plan is not None:",
             f"            __edges = {edges}",
-            f"            __t.node = Node(__plan, __plan.keep({arrays}, __y), __plan.marks({given}, __t), __edges, __y.shape, __y.dtype)",
+            f"            __saved, __marks = __plan.keep({arrays}, __y), __plan.marks({given}, __t)",
+            "            __t.node = Node(__plan, __saved, __marks, __edges, __y.shape, __y.dtype)",
         ]
     body.append("return __t")
     return _function(params, aliases, body)

@@ -60,7 +60,9 @@ def _has_arrays(data: Any) -> bool:
     return isinstance(data, np.generic) or backend.is_array(data)
 
 
-def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False, pin_memory: bool = False) -> Tensor:
+def tensor(
+    data: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False, pin_memory: bool = False
+) -> Tensor:
     """A new tensor that copies `data`: numbers, nested sequences, arrays or tensors. Python floats become float32."""
     return _finish(_array("tensor", data, dtype, device, True), requires_grad)
 
@@ -104,7 +106,9 @@ def _filled(how: str) -> Any:
             return _finish(getattr(xp, how)(input.array.shape, np.dtype(dtype or input.dtype)), requires_grad)
 
     make.__name__, make_like.__name__ = how, f"{how}_like"
-    make.__doc__ = f"{how.capitalize()}, of the given size: {how}(2, 3) or {how}((2, 3)); float32 unless dtype is given."
+    make.__doc__ = (
+        f"{how.capitalize()}, of the given size: {how}(2, 3) or {how}((2, 3)); float32 unless dtype is given."
+    )
     make_like.__doc__ = f"{how.capitalize()}, of the size, dtype and device of `input` unless given."
     return make, make_like
 
@@ -121,7 +125,9 @@ def full(size: Any, fill_value: Any, dtype: Any = None, device: Any = None, requ
         return _finish(xp.full(_size((size,)), fill_value, np.dtype(dtype)), requires_grad)
 
 
-def full_like(input: Tensor, fill_value: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def full_like(
+    input: Tensor, fill_value: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
     """Every element fill_value, of the size, dtype and device of `input` unless given."""
     return full(input.array.shape, fill_value, dtype or input.dtype, device or input.device, requires_grad)
 
@@ -132,11 +138,15 @@ def arange(
     """start, start + step, ... below end: int64 if all three are integers, else the default floating dtype."""
     if end is None:
         start, end = 0, start
-    start, end, step = (v.item() if isinstance(v, Traced) else v for v in (start, end, step))
+    start, end, step = (v.item() if isinstance(v, Tensor) else v for v in (start, end, step))
     if step == 0 or (end - start) * step < 0:
         raise RuntimeError(f"arange: wanted a step from {start} towards {end}, saw {step}")
     if dtype is None:
-        dtype = get_default_dtype() if any(isinstance(v, (float, np.floating)) for v in (start, end, step)) else backend.int64
+        dtype = (
+            get_default_dtype()
+            if any(isinstance(v, (float, np.floating)) for v in (start, end, step))
+            else backend.int64
+        )
     with backend.on(backend.device(device or "cpu")) as xp:
         n = int(np.ceil((end - start) / step))
         # start + i step, not repeated addition, so that no rounding accumulates
@@ -173,29 +183,44 @@ def _drawn(how: Any, size: Any, dtype: Any, where: Any, generator: Generator | N
         )
 
 
-def rand(*size: Any, dtype: Any = None, device: Any = None, generator: Generator | None = None, requires_grad: bool = False) -> Tensor:
+def rand(
+    *size: Any, dtype: Any = None, device: Any = None, generator: Generator | None = None, requires_grad: bool = False
+) -> Tensor:
     """Uniform in [0, 1)."""
     return _drawn(random.uniform, _size(size), dtype, device, generator, requires_grad)
 
 
-def randn(*size: Any, dtype: Any = None, device: Any = None, generator: Generator | None = None, requires_grad: bool = False) -> Tensor:
+def randn(
+    *size: Any, dtype: Any = None, device: Any = None, generator: Generator | None = None, requires_grad: bool = False
+) -> Tensor:
     """Standard normal."""
     return _drawn(random.normal, _size(size), dtype, device, generator, requires_grad)
 
 
 def rand_like(input: Tensor, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Uniform in [0, 1), of the size, dtype and device of `input` unless given."""
-    return rand(input.array.shape, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad)
+    return rand(
+        input.array.shape, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad
+    )
 
 
 def randn_like(input: Tensor, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Standard normal, of the size, dtype and device of `input` unless given."""
-    return randn(input.array.shape, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad)
+    return randn(
+        input.array.shape, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad
+    )
 
 
-def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, generator: Generator | None = None, dtype: Any = None, device: Any = None) -> Tensor:
+def normal(
+    mean: Any = 0.0,
+    std: Any = 1.0,
+    size: Any = None,
+    generator: Generator | None = None,
+    dtype: Any = None,
+    device: Any = None,
+) -> Tensor:
     """Normal with the given mean and standard deviation, numbers or tensors that broadcast."""
-    like = next((v for v in (mean, std) if isinstance(v, Traced)), None)
+    like = next((v for v in (mean, std) if isinstance(v, Tensor)), None)
     if size is None:
         if like is None:
             raise TypeError("normal: wanted a size where mean and std are numbers, saw none")
@@ -204,7 +229,14 @@ def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, generator: Generat
     return z * std + mean
 
 
-def randint(low: int, high: Any = None, size: Any = None, dtype: Any = None, device: Any = None, generator: Generator | None = None) -> Tensor:
+def randint(
+    low: int,
+    high: Any = None,
+    size: Any = None,
+    dtype: Any = None,
+    device: Any = None,
+    generator: Generator | None = None,
+) -> Tensor:
     """Integers in [low, high), int64 unless dtype is given: randint(high, size) or randint(low, high, size)."""
     if size is None:
         low, high, size = 0, low, high
@@ -216,7 +248,9 @@ def randint(low: int, high: Any = None, size: Any = None, dtype: Any = None, dev
 def randperm(n: int, dtype: Any = None, device: Any = None, generator: Generator | None = None) -> Tensor:
     """A random permutation of 0 .. n - 1."""
     with backend.on(backend.device(device or "cpu")) as xp:
-        return wrap(random.permutation(n, xp, generator or backend.default_generator).astype(np.dtype(dtype or backend.int64)))
+        return wrap(
+            random.permutation(n, xp, generator or backend.default_generator).astype(np.dtype(dtype or backend.int64))
+        )
 
 
 def bernoulli(input: Tensor, generator: Generator | None = None) -> Tensor:
@@ -224,6 +258,8 @@ def bernoulli(input: Tensor, generator: Generator | None = None) -> Tensor:
     return wrap(random.bernoulli(input.array, generator or backend.default_generator))
 
 
-def multinomial(input: Tensor, num_samples: int, replacement: bool = False, generator: Generator | None = None) -> Tensor:
+def multinomial(
+    input: Tensor, num_samples: int, replacement: bool = False, generator: Generator | None = None
+) -> Tensor:
     """num_samples indices for each row of weights, with the probability that the weights say."""
     return wrap(random.multinomial(input.array, num_samples, replacement, generator or backend.default_generator))

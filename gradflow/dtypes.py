@@ -83,7 +83,9 @@ def promote(op: Any, arrays: list[Any]) -> None:
         if isinstance(v, (np.ndarray, np.generic)):
             if home is not None:
                 if v.ndim:
-                    raise RuntimeError(f"{op.name}: wanted all tensors on one device, saw cpu and {backend.device_of(home)}")
+                    raise RuntimeError(
+                        f"{op.name}: wanted all tensors on one device, saw cpu and {backend.device_of(home)}"
+                    )
                 v = namespace(home).asarray(v)
             arrays[i] = v if v.dtype == dtype else v.astype(dtype)
         elif on_card(v):

@@ -23,7 +23,11 @@ class Kernel:
     """
 
     def __init__(
-        self, name: str, definition: Callable[..., Any], place: str | None = None, cases: Callable[..., Any] | None = None
+        self,
+        name: str,
+        definition: Callable[..., Any],
+        place: str | None = None,
+        cases: Callable[..., Any] | None = None,
     ) -> None:
         self.name, self.definition, self.place, self.cases = name, definition, place, cases
         self._twin: Callable[..., Any] | None = None

@@ -71,7 +71,9 @@ class Op:
                 if target not in self.inputs:
                     raise TypeError(f"{name}: a rule is given for {target!r}, which is not one of {self.inputs}")
             if self.incoming not in rule.__code__.co_varnames[: rule.__code__.co_argcount]:
-                raise TypeError(f"{name}: the rule for {targets} does not name {self.incoming}, the gradient of the output")
+                raise TypeError(
+                    f"{name}: the rule for {targets} does not name {self.incoming}, the gradient of the output"
+                )
         self.rules.sort(key=lambda r: self.inputs.index(r[0][0]))  # so that edges stand in the inputs' order
         promote = options.get("promote") or ()
         self.promote = tuple(self.inputs.index(n) for n in promote.split()) if promote else ()
@@ -161,9 +163,7 @@ class Op:
             y = values[0]
             outs[0].node = Node(plan, saved, marks, edges, y.shape, y.dtype)
             return
-        whole = Node(
-            plan, saved, marks, edges, tuple([_shape(v) for v in values]), tuple([_dtype(v) for v in values])
-        )
+        whole = Node(plan, saved, marks, edges, tuple([_shape(v) for v in values]), tuple([_dtype(v) for v in values]))
         for i, out in enumerate(outs):
             if out is not None and is_differentiable(out.array.dtype):
                 out.node = Output(whole, i, out.array)
@@ -217,7 +217,19 @@ def op(definition: Callable[..., Any] | None = None, /, **options: Any) -> Calla
     """Enter an op in the table; a decorator for its definition. Options are Op's, and a rule for each input: dx=..., dw=..."""
     if definition is None:
         return lambda definition: op(definition, **options)
-    fields = ("name", "twin", "signature", "outputs", "promote", "floating", "view", "cases", "reference", "note", "doc")
+    fields = (
+        "name",
+        "twin",
+        "signature",
+        "outputs",
+        "promote",
+        "floating",
+        "view",
+        "cases",
+        "reference",
+        "note",
+        "doc",
+    )
     kept = {k: options.pop(k) for k in fields if k in options}
     name = kept.pop("name", None) or definition.__name__
     entry = Op(definition, name, options, **kept)

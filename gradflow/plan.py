@@ -69,7 +69,9 @@ class Plan:
             place = places[name]
             return f"({''.join(f'a{i}.{what}, ' for i in place)})" if type(place) is tuple else f"a{place}.{what}"
         if word not in places:
-            raise TypeError(f"{self.name}: a rule names {word!r}; it may name {self.op.incoming}, needs and {', '.join(places)}")
+            raise TypeError(
+                f"{self.name}: a rule names {word!r}; it may name {self.op.incoming}, needs and {', '.join(places)}"
+            )
         place = places[word]
         self.slots.append(place)
         return f"({''.join(f'a{i}, ' for i in place)})" if type(place) is tuple else f"a{place}"
@@ -92,7 +94,12 @@ class Plan:
 
     def marked(self, saved: tuple) -> list[Any]:
         """The saved values that have marks, in the order of the marks."""
-        return [v for s, slot in zip(saved, self.slots, strict=True) if slot is not None for v in (s if type(slot) is tuple else (s,))]
+        return [
+            v
+            for s, slot in zip(saved, self.slots, strict=True)
+            if slot is not None
+            for v in (s if type(slot) is tuple else (s,))
+        ]
 
     def own(self, node: Node, version: Version) -> None:
         """Give a node copies of those of its saved values that a write to the storage of `version` is about to change."""

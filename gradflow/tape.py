@@ -8,7 +8,7 @@ there are no reference cycles: when the last output goes, the whole record goes 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from heapq import heappop, heappush
 from itertools import count
 from typing import Any
@@ -85,7 +85,7 @@ class Node:
 
     __slots__ = ("__weakref__", "dtype", "edges", "hooks", "marks", "plan", "saved", "shape", "time")
 
-    def __init__(self, plan: Any, saved: tuple, marks: tuple, edges: tuple, shape: tuple, dtype: np.dtype) -> None:
+    def __init__(self, plan: Any, saved: tuple, marks: tuple, edges: tuple, shape: tuple, dtype: Any) -> None:
         self.plan, self.saved, self.marks, self.edges = plan, saved, marks, edges
         self.shape, self.dtype, self.hooks, self.time = shape, dtype, None, clock()
 
@@ -126,7 +126,9 @@ def fit(g: Array, shape: tuple[int, ...], dtype: np.dtype) -> Array:
     return g
 
 
-fit_traced: Callable[..., Any]  # the same with recorded ops, for a gradient that is itself differentiated: ops.shape sets it
+def fit_traced(g: Any, shape: tuple[int, ...], dtype: np.dtype) -> Any:
+    """fit with recorded ops, for a gradient that is itself differentiated; ops/shape.py puts its function here."""
+    raise NotImplementedError("fit_traced: gradflow.ops.shape has not been imported")
 
 
 class FreedError(RuntimeError):

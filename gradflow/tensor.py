@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+import builtins
+from collections.abc import Callable, Iterator
+from typing import Any, Self
 
 import numpy as np
 
-from . import backend, dtypes, op, tape, traced
+from . import backend, dtypes, op, traced
 from .backend import Array, device, is_differentiable
 from .op import current, wrap
 from .ops import arrange, extreme, index, linalg, pointwise, reduce, scan
@@ -254,7 +255,8 @@ class Tensor(Traced):
 
     def _write(self, name: str, value: Any, where: Any = None) -> Tensor:
         """Put `value` (a tensor that nothing else holds, or a number) into self, or into self[where] for an advanced
-        index, and record it."""
+        index, and record it.
+        """
         written = value.array if isinstance(value, Traced) else value
         if not mode.enabled:
             self._put(name, written, where)
@@ -295,13 +297,19 @@ class Tensor(Traced):
     def _put(self, name: str, written: Any, where: Any) -> None:
         """Write into the array itself."""
         a = self.array
-        if (written.dtype.kind if backend.is_array(written) else type(written) is complex and "c") == "c" != a.dtype.kind:
+        if (
+            (written.dtype.kind if backend.is_array(written) else type(written) is complex and "c")
+            == "c"
+            != a.dtype.kind
+        ):
             raise RuntimeError(f"{name}: wanted values that fit into {a.dtype}, saw complex ones")
         if a.size and 0 in a.strides and any(s == 0 and n > 1 for s, n in zip(a.strides, a.shape, strict=True)):
-            raise RuntimeError(f"{name}: wanted elements that are apart in memory, saw an expanded tensor; clone() it first")
+            raise RuntimeError(
+                f"{name}: wanted elements that are apart in memory, saw an expanded tensor; clone() it first"
+            )
         if backend.on_card(a):
             xp = backend.namespace(a)
-            if not isinstance(written, (builtin_bool, builtin_int, builtin_float, complex)):
+            if not isinstance(written, (bool, int, float, complex)):
                 written = xp.asarray(written)
                 written = written.copy() if xp.may_share_memory(written, a) else written
         try:
@@ -401,12 +409,16 @@ class Tensor(Traced):
         where = backend.device("cuda", device) if isinstance(device, int) else device or "cuda"
         return self.to(where, non_blocking=non_blocking)
 
-    def to(self, *args: Any, dtype: Any = None, device: Any = None, non_blocking: bool = False, copy: bool = False) -> Tensor:
+    def to(
+        self, *args: Any, dtype: Any = None, device: Any = None, non_blocking: bool = False, copy: bool = False
+    ) -> Tensor:
         """Itself with another dtype and/or on another device: to(dtype), to(device), to(device, dtype), to(other)."""
         for a in args:
             if isinstance(a, Traced):
                 dtype, device = a.array.dtype, backend.device_of(a.array)
-            elif isinstance(a, (str, backend.device)) and (isinstance(a, backend.device) or a.startswith(("cpu", "cuda"))):
+            elif isinstance(a, (str, backend.device)) and (
+                isinstance(a, backend.device) or a.startswith(("cpu", "cuda"))
+            ):
                 device = a
             elif isinstance(a, bool):
                 non_blocking = a
@@ -452,7 +464,9 @@ class Tensor(Traced):
         return self.to(backend.bool_)
 
     def __repr__(self) -> str:
-        text = np.array2string(backend.asnumpy(self.array), separator=", ", precision=4, prefix="tensor(", threshold=1000)
+        text = np.array2string(
+            backend.asnumpy(self.array), separator=", ", precision=4, prefix="tensor(", threshold=1000
+        )
         notes = []
         if self.array.dtype not in (backend.get_default_dtype(), backend.int64, backend.bool_):
             notes.append(f"dtype=gradflow.{self.array.dtype}")
@@ -470,7 +484,7 @@ class Tensor(Traced):
     def __format__(self, spec: str) -> str:
         return format(self.item(), spec) if self.array.ndim == 0 else format(repr(self), spec)
 
-    def __len__(self) -> int:
+    def __len__(self) -> builtins.int:
         if self.array.ndim == 0:
             raise TypeError("len: a 0-d tensor has no length")
         return len(self.array)
@@ -480,24 +494,26 @@ class Tensor(Traced):
             raise TypeError("iter: a 0-d tensor cannot be iterated over")
         return iter(shapes.unbind(self))
 
-    def __bool__(self) -> bool:
+    def __bool__(self) -> builtins.bool:
         if self.array.size != 1:
-            raise RuntimeError(f"bool: the truth of a tensor of shape {tuple(self.array.shape)} is ambiguous; use any() or all()")
-        return builtin_bool(self.array.item())
+            raise RuntimeError(
+                f"bool: the truth of a tensor of shape {tuple(self.array.shape)} is ambiguous; use any() or all()"
+            )
+        return bool(self.array.item())
 
-    def __float__(self) -> float:
-        return builtin_float(self.item())
+    def __float__(self) -> builtins.float:
+        return float(self.item())
 
-    def __int__(self) -> int:
-        return builtin_int(self.item())
+    def __int__(self) -> builtins.int:
+        return int(self.item())
 
-    def __index__(self) -> int:
+    def __index__(self) -> builtins.int:
         if self.array.size != 1 or self.array.dtype.kind not in "iub":
             raise TypeError(f"index: wanted one integer, saw shape {tuple(self.array.shape)} {self.array.dtype}")
-        return builtin_int(self.item())
+        return int(self.item())
 
-    def __contains__(self, value: Any) -> bool:
-        return builtin_bool(pointwise.eq(self, value).array.any())
+    def __contains__(self, value: Any) -> builtins.bool:
+        return bool(pointwise.eq(self, value).array.any())
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         raise TypeError("pickle: tensors are not pickled; use gradflow.save, which writes safetensors")
@@ -543,7 +559,13 @@ class Tensor(Traced):
     def __rmod__(self, other: Any) -> Tensor:
         return pointwise.remainder(other, self)
 
-    __radd__, __rmul__, __pos__, __abs__, __invert__ = __add__, __mul__, pointwise.positive, pointwise.abs, pointwise.bitwise_not
+    __radd__, __rmul__, __pos__, __abs__, __invert__ = (
+        __add__,
+        __mul__,
+        pointwise.positive,
+        pointwise.abs,
+        pointwise.bitwise_not,
+    )
     __floordiv__, __mod__ = pointwise.floor_divide, pointwise.remainder
     __eq__, __ne__, __lt__, __le__ = pointwise.eq, pointwise.ne, pointwise.lt, pointwise.le  # type: ignore[assignment]
     __gt__, __ge__ = pointwise.gt, pointwise.ge
@@ -607,13 +629,17 @@ class Tensor(Traced):
         """Write numbers uniform in [low, high) into self."""
         from .create import rand
 
-        return self._write("uniform_", rand(self.shape, dtype=self.dtype, device=self.device, generator=generator) * (high - low) + low)
+        return self._write(
+            "uniform_", rand(self.shape, dtype=self.dtype, device=self.device, generator=generator) * (high - low) + low
+        )
 
     def normal_(self, mean: Any = 0.0, std: Any = 1.0, generator: Any = None) -> Tensor:
         """Write normal numbers into self."""
         from .create import randn
 
-        return self._write("normal_", randn(self.shape, dtype=self.dtype, device=self.device, generator=generator) * std + mean)
+        return self._write(
+            "normal_", randn(self.shape, dtype=self.dtype, device=self.device, generator=generator) * std + mean
+        )
 
     # --- pointwise --------------------------------------------------------------------------------------
 
@@ -644,7 +670,7 @@ class Tensor(Traced):
     maximum, minimum, fmax, fmin = pointwise.maximum, pointwise.minimum, pointwise.fmax, pointwise.fmin
     clamp, clip, sigmoid, relu = pointwise.clamp, pointwise.clamp, pointwise.sigmoid, pointwise.relu
     erf, erfc = pointwise.erf, pointwise.erfc
-    where = lambda self, condition, other: pointwise.where(condition, self, other)  # noqa: E731
+    where = lambda self, condition, other: pointwise.where(condition, self, other)
 
     # --- reduce -----------------------------------------------------------------------------------------
 
@@ -751,7 +777,9 @@ class Tensor(Traced):
             raise RuntimeError("deepcopy: only a leaf can be deep-copied; use clone() or detach()")
         t = wrap(self.array.copy())
         t.__class__ = self.__class__
-        t.__dict__.update({k: v for k, v in self.__dict__.items() if k not in ("array", "node", "version", "source", "grad")})
+        t.__dict__.update(
+            {k: v for k, v in self.__dict__.items() if k not in ("array", "node", "version", "source", "grad")}
+        )
         memo[id(self)] = t
         if self.node is not None:
             t.requires_grad_()
@@ -760,15 +788,12 @@ class Tensor(Traced):
         return t
 
 
-builtin_bool, builtin_float, builtin_int = bool, float, int
-
-
 def _given(sizes: tuple) -> tuple:
     """What was given as f(2, 3) or as f((2, 3))."""
     return tuple(sizes[0]) if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)) else sizes
 
 
-def data_ptr(array: Array) -> builtin_int:
+def data_ptr(array: Array) -> int:
     """The address of the first element."""
     return array.data.ptr if backend.on_card(array) else array.__array_interface__["data"][0]
 
@@ -776,9 +801,11 @@ def data_ptr(array: Array) -> builtin_int:
 class Size(tuple):
     """A shape: a tuple with numel()."""
 
+    __slots__ = ()
+
     def numel(self) -> int:
         """The product of the sizes."""
-        return builtin_int(np.prod(self, dtype=np.int64))
+        return int(np.prod(self, dtype=np.int64))
 
     def __repr__(self) -> str:
         return f"Size({list(self)})"
@@ -795,7 +822,7 @@ class RemovableHandle:
         """Take the hook away."""
         self.hooks.pop(self, None)
 
-    def __enter__(self) -> RemovableHandle:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -832,15 +859,16 @@ def in_place(function: Callable[..., Any], name: str) -> Callable[..., Tensor]:
     return method
 
 
-for _name in (
-    "add sub mul div subtract multiply divide neg abs sign reciprocal pow fmod remainder floor_divide square exp exp2 expm1 log "
-    "log2 log10 log1p sqrt rsqrt sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh floor ceil trunc frac round clamp "
-    "clip sigmoid relu erf erfc eq ne lt le gt ge logical_and logical_or logical_xor logical_not bitwise_and "
-    "bitwise_or bitwise_xor bitwise_not masked_fill masked_scatter index_add index_copy index_fill index_put scatter "
-    "scatter_add scatter_reduce cumsum cumprod tril triu"
-).split():
+_WRITTEN_IN_PLACE = """
+    add sub mul div subtract multiply divide neg abs sign reciprocal pow fmod remainder floor_divide square exp
+    exp2 expm1 log log2 log10 log1p sqrt rsqrt sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh floor
+    ceil trunc frac round clamp clip sigmoid relu erf erfc eq ne lt le gt ge logical_and logical_or logical_xor
+    logical_not bitwise_and bitwise_or bitwise_xor bitwise_not masked_fill masked_scatter index_add index_copy
+    index_fill index_put scatter scatter_add scatter_reduce cumsum cumprod tril triu
+"""
+for _name in _WRITTEN_IN_PLACE.split():
     setattr(Tensor, f"{_name}_", in_place(getattr(Tensor, _name), f"{_name}_"))
-for _name in "add sub mul truediv floordiv mod pow and or xor".split():
+for _name in ["add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor"]:
     setattr(Tensor, f"__i{_name}__", in_place(getattr(Tensor, f"__{_name}__"), f"{_name}_"))
 
 traced.Tensor = Tensor

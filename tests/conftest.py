@@ -19,7 +19,9 @@ for family in iter_modules(gradflow.ops.__path__):  # fill the op table
 
 
 def pytest_addoption(parser):
-    parser.addoption("--real-card", action="store_true", help="run the card's tests on the CUDA card instead of the stand-in")
+    parser.addoption(
+        "--real-card", action="store_true", help="run the card's tests on the CUDA card instead of the stand-in"
+    )
 
 
 @pytest.fixture(scope="session")

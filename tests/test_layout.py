@@ -41,7 +41,9 @@ def imports(path):
 
 
 @pytest.mark.parametrize(
-    "path", [p for p in sorted((ROOT / "gradflow").rglob("*.py")) if room(p) in RANK], ids=lambda p: str(p.relative_to(ROOT))
+    "path",
+    [p for p in sorted((ROOT / "gradflow").rglob("*.py")) if room(p) in RANK],
+    ids=lambda p: str(p.relative_to(ROOT)),
 )
 def test_imports_go_left_to_right(path):
     for name in imports(path):

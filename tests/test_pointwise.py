@@ -13,7 +13,27 @@ import gradflow as gf
 from gradflow import op
 from gradflow.ops import pointwise
 
-POINTS = [-30.0, -6.5, -4.0, -3.0, -1.0, -0.47, -1e-3, -1e-20, 0.0, 1e-20, 1e-3, 0.46, 0.5, 1.0, 2.5, 4.0, 4.1, 6.5, 26.0]
+POINTS = [
+    -30.0,
+    -6.5,
+    -4.0,
+    -3.0,
+    -1.0,
+    -0.47,
+    -1e-3,
+    -1e-20,
+    0.0,
+    1e-20,
+    1e-3,
+    0.46,
+    0.5,
+    1.0,
+    2.5,
+    4.0,
+    4.1,
+    6.5,
+    26.0,
+]
 
 
 @pytest.mark.parametrize(

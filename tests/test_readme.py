@@ -62,8 +62,11 @@ def test_adding_an_op_as_the_table_says(tmp_path):
         cwd=tmp_path, capture_output=True, text=True,
     )  # fmt: skip
     assert run.returncode == 0, run.stdout + run.stderr
-    assert re.search(r"([89]|\d\d) passed", run.stdout), run.stdout  # gradients, dtypes, twin in four dtypes, definition
-    check = "import gradflow as gf; x = gf.tensor(2.0, requires_grad=True); gf.cube(x).backward(); print(x.cube().item(), x.grad.item())"
+    assert re.search(r"([89]|\d\d) passed", run.stdout), (
+        run.stdout
+    )  # gradients, dtypes, twin in four dtypes, definition
+    check = "import gradflow as gf; x = gf.tensor(2.0, requires_grad=True); gf.cube(x).backward(); "
+    check += "print(x.cube().item(), x.grad.item())"
     assert subprocess.check_output([sys.executable, "-c", check], cwd=tmp_path, text=True).split() == ["8.0", "12.0"]
 
 

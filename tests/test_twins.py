@@ -46,7 +46,12 @@ def test_twin_agrees_with_definition(kernel, dtype, card):
             continue
         taken += 1
         # The definition in a wider dtype on the same (rounded) inputs is what a kernel that accumulates well gives.
-        wide = kernel.definition(*as_dtype([a.astype(high) if isinstance(a, np.ndarray) and backend.is_floating(a.dtype) else a for a in full], high))
+        wide = kernel.definition(
+            *as_dtype(
+                [a.astype(high) if isinstance(a, np.ndarray) and backend.is_floating(a.dtype) else a for a in full],
+                high,
+            )
+        )
         for a, b in zip(y if isinstance(y, tuple) else (y,), wide if isinstance(wide, tuple) else (wide,), strict=True):
             if a is None or b is None:
                 assert a is None and b is None
@@ -64,7 +69,9 @@ def test_definition_runs_on_the_card(entry, card):
         args = entry.bind(*as_dtype(list(case.args), "float32"), **as_dtype(case.kwargs, "float32"))
         expected = entry.run(args)
         y = entry.run(tuple(move(a, card) for a in args))
-        for a, b in zip(y if isinstance(y, tuple) else (y,), expected if isinstance(expected, tuple) else (expected,), strict=True):
+        for a, b in zip(
+            y if isinstance(y, tuple) else (y,), expected if isinstance(expected, tuple) else (expected,), strict=True
+        ):
             if b is not None:
                 assert isinstance(a, card.ndarray), f"{entry.name} gave {type(a)} for arrays on the card"
                 assert_close(card.asnumpy(a), b, what=str(case))

@@ -20,7 +20,9 @@ def reference(entry):
     """PyTorch's function for an op: by its given name, else torch.NAME, nn.functional.NAME, Tensor.NAME."""
     if callable(entry.reference):
         return lambda *a, **k: entry.reference(torch, *a, **k)
-    for path in [entry.reference] if entry.reference else [entry.name, f"nn.functional.{entry.name}", f"Tensor.{entry.name}"]:
+    for path in (
+        [entry.reference] if entry.reference else [entry.name, f"nn.functional.{entry.name}", f"Tensor.{entry.name}"]
+    ):
         found = torch
         for part in path.split("."):
             found = getattr(found, part, None)

@@ -241,7 +241,9 @@ def _triangle(name: str, x: Any, diagonal: int, lower: bool) -> Any:
         raise RuntimeError(f"{name}: wanted 2 dimensions or more, saw shape {x.shape}")
     xp = namespace(x)
     mask = xp.tri(x.shape[-2], x.shape[-1], diagonal if lower else diagonal - 1, dtype=bool)
-    return xp.where(mask if lower else ~mask, x, x.dtype.type(0))
+    y = xp.zeros(x.shape, x.dtype)
+    xp.copyto(y, x, where=mask if lower else ~mask)
+    return y
 
 
 def _triangle_cases(r: Any) -> list[case]:

@@ -28,50 +28,70 @@ def prepare(where: Any, array: Any) -> tuple[tuple | None, tuple | None]:
     tensors made arrays on the array's device. Ints come first, as in PyTorch, where NumPy counts them as arrays.
     IndexError out of range or for too many indices or a mask of the wrong shape, ValueError for a negative step.
     """
-    items = list(where) if type(where) is tuple else [where]
-    items = [_item(i, array) for i in items]
-    used = sum(i.ndim if _is_mask(i) else i is not None and i is not Ellipsis for i in items)
-    dots = sum(i is Ellipsis for i in items)
+    used = dots = arrays = 0
+    items = []
+    for i in where if type(where) is tuple else (where,):
+        if type(i) is not int:
+            i = _item(i, array)
+            if i is None or i is Ellipsis:
+                used -= 1
+                dots += i is Ellipsis
+            elif type(i) is not int and type(i) is not slice:
+                arrays += 1
+                used += i.ndim - 1 if i.dtype.kind == "b" else 0
+        used += 1
+        items.append(i)
     if used > array.ndim:
         raise IndexError(f"getitem: wanted at most {array.ndim} indices, saw {used}")
     if dots > 1:
         raise IndexError(f"getitem: wanted at most one Ellipsis, saw {dots}")
+    if arrays:
+        return _parted(items, array.shape, array.ndim - used)
+    d = 0
+    for i in items:
+        if type(i) is int:
+            _bounded(i, d, array.shape)
+        d += array.ndim - used if i is Ellipsis else i is not None
+    # The Ellipsis makes NumPy give a 0-d array, which is a view, and not a scalar, which is not.
+    return tuple(items) if dots else (*items, ...), None
+
+
+def _bounded(i: int, d: int, shape: tuple[int, ...]) -> None:
+    n = shape[d]
+    if not -n <= i < n:
+        raise IndexError(f"getitem: index {i} is out of bounds for dimension {d} with size {n}")
+
+
+def _parted(items: list, shape: tuple[int, ...], left: int) -> tuple[tuple | None, tuple | None]:
+    """(basic, advanced) of an index with arrays, where an Ellipsis or the end stands for the `left` dimensions."""
     at = next((k for k, i in enumerate(items) if i is Ellipsis), len(items))
-    items[at : at + 1] = [FULL] * (array.ndim - used)
+    items[at : at + 1] = [FULL] * left
     basic: list[Any] = []
     advanced: list[Any] = []
-    plain = True
-    d = 0  # the dimension of `array` that the next index takes
+    plain, d = True, 0  # d is the dimension that the next index takes
     for i in items:
-        if i is None:
-            basic.append(None)
-            advanced.append(FULL)
-            plain = False
-        elif type(i) is int:
-            n = array.shape[d]
-            if not -n <= i < n:
-                raise IndexError(f"getitem: index {i} is out of bounds for dimension {d} with size {n}")
+        if type(i) is int:
+            _bounded(i, d, shape)
             basic.append(i)
             plain = False
             d += 1
-        elif type(i) is slice:
+        elif i is None or type(i) is slice:
             basic.append(i)
             advanced.append(FULL)
             plain = plain and i == FULL
-            d += 1
+            d += i is not None
         else:
-            if _is_mask(i) and i.shape != array.shape[d : d + i.ndim]:
-                raise IndexError(
-                    f"getitem: wanted a mask of shape {array.shape[d : d + i.ndim]} at dimension {d}, saw {i.shape}"
-                )
             taken = i.ndim if _is_mask(i) else 1
+            if _is_mask(i) and i.shape != shape[d : d + taken]:
+                raise IndexError(
+                    f"getitem: wanted a mask of shape {shape[d : d + taken]} at dimension {d}, saw {i.shape}"
+                )
             basic.extend([FULL] * taken)
             advanced.append(i)
             d += taken
-    while advanced and advanced[-1] is FULL:
+    while type(advanced[-1]) is slice:
         advanced.pop()
-    # The Ellipsis makes NumPy give a 0-d array, which is a view, and not a scalar, which is not.
-    return (None if plain and advanced else (*basic, ...)), tuple(advanced) or None
+    return None if plain else (*basic, ...), tuple(advanced)
 
 
 def _is_mask(i: Any) -> bool:
@@ -115,7 +135,10 @@ def _item(i: Any, array: Any) -> Any:
 
 def getitem(x: Any, where: Any) -> Any:
     """x[where], as PyTorch means it: a view for ints, slices, None and Ellipsis, a copy for arrays and masks."""
-    basic, advanced = prepare(where, unwrap(x))
+    array = x.array if isinstance(x, Traced) else x
+    if type(where) is int and array.ndim and -(n := array.shape[0]) <= where < n:
+        return slice_(x, (where, ...))
+    basic, advanced = prepare(where, array)
     if basic is not None:
         x = slice_(x, basic)
     return x if advanced is None else index_get(x, advanced)
@@ -176,6 +199,9 @@ def index_get(x, where):
     """x[where] for arrays of ints and bools, and full slices: a copy. Arrays broadcast; their dimensions stand where
     the first of them stood, or in front if a slice lies between two. IndexError out of range (wraps on the card).
     """
+    ids = where[-1]
+    if type(ids) is not slice and ids.dtype.kind == "i" and all(type(i) is slice for i in where[:-1]):
+        return x.take(ids, len(where) - 1)
     return x[where]
 
 
@@ -315,7 +341,9 @@ def segment_sum(x, ids, n):
         # Few rows meet: all first ones of a number at once, then all second ones, and so on.
         order = xp.argsort(ids, kind="stable")
         begin = xp.cumsum(counts) - counts
-        for k in range(int(counts.max())):
+        at = xp.flatnonzero(counts)
+        y[at] = x2[order[begin[at]]]
+        for k in range(1, int(counts.max())):
             at = xp.flatnonzero(counts > k)
             y[at] += x2[order[begin[at] + k]]
     elif x.size:

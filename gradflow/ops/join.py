@@ -46,7 +46,11 @@ def _cat_gradients(g: Any, xs_shape: Any, dim: int) -> list:
 )
 def concatenated(*xs, dim=0):
     """The tensors one behind the other along dim: y = [x_0, x_1, ...]. The other sizes must agree."""
-    return namespace(xs[0]).concatenate(xs, _lined_up([x.shape for x in xs], dim))
+    try:
+        return namespace(xs[0]).concatenate(xs, dim)
+    except ValueError:  # say what is wrong in our words
+        _lined_up([x.shape for x in xs], dim)
+        raise
 
 
 def _joinable(name: str, tensors: Any) -> tuple:

@@ -133,7 +133,11 @@ bitwise_and = row("bitwise_and(a, b)", np.bitwise_and, "a & b, bit by bit", case
 bitwise_or = row("bitwise_or(a, b)", np.bitwise_or, "a | b, bit by bit", cases=_integers, twin=None)
 bitwise_xor = row("bitwise_xor(a, b)", np.bitwise_xor, "a ^ b, bit by bit", cases=_integers, twin=None)
 bitwise_not = row(
-    "bitwise_not(x)", np.bitwise_not, "~x, bit by bit", twin=None, cases=lambda r: [case(r.integers(0, 9, 3, 4)), case(r.mask(3))]
+    "bitwise_not(x)",
+    np.bitwise_not,
+    "~x, bit by bit",
+    twin=None,
+    cases=lambda r: [case(r.integers(0, 9, 3, 4)), case(r.mask(3))],
 )
 
 # --- exponentials, roots, trigonometry, hyperbolics ----------------------------------------------------
@@ -142,20 +146,38 @@ exp = row("exp(x)", np.exp, "e^x", floating=True, dx=lambda g, y: g * y)
 exp2 = row("exp2(x)", np.exp2, "2^x", floating=True, dx=lambda g, y: g * y * math.log(2))
 expm1 = row("expm1(x)", np.expm1, "e^x - 1, exact near 0", floating=True, dx=lambda g, y: g * (y + 1))
 log = row("log(x)", np.log, "The natural logarithm", floating=True, domain=(0.3, 3), dx=lambda g, x: g / x)
-log2 = row("log2(x)", np.log2, "The logarithm to base 2", floating=True, domain=(0.3, 3), dx=lambda g, x: g / (x * math.log(2)))
-log10 = row(
-    "log10(x)", np.log10, "The logarithm to base 10", floating=True, domain=(0.3, 3), dx=lambda g, x: g / (x * math.log(10))
+log2 = row(
+    "log2(x)", np.log2, "The logarithm to base 2", floating=True, domain=(0.3, 3), dx=lambda g, x: g / (x * math.log(2))
 )
-log1p = row("log1p(x)", np.log1p, "log(1 + x), exact near 0", floating=True, domain=(-0.6, 3), dx=lambda g, x: g / (x + 1))
+log10 = row(
+    "log10(x)",
+    np.log10,
+    "The logarithm to base 10",
+    floating=True,
+    domain=(0.3, 3),
+    dx=lambda g, x: g / (x * math.log(10)),
+)
+log1p = row(
+    "log1p(x)", np.log1p, "log(1 + x), exact near 0", floating=True, domain=(-0.6, 3), dx=lambda g, x: g / (x + 1)
+)
 sqrt = row("sqrt(x)", np.sqrt, "The square root", floating=True, domain=(0.3, 3), dx=lambda g, y: g / (y * 2))
 rsqrt = row(
-    "rsqrt(x)", lambda x: 1 / np.sqrt(x), "1 / sqrt(x)", floating=True, domain=(0.3, 3), dx=lambda g, y: g * y * y * y * -0.5
+    "rsqrt(x)",
+    lambda x: 1 / np.sqrt(x),
+    "1 / sqrt(x)",
+    floating=True,
+    domain=(0.3, 3),
+    dx=lambda g, y: g * y * y * y * -0.5,
 )
 sin = row("sin(x)", np.sin, "The sine", floating=True, dx=lambda g, x: g * cos(x))
 cos = row("cos(x)", np.cos, "The cosine", floating=True, dx=lambda g, x: -g * sin(x))
 tan = row("tan(x)", np.tan, "The tangent", floating=True, domain=(-1.2, 1.2), dx=lambda g, y: g * (y * y + 1))
-asin = row("asin(x)", np.arcsin, "The inverse sine", floating=True, domain=(-0.8, 0.8), dx=lambda g, x: g * rsqrt(1 - x * x))
-acos = row("acos(x)", np.arccos, "The inverse cosine", floating=True, domain=(-0.8, 0.8), dx=lambda g, x: -g * rsqrt(1 - x * x))
+asin = row(
+    "asin(x)", np.arcsin, "The inverse sine", floating=True, domain=(-0.8, 0.8), dx=lambda g, x: g * rsqrt(1 - x * x)
+)
+acos = row(
+    "acos(x)", np.arccos, "The inverse cosine", floating=True, domain=(-0.8, 0.8), dx=lambda g, x: -g * rsqrt(1 - x * x)
+)
 atan = row("atan(x)", np.arctan, "The inverse tangent", floating=True, dx=lambda g, x: g / (x * x + 1))
 sinh = row("sinh(x)", np.sinh, "(e^x - e^-x) / 2", floating=True, dx=lambda g, x: g * cosh(x))
 cosh = row("cosh(x)", np.cosh, "(e^x + e^-x) / 2", floating=True, dx=lambda g, x: g * sinh(x))
@@ -165,17 +187,30 @@ tanh_backward = row(
     dg=lambda gg, y: tanh_backward(gg, y), dy=lambda gg, g, y: gg * g * y * -2,
 )  # fmt: skip
 asinh = row("asinh(x)", np.arcsinh, "The inverse of sinh", floating=True, dx=lambda g, x: g * rsqrt(x * x + 1))
-acosh = row("acosh(x)", np.arccosh, "The inverse of cosh", floating=True, domain=(1.2, 3), dx=lambda g, x: g * rsqrt(x * x - 1))
-atanh = row("atanh(x)", np.arctanh, "The inverse of tanh", floating=True, domain=(-0.8, 0.8), dx=lambda g, x: g / (1 - x * x))
+acosh = row(
+    "acosh(x)", np.arccosh, "The inverse of cosh", floating=True, domain=(1.2, 3), dx=lambda g, x: g * rsqrt(x * x - 1)
+)
+atanh = row(
+    "atanh(x)", np.arctanh, "The inverse of tanh", floating=True, domain=(-0.8, 0.8), dx=lambda g, x: g / (1 - x * x)
+)
 atan2 = row(
     "atan2(a, b)", np.arctan2, "The angle of the point (b, a)", floating=True, domain=(0.3, 3),
     da=lambda g, a, b: g * b / (a * a + b * b), db=lambda g, a, b: -g * a / (a * a + b * b),
 )  # fmt: skip
 hypot = row(
-    "hypot(a, b)", np.hypot, "sqrt(a^2 + b^2)", domain=(0.3, 3), da=lambda g, a, y: g * a / y, db=lambda g, b, y: g * b / y
+    "hypot(a, b)",
+    np.hypot,
+    "sqrt(a^2 + b^2)",
+    domain=(0.3, 3),
+    da=lambda g, a, y: g * a / y,
+    db=lambda g, b, y: g * b / y,
 )
 logaddexp = row(
-    "logaddexp(a, b)", np.logaddexp, "log(e^a + e^b)", da=lambda g, a, b: g * sigmoid(a - b), db=lambda g, a, b: g * sigmoid(b - a)
+    "logaddexp(a, b)",
+    np.logaddexp,
+    "log(e^a + e^b)",
+    da=lambda g, a, b: g * sigmoid(a - b),
+    db=lambda g, a, b: g * sigmoid(b - a),
 )
 
 # --- rounding: flat almost everywhere ---------------------------------------------------------------
@@ -195,9 +230,7 @@ def _larger(g: Any, a: Any, b: Any) -> Any:
     return g * ((a > b) + (a == b) * 0.5)
 
 
-maximum = row(
-    "maximum(a, b)", np.maximum, "The larger; NaN if one is", da=_larger, db=lambda g, a, b: _larger(g, b, a)
-)
+maximum = row("maximum(a, b)", np.maximum, "The larger; NaN if one is", da=_larger, db=lambda g, a, b: _larger(g, b, a))
 minimum = row(
     "minimum(a, b)", np.minimum, "The smaller; NaN if one is", da=lambda g, a, b: _larger(g, b, a), db=_larger
 )
@@ -266,7 +299,11 @@ clamp = row(
 
 @op(
     dx=lambda g, x_dtype: cast(g, x_dtype),
-    cases=lambda r: [case(r(3, 4), np.dtype("float32"), order=0), case(r.integers(0, 5, 3), np.dtype("float64")), case(r(2), np.dtype("float64"))],
+    cases=lambda r: [
+        case(r(3, 4), np.dtype("float32"), order=0),
+        case(r.integers(0, 5, 3), np.dtype("float64")),
+        case(r(2), np.dtype("float64")),
+    ],
     reference=lambda torch, x, dtype: x.to(getattr(torch, dtype.name)),
 )
 def cast(x, dtype):
@@ -295,7 +332,8 @@ log_sigmoid = row(
 )  # fmt: skip
 relu = row("relu(x)", lambda x: np.maximum(x, 0), "max(x, 0)", kinks=(0,), dx=lambda g, y: relu_backward(g, y))
 relu_backward = row(
-    "relu_backward(g, y)", lambda g, y: np.where(y <= 0, like(g, 0), g), "0 where y <= 0, else g", kinks=(0,), dg=lambda gg, y: relu_backward(gg, y),
+    "relu_backward(g, y)", lambda g, y: np.where(y <= 0, like(g, 0), g), "0 where y <= 0, else g", kinks=(0,),
+    dg=lambda gg, y: relu_backward(gg, y),
 )  # fmt: skip
 relu6 = row(
     "relu6(x)", lambda x: np.minimum(np.maximum(x, 0), 6), "min(max(x, 0), 6)", kinks=(0, 6), domain=(-2, 8),
@@ -452,7 +490,15 @@ def _gelu_curvature(x: Any, approximate: str) -> Any:
     return exp(x * x * -0.5) * (2 - x * x) * _INV_SQRT_2PI
 
 
-_gelu_cases = {"cases": lambda r: [case(r(3, 4)), case(r(67), approximate="tanh"), case(r()), case(r(0)), case(r.strided(3, 4), approximate="tanh")]}
+_gelu_cases = {
+    "cases": lambda r: [
+        case(r(3, 4)),
+        case(r(67), approximate="tanh"),
+        case(r()),
+        case(r(0)),
+        case(r.strided(3, 4), approximate="tanh"),
+    ]
+}
 gelu = row(
     "gelu(x, approximate='none')", _gelu, "x Phi(x), Phi the normal distribution function (Hendrycks & Gimpel 2016)",
     dx=lambda g, x, approximate: gelu_backward(g, x, approximate), **_gelu_cases,
@@ -469,8 +515,10 @@ hardtanh = row(
     dx=lambda g, x, min_val, max_val: hardtanh_backward(g, x, min_val, max_val),
 )  # fmt: skip
 hardtanh_backward = row(
-    "hardtanh_backward(g, x, min_val, max_val)", lambda g, x, min_val, max_val: np.where((x <= min_val) | (x >= max_val), like(g, 0), g),
-    "g strictly inside (min_val, max_val), else 0", cases=lambda r: [case(r(3, 4), r(3, 4), -0.5, 0.7), case(r(0), r(0), -1.0, 1.0)],
+    "hardtanh_backward(g, x, min_val, max_val)",
+    lambda g, x, min_val, max_val: np.where((x <= min_val) | (x >= max_val), like(g, 0), g),
+    "g strictly inside (min_val, max_val), else 0",
+    cases=lambda r: [case(r(3, 4), r(3, 4), -0.5, 0.7), case(r(0), r(0), -1.0, 1.0)],
     dg=lambda gg, x, min_val, max_val: hardtanh_backward(gg, x, min_val, max_val),
 )  # fmt: skip
 hardsigmoid = row(
