@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from itertools import product
 from math import prod
+from threading import local
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,7 +34,7 @@ def correlate(x: Array, w: Array, b: Array | None, win: Window) -> Array:
         return (z if b is None else z + b.reshape(-1, *[1] * len(win.out))).astype(x.dtype, copy=False)
     bias = None if b is None else _wide(b).reshape(g, -1, 1)
     for images, rows, cols in _columns(x, win):
-        z = xp.matmul(wm, cols)
+        z = xp.matmul(wm, cols, out=_room(xp, "product", (*wm.shape[:2], cols.shape[2]), cols.dtype))
         if bias is not None:
             z += bias
         part = y[images, :, rows]
@@ -57,15 +58,17 @@ def correlate_input(dy: Array, w: Array, win: Window) -> Array:
     wm = _wide(w).reshape(g, k // g, -1).swapaxes(1, 2)
     todo = _schedule(dy, c, win)
     for images in todo.images:
-        laid = xp.zeros((c, *todo.span, images.stop - images.start), wm.dtype)
+        laid = _room(xp, "layout", (c, *todo.span, images.stop - images.start), wm.dtype)
+        laid[...] = 0
         for rows in todo.rows:
             part = _images_last(dy[images, :, rows], wm.dtype)
             counts = part.shape[1:]
             part = part.reshape(g, k // g, -1)
-            cols = wm * part if k == g else xp.matmul(wm, part)
+            cols = _room(xp, "windows", (*wm.shape[:2], part.shape[2]), wm.dtype)
+            (xp.multiply if k == g else xp.matmul)(wm, part, out=cols)
             cols = cols.reshape(c, *win.kernel, *counts)
-            for taps in product(*map(range, win.kernel)):
-                laid[(slice(None), *_seen(win, taps, rows.start, counts[:-1]))] += cols[(slice(None), *taps)]
+            for tap, seen in _seen(win, rows.start, counts[:-1]):
+                laid[seen] += cols[tap]
         dx[(images, *todo.here)] = _images_first(laid[todo.there])
     return dx
 
@@ -85,6 +88,27 @@ def correlate_weight(dy: Array, x: Array, win: Window) -> Array:
     return dw.reshape(k, c // g, *win.kernel).astype(x.dtype, copy=False)
 
 
+class _Kept(local):
+    """Buffers kept from call to call, one of each name per thread: fresh memory would have to be mapped and zeroed anew."""
+
+    def __init__(self) -> None:
+        self.buffers: dict[str, np.ndarray] = {}
+
+
+_kept = _Kept()
+
+
+def _room(xp: Any, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
+    """An array of this shape to work in, until the next call with this name; what is in it is arbitrary."""
+    size = prod(shape) * np.dtype(dtype).itemsize
+    if xp is not np or size > 32 * BUFFER:  # the card has a pool of its own
+        return xp.empty(shape, dtype)
+    buffer = _kept.buffers.get(name)
+    if buffer is None or buffer.size < size:
+        buffer = _kept.buffers[name] = np.empty(size, np.uint8)
+    return buffer[:size].view(dtype).reshape(shape)
+
+
 def _wide(x: Array) -> Array:
     """x in the dtype that sums are kept in: float32 for the half types."""
     return x.astype(wide(x.dtype), copy=False)
@@ -95,9 +119,8 @@ def _images_first(z: Array) -> Array:
 
 
 def _images_last(y: Array, dtype: Any) -> Array:
-    """y, (n, k, ...), copied to (k, ..., n)."""
-    xp = namespace(y)
-    out = xp.empty((*y.shape[1:], y.shape[0]), dtype)
+    """y, (n, k, ...), copied to (k, ..., n), valid until the next call."""
+    out = _room(namespace(y), "outputs", (*y.shape[1:], y.shape[0]), dtype)
     out[...] = y.transpose(*range(1, y.ndim), 0)
     return out
 
@@ -137,22 +160,29 @@ def _scheduled(n: int, c: int, win: Window, room: int, images: int) -> Schedule:
     return Schedule(_slices(n, m), rows, span, (slice(None), *here), (slice(None), *there))
 
 
-def _seen(win: Window, taps: tuple[int, ...], row: int, counts: tuple[int, ...]) -> tuple[slice, ...]:
-    """Where in the padded layout `counts` outputs from row `row` on see through one tap."""
-    firsts = [t * d for t, d in zip(taps, win.dilation, strict=True)]
-    firsts[0] += row * win.stride[0]
-    return tuple(slice(f, f + (n - 1) * s + 1, s) for f, n, s in zip(firsts, counts, win.stride, strict=True))
+@lru_cache(maxsize=1024)
+def _seen(win: Window, row: int, counts: tuple[int, ...]) -> list[tuple[tuple[Any, ...], tuple[Any, ...]]]:
+    """(each tap, where in the padded layout `counts` outputs from row `row` on see through it), as indices."""
+    found = []
+    for taps in product(*map(range, win.kernel)):
+        firsts = [t * d for t, d in zip(taps, win.dilation, strict=True)]
+        firsts[0] += row * win.stride[0]
+        seen = [slice(f, f + (n - 1) * s + 1, s) for f, n, s in zip(firsts, counts, win.stride, strict=True)]
+        found.append(((slice(None), *taps), (slice(None), *seen)))
+    return found
 
 
 def _columns(x: Array, win: Window) -> Iterator[tuple[slice, slice, Array]]:
     """(images, rows of outputs, what these outputs see as a (groups, c taps, outputs) array), piece by piece."""
     xp, c, g = namespace(x), x.shape[1], win.groups
     dtype = wide(x.dtype)
-    todo, laid, buffer = _schedule(x, c, win), None, None
+    todo, laid = _schedule(x, c, win), None
     for images in todo.images:
         part = x[(images, *todo.here)]
         if laid is None or laid.shape[-1] != part.shape[0]:
-            laid = xp.zeros((c, *todo.span, part.shape[0]), dtype)
+            laid = _room(xp, "layout", (c, *todo.span, part.shape[0]), dtype)
+            if part.shape[2:] != todo.span:  # a border of zeros, which stays
+                laid[...] = 0
         laid[todo.there] = part.transpose(*range(1, part.ndim), 0)
         if win.pointwise:
             yield images, slice(0, win.out[0]), laid.reshape(g, c // g, -1)
@@ -163,8 +193,6 @@ def _columns(x: Array, win: Window) -> Iterator[tuple[slice, slice, Array]]:
         for rows in todo.rows:
             shape = (c, *win.kernel, rows.stop - rows.start, *win.out[1:], part.shape[0])
             seen = xp.lib.stride_tricks.as_strided(laid[:, rows.start * win.stride[0] :], shape, strides)
-            if buffer is None:
-                buffer = xp.empty(seen.size, dtype)
-            cols = buffer[: seen.size].reshape(shape)
+            cols = _room(xp, "windows", shape, dtype)
             cols[...] = seen
             yield images, rows, cols.reshape(g, c // g * prod(win.kernel), -1)
