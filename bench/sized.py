@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .case import Case, Inputs, backward, forward
+from .case import Case, Inputs, backward, forward, recorded
 
 # Shapes by kind of run: a CPU, a card, and "tiny" ones for tests.
 TABLE: dict[str, dict[str, Any]] = {
@@ -69,6 +69,7 @@ def cases(kind: str, dtype: str = "float32") -> Iterator[Case]:
     for family, make in FAMILIES.items():
         for shape in TABLE[family][kind]:
             yield from make(shape, dtype)
+    yield from small(dtype)
 
 
 def halves(kind: str) -> Iterator[Case]:
@@ -297,6 +298,32 @@ def dropouts(shape: Any, dtype: str) -> Iterator[Case]:
     ):
         case.check = check
         yield case
+
+
+def small(dtype: str = "float32") -> Iterator[Case]:
+    """What a call costs: ops with shapes on 16 elements, recorded and differentiated."""
+    whole, square = normals((16,)), normals((4, 4))
+    twice = normals((4, 4), (4, 4))
+
+    def target(inputs: Inputs) -> list[Any]:
+        return [*square(inputs), inputs("target", lambda r: r.integers(0, 4, 4))]
+
+    for name, function, draw in (
+        ("sum", lambda side: lambda x: x.sum(), whole),
+        ("mean", lambda side: lambda x: x.mean(), whole),
+        ("reshape", lambda side: lambda x: x.reshape(4, 4), whole),
+        ("transpose", lambda side: lambda x: x.transpose(0, 1), square),
+        ("x[1:]", lambda side: lambda x: x[1:], whole),
+        ("x[1]", lambda side: lambda x: x[1], square),
+        ("cat", lambda side: lambda x, y: side.lib.cat((x, y)), twice),
+        ("matmul", lambda side: lambda x, w: x @ w, twice),
+        ("linear", functional("linear"), normals((4, 4), (4, 4), (4,))),
+        ("softmax", functional("softmax", 1), square),
+        ("layer_norm", functional("layer_norm", (4,)), square),
+        ("cross_entropy", functional("cross_entropy"), target),
+        ("mse_loss", functional("mse_loss"), twice),
+    ):
+        yield Case(f"{name} 16 recorded", "overhead", recorded(function, draw), terms=16, dtype=dtype)
 
 
 FAMILIES: dict[str, Callable[[Any, str], Iterator[Case]]] = {
