@@ -1,4 +1,5 @@
-// Running sums, running products and y_i = a_i y_{i-1} + b_i, along any dimension of an array seen as (outer, n, inner).
+// Running sums, running products and y_i = a_i y_{i-1} + b_i, along any dimension of an array seen as (outer, n, inner);
+// `back` runs them from the last element to the first.
 //
 // All three are the recurrence: a running sum has a = 1, a running product b = 0 and starts from 1. Each row is cut into
 // chunks. A first launch stores what every chunk does to what comes before it, y -> A y + B; the same recurrence over
@@ -50,7 +51,8 @@ template <class A, bool HAS_A, bool HAS_B> struct affine {
 template <class T, class S, bool HAS_A, bool HAS_B>
 __global__ void __launch_bounds__(256, 4) scan_rows(
     const S* __restrict__ a, const S* __restrict__ b, T* __restrict__ y, acc_t<T>* __restrict__ total_a,
-    acc_t<T>* __restrict__ total_b, const acc_t<T>* __restrict__ carry, index_t outer, index_t n, index_t chunk) {
+    acc_t<T>* __restrict__ total_b, const acc_t<T>* __restrict__ carry, bool back, index_t outer, index_t n,
+    index_t chunk) {
   using A = acc_t<T>;
   const index_t chunks = ceil_div(n, chunk), warp = grid_thread() / 32;
   const int lane = threadIdx.x % 32;
@@ -62,11 +64,12 @@ __global__ void __launch_bounds__(256, 4) scan_rows(
   affine<A, HAS_A, HAS_B> so_far;
   for (index_t i = begin + lane; i - lane < end; i += 32) {
     affine<A, HAS_A, HAS_B> s;
-    if (i < end) s.load_from(a, b, row * n + i);
+    const index_t at = row * n + (back ? n - 1 - i : i);
+    if (i < end) s.load_from(a, b, at);
 #pragma unroll
     for (int d = 1; d < 32; d *= 2) s = s.below(d).then(s);
     s = so_far.then(s);
-    if (!totals && i < end) store(y + row * n + i, s.of(before, c == 0));
+    if (!totals && i < end) store(y + at, s.of(before, c == 0));
     so_far = s.of_lane(31);
   }
   if (totals && lane == 0) so_far.store_to(total_a, total_b, warp);
@@ -76,20 +79,20 @@ __global__ void __launch_bounds__(256, 4) scan_rows(
 template <class T, class S, bool HAS_A, bool HAS_B>
 __global__ void __launch_bounds__(256, 4) scan_columns(
     const S* __restrict__ a, const S* __restrict__ b, T* __restrict__ y, acc_t<T>* __restrict__ total_a,
-    acc_t<T>* __restrict__ total_b, const acc_t<T>* __restrict__ carry, index_t outer, index_t n, index_t inner,
-    index_t chunk) {
+    acc_t<T>* __restrict__ total_b, const acc_t<T>* __restrict__ carry, bool back, index_t outer, index_t n,
+    index_t inner, index_t chunk) {
   using A = acc_t<T>;
   const index_t chunks = ceil_div(n, chunk), place = grid_thread();
   if (place >= outer * chunks * inner) return;
   const index_t stretch = place / inner, column = place - stretch * inner;
   const index_t row = stretch / chunks, c = stretch - row * chunks, begin = c * chunk;
   const index_t end = begin + chunk < n ? begin + chunk : n;
-  const index_t first = row * n * inner + column;
+  const index_t first = (row * n + (back ? n - 1 : 0)) * inner + column, step = back ? -inner : inner;
   affine<A, HAS_A, HAS_B> s;
   if (total_a || total_b) {
     affine<A, HAS_A, HAS_B> all;
     for (index_t i = begin; i < end; ++i) {
-      s.load_from(a, b, first + i * inner);
+      s.load_from(a, b, first + i * step);
       all = all.then(s);
     }
     all.store_to(total_a, total_b, place);
@@ -97,8 +100,8 @@ __global__ void __launch_bounds__(256, 4) scan_columns(
   }
   A value = c ? carry[place - inner] : A(!HAS_B);
   for (index_t i = begin; i < end; ++i) {
-    s.load_from(a, b, first + i * inner);
+    s.load_from(a, b, first + i * step);
     value = s.of(value, i == 0);
-    store(y + first + i * inner, value);
+    store(y + first + i * step, value);
   }
 }

@@ -151,13 +151,7 @@ def segment_prod(x: Any, ids: Any, n: int) -> Any:
         has[:] = xp.append(rank, 0)[left + 1] % 2 == 1
         pair = index_get(x, (xp.where(has, left + 1, left),))
         x, ids = index_get(x, (left,)) * pointwise.where(has, pair, 1.0), ids[left]
-    return index_put(like(x, (n,), 1.0), (ids,), x)
-
-
-def like(x: Any, size: tuple[int, ...], value: float) -> Any:
-    """An array of `size` filled with a value, where x lives and of its dtype."""
-    a = unwrap(x)
-    return namespace(a).full(size, value, a.dtype)
+    return index_put(shape.filled(x, (n,), 1), (ids,), x)
 
 
 def _dextreme(g: Any, x: Any, src: Any, ids: Any, y: Any) -> tuple:
@@ -205,13 +199,13 @@ def scatter_reduce(x: Any, dim: int, index: Any, src: Any, reduce: str, *, inclu
     to, src = _source("scatter_reduce", x, dim, index, src)
     size, n = tuple(x.shape), math.prod(x.shape)
     at, values, base = aim(to, size).rows.reshape(-1), shape.reshape(src, (-1,)), shape.reshape(x, (-1,))
-    count = segment_sum(like(values, at.shape, 1), at, n)
+    count = segment_sum(shape.filled(values, at.shape, 1), at, n)
     if not include_self:
         a = unwrap(x)
         whole = np.iinfo(a.dtype) if a.dtype.kind in "iu" else None
         ends = (whole.min, whole.max) if whole else (-math.inf, math.inf)
         none = {"prod": 1, "amax": ends[0], "amin": ends[1]}.get(reduce, 0)
-        base = pointwise.where(count != 0, like(x, (), none), base)
+        base = pointwise.where(count != 0, shape.filled(x, (), none), base)
     if reduce in ("amax", "amin"):
         y = scatter_extreme(base, values, at, reduce == "amax")
     elif reduce == "prod":

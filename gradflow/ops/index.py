@@ -12,9 +12,8 @@ from ..backend import device_of, int64, is_array, namespace, on_card
 from ..cases import case
 from ..op import op, unwrap
 from ..tape import Traced
-from . import pointwise, shape
+from . import pointwise, reduce, shape
 from .dims import inverse
-from .reduce import wide
 
 FULL = slice(None)
 
@@ -334,7 +333,7 @@ def index_sum(g, where, shape):
 )
 def segment_sum(x, ids, n):
     """The sums of the rows of x that carry the same number: y[k] = sum of x[i] over ids[i] = k, for k < n."""
-    xp, width, dtype = namespace(x), math.prod(x.shape[1:]), wide(x.dtype)
+    xp, width, dtype = namespace(x), math.prod(x.shape[1:]), reduce.wide(x.dtype)
     y = xp.zeros((n, width), dtype)
     x2 = x.reshape(len(ids), width)
     if width >= 32 and len(ids) and (counts := xp.bincount(ids, minlength=n)).max() <= 8:

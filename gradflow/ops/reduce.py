@@ -220,11 +220,11 @@ def others(x: Any, dim: int) -> Any:
     n, levels = x.shape[-1], []
     while x.shape[-1] > 1:
         if x.shape[-1] % 2:
-            x = shape.cat([x, x[..., :1] * 0 + 1], -1)
+            x = shape.cat([x, shape.filled(x, (*x.shape[:-1], 1), 1)], -1)
         a, b = x[..., 0::2], x[..., 1::2]
         levels.append((a, b))
         x = a * b
-    y = x * 0 + 1
+    y = shape.filled(x, x.shape, 1)
     for a, b in reversed(levels):
         y = y[..., : a.shape[-1]]
         y = shape.flatten(shape.stack([y * b, y * a], -1), -2)

@@ -10,15 +10,10 @@ import numpy as np
 from ..backend import int64, is_differentiable, namespace
 from ..cases import case
 from ..op import op
-from . import arrange, gather, index, pointwise, shape
+from . import gather, index, pointwise, shape
 from .dims import dimension, other_words
 from .extreme import Found
-from .reduce import wide
-
-
-def _first(x: Any, dim: int) -> Any:
-    """x with dim in front, as a bare array."""
-    return namespace(x).moveaxis(x, dim, 0)
+from .reduce import kept, wide
 
 
 def doubling(combine: Callable[[Any, Any], Any], *xs: Any) -> tuple:
@@ -39,7 +34,8 @@ def accumulated(ufunc: Any, x: Any, dim: int) -> Any:
     if namespace(x) is np:
         return ufunc.accumulate(x, dim)
     f = getattr(namespace(x), ufunc.__name__)
-    return namespace(x).moveaxis(doubling(lambda a, b: (f(a[0], b[0]),), _first(x, dim))[0], 0, dim)
+    xp = namespace(x)
+    return xp.moveaxis(doubling(lambda a, b: (f(a[0], b[0]),), xp.moveaxis(x, dim, 0))[0], 0, dim)
 
 
 def _cases(draw: Callable[..., Any]) -> list[case]:
@@ -63,7 +59,7 @@ def _dtypes(x: Any, dtype: Any) -> tuple[np.dtype, np.dtype]:
 
 
 @op(
-    dx=lambda g, dim: arrange.flip(cumsum(arrange.flip(g, dim), dim), dim) if g.ndim else g,
+    dx=lambda g, dim: cumsum_back(g, dim),
     twin="scan",
     cases=lambda r: [*_cases(r), case(r.integers(0, 9, 3, 2), 0, grad=False), case(r(300, 2), 0), case(r(2, 1500), 1)],
 )
@@ -72,6 +68,21 @@ def cumsum(x, dim, dtype=None):
     to, acc = _dtypes(x, dtype)
     d = dimension("cumsum", dim, x.ndim)
     return x.astype(to) if x.ndim == 0 else x.cumsum(d, dtype=acc).astype(to, copy=False)
+
+
+@op(
+    dx=lambda g, dim: cumsum(g, dim),
+    twin="scan",
+    cases=lambda r: [*_cases(r), case(r(300, 2), 0), case(r(2, 1500), 1)],
+    reference=lambda torch, x, dim: x.flip(dim).cumsum(dim).flip(dim) if x.ndim else x.clone(),
+)
+def cumsum_back(x, dim):
+    """The running sum along dim from its end: y_i = x_i + ... + x_{n-1}. The gradient of cumsum."""
+    d, acc = dimension("cumsum_back", dim, x.ndim), wide(x.dtype)
+    if x.ndim == 0:
+        return x.copy()
+    back = tuple(slice(None, None, -1) if k == d else slice(None) for k in range(x.ndim))
+    return x[back].cumsum(d, dtype=acc)[back].astype(x.dtype, order="C", copy=False)
 
 
 # --- the linear recurrence, of which products, and gradients of scans, are cases ----------------------------
@@ -83,25 +94,26 @@ def _linear(a: Any, b: Any) -> Any:
         y = np.empty(b.shape, b.dtype)
         y[:1] = b[:1]
         for i in range(1, len(b)):
-            y[i] = a[i] * y[i - 1] + b[i]
+            np.multiply(a[i], y[i - 1], y[i, ...])
+            y[i] += b[i]
         return y
     return doubling(lambda p, q: (p[0] * q[0], q[0] * p[1] + q[1]), a, b)[1]
 
 
-def _shift(x: Any, dim: int) -> Any:
-    """x one place further along dim: 0 comes in, the last goes."""
+def _shift(x: Any, dim: int, back: bool) -> Any:
+    """x one place further along dim, or with back one place nearer: 0 comes in, the last goes."""
     n = x.shape[dim]
     if not n:
         return x
-    head = shape.narrow(x, dim, 0, 1) * 0
-    return shape.cat([head, shape.narrow(x, dim, 0, n - 1)], dim)
+    zero = shape.filled(x, kept(x.shape, dim), 0)
+    rest = shape.narrow(x, dim, int(back), n - 1)
+    return shape.cat([rest, zero] if back else [zero, rest], dim)
 
 
-def _dlinear(g: Any, a: Any, y: Any, dim: int, needs: tuple) -> tuple:
-    # Backwards the recurrence runs the other way: r_i = g_i + a_{i+1} r_{i+1}; db = r, da_i = r_i y_{i-1}.
-    after = arrange.flip(_shift(arrange.flip(a, dim), dim), dim)
-    r = arrange.flip(linear_recurrence(arrange.flip(after, dim), arrange.flip(g, dim), dim), dim)
-    return (r * _shift(y, dim) if needs[0] else None), r
+def _dlinear(g: Any, a: Any, y: Any, dim: int, back: bool, needs: tuple) -> tuple:
+    # The recurrence runs the other way: r_i = g_i + a_{i+1} r_{i+1}; db = r, da_i = r_i y_{i-1}.
+    r = linear_recurrence(_shift(a, dim, not back), g, dim, not back)
+    return (r * _shift(y, dim, back) if needs[0] else None), r
 
 
 @op(
@@ -110,20 +122,25 @@ def _dlinear(g: Any, a: Any, y: Any, dim: int, needs: tuple) -> tuple:
     twin="scan",
     cases=lambda r: [
         case(r(3, 4), r(3, 4), 1),
+        case(r(3, 4), r(3, 4), 0, back=True),
         case(r(4, 3).T, r(3, 4), 0),
         case(r.uniform(-1, 1, 70), r(70), 0),
-        case(r.uniform(-1, 1, 2, 300), r(2, 300), -1),
-        case(r.uniform(-1, 1, 1500, 2), r(1500, 2), 0),
+        case(r.uniform(-1, 1, 2, 300), r(2, 300), -1, back=True),
+        case(r.uniform(-1, 1, 1500, 2), r(1500, 2), 0, back=True),
+        case(r.uniform(-1, 1, 2, 1500), r(2, 1500), 1, back=True),
         case(r(1), r(1), 0),
         case(r(0, 2), r(0, 2), 0),
     ],
     reference=None,
 )
-def linear_recurrence(a, b, dim):
-    """y_i = a_i y_{i-1} + b_i along dim, from y_{-1} = 0. a and b have one shape, of one dimension or more."""
-    d, acc = dimension("linear_recurrence", dim, b.ndim), wide(b.dtype)
-    y = _linear(_first(a.astype(acc, copy=False), d), _first(b.astype(acc, copy=False), d))
-    return namespace(b).moveaxis(y, 0, d).astype(b.dtype, copy=False)
+def linear_recurrence(a, b, dim, back=False):
+    """y_i = a_i y_{i-1} + b_i along dim, from y_{-1} = 0; with back y_i = a_i y_{i+1} + b_i, from y_n = 0.
+    a and b have one shape, of one dimension or more. Products of the a should not overflow.
+    """
+    xp, d, acc = namespace(b), dimension("linear_recurrence", dim, b.ndim), wide(b.dtype)
+    a, b = (xp.moveaxis(v, d, 0)[:: -1 if back else 1] for v in (a, b))
+    y = _linear(a.astype(acc, copy=False), b.astype(acc, copy=False))
+    return xp.moveaxis(y[:: -1 if back else 1], 0, d).astype(b.dtype, order="C", copy=False)
 
 
 def _dcumprod(g: Any, x: Any, dim: int) -> Any:
@@ -131,10 +148,9 @@ def _dcumprod(g: Any, x: Any, dim: int) -> Any:
     if not x.ndim or 0 in x.shape:
         return g
     d = dimension("cumprod", dim, x.ndim)
-    one = shape.narrow(x, d, 0, 1) * 0 + 1
+    one = shape.filled(x, kept(x.shape, d), 1)
     before = cumprod(shape.cat([one, shape.narrow(x, d, 0, x.shape[d] - 1)], d), d)
-    after = shape.cat([shape.narrow(x, d, 1, x.shape[d] - 1), one], d)
-    return before * arrange.flip(linear_recurrence(arrange.flip(after, d), arrange.flip(g, d), d), d)
+    return before * linear_recurrence(_shift(x, d, back=True), g, d, back=True)
 
 
 @op(
@@ -166,8 +182,8 @@ def _dlogcumsumexp(g: Any, x: Any, y: Any, dim: int) -> Any:
     none = shape.narrow(none, d, 0, n - 1)
     now = shape.narrow(y, d, 0, n - 1)
     rise = pointwise.where(none, 0.0, pointwise.exp(now - pointwise.where(none, now, shape.narrow(y, d, 1, n - 1))))
-    after = shape.cat([rise, shape.narrow(y, d, 0, 1) * 0], d)
-    return pointwise.exp(x - y) * arrange.flip(linear_recurrence(arrange.flip(after, d), arrange.flip(g, d), d), d)
+    rise = shape.cat([rise, shape.filled(y, kept(y.shape, d), 0)], d)
+    return pointwise.exp(x - y) * linear_recurrence(rise, g, d, back=True)
 
 
 @op(

@@ -124,6 +124,12 @@ def clone(x):
     return x.copy()
 
 
+def filled(x: Any, size: Any, value: float) -> Any:
+    """A bare array of `size` filled with a value, of x's dtype and where x lives."""
+    a = unwrap(x)
+    return namespace(a).full(size, value, a.dtype)
+
+
 def contiguous(x: Any) -> Any:
     """x in C order without gaps: x itself if it is so already, else a copy."""
     return x if unwrap(x).flags.c_contiguous else clone(x)
