@@ -274,7 +274,7 @@ class Run:
             except Exception as e:
                 if "cudaError" in f"{type(e).__name__} {e}" and "Memory" not in str(e):
                     raise  # the card is lost to this process
-                place = "absent" if side.name == "torch" or isinstance(e, AttributeError) else "wrong"
+                place = "absent" if side.name == "torch" else "wrong"
                 row[place][side.name] = f"{type(e).__name__}: {str(e)[:200]}"
         launched = {side.name: n for side, (_, n) in made}
         if launched.get("twin") == 0 and "cupy" in launched:  # no kernel of ours took part: the two columns are one

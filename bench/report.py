@@ -37,7 +37,7 @@ def line(row: dict[str, Any]) -> str:
     columns = "  ".join(f"{c} {seconds(row['columns'][c].get('median')):>8}" for c in ORDER if c in row["columns"])
     ratio = f"  x{times(row.get('ratio'))} PyTorch" if row.get("ratio") else ""
     notes = [f"  {c.upper()} WRONG: {why}" for c, why in row["wrong"].items()]
-    notes += [f"  no {c}: {why}" for c, why in row["absent"].items() if c != "torch" or not row.get("ratio")]
+    notes += [f"  no {c}: {why}" for c, why in row["absent"].items()]
     return f"{row['name']:44} {columns}{ratio}  {speed(row)}{''.join(notes)}".rstrip()
 
 
@@ -172,9 +172,6 @@ def markdown(document: dict[str, Any]) -> str:
         part = [r for r in rows if (r["group"] in groups if groups else r["group"] not in named)]
         if part:
             text += [f"## {title}", "", *measured(part, bool(facts.get("card"))), ""]
-    absent = [[r["name"], c, why] for r in rows for c, why in r["absent"].items() if c != "torch"]
-    if absent:
-        text += ["## Not in gradflow", "", *table(["case", "column", "why"], absent), ""]
     if ours.get("unreached"):
         text += [
             f"Not reached in the time there was: {len(ours['unreached'])} cases, from {ours['unreached'][0]} on.",

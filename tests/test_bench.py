@@ -78,7 +78,7 @@ def test_a_column_that_raises_is_reported():
     broken = Pretended("numpy")
     del broken.factor
     row = run_of(broken, Pretended("torch"))(doubling())
-    assert "factor" in row["absent"]["numpy"] and not row["columns"]
+    assert "factor" in row["wrong"]["numpy"] and not row["columns"]
 
 
 def test_a_lone_column_is_checked_in_double_precision():
