@@ -11,6 +11,10 @@ from typing import Any
 
 import numpy as np
 
+# glibc gives freed blocks above a threshold back to the system and takes them again, page by page, at the next step. Freeing
+# one large block, of which no page was touched, raises that threshold to its size, so that a training loop keeps its memory.
+np.empty(31 << 20, np.uint8)
+
 Array = Any  # numpy.ndarray or cupy.ndarray: they share one interface and no common class
 
 float16, float32, float64 = np.dtype("float16"), np.dtype("float32"), np.dtype("float64")

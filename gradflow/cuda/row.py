@@ -50,7 +50,7 @@ def team(n: int, inner: int, itemsize: int, aligned: bool) -> Team:
     vec = 16 // itemsize if aligned and n % (16 // itemsize) == 0 else 1
     for t in teams(itemsize):
         size = t.block[0]
-        if (t.kept == 0 or n <= size * t.kept) and (t.vec == vec or (t.vec == 1 and size * t.kept <= 256)):
+        if (t.kept == 0 or n <= size * t.kept) and (t.vec == vec or (t.vec == 1 and 0 < size * t.kept <= 256)):
             return t
     raise AssertionError("the last team takes rows of any length")
 
