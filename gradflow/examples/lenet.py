@@ -124,7 +124,7 @@ def draw_curve(history: train.History, path: Path) -> None:
     figure = _figure(10, 4)
     left, right = figure.subplots(1, 2)
     epochs = range(1, len(history["loss"]) + 1)
-    for name, label, color in (("", "training", "#1f77b4"), ("valid_", "held out", "#d95f02")):
+    for name, label, color in (("", "training, with dropout", "#1f77b4"), ("valid_", "held out", "#d95f02")):
         left.plot(epochs, history[f"{name}loss"], color=color, label=label)
         right.plot(epochs, [100 * (1 - a) for a in history[f"{name}accuracy"]], color=color, label=label)
     left.set(title="Loss", xlabel="epoch", ylabel="cross entropy", yscale="log")

@@ -153,10 +153,13 @@ class Module:
         self._non_persistent.discard(name)
 
     def __getattr__(self, name: str) -> Any:
-        for register in ("_parameters", "_buffers", "_modules"):
-            found = self.__dict__.get(register)
-            if found is not None and name in found:
-                return found[name]
+        d = self.__dict__  # written out: every forward comes by here for its weights
+        if "_parameters" in d and name in (found := d["_parameters"]):
+            return found[name]
+        if "_modules" in d and name in (found := d["_modules"]):
+            return found[name]
+        if "_buffers" in d and name in (found := d["_buffers"]):
+            return found[name]
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __delattr__(self, name: str) -> None:
