@@ -4,8 +4,8 @@
 // sorted rows are cut into chunks of CHUNK, and a thread walks one column of one chunk. A run that begins and ends in its
 // chunk is stored at once. What a chunk knows of a run that came in from the chunk before is its head, of one that goes on
 // into the next its tail: head and tail of all chunks are again rows sorted by number, CHUNK / 2 times fewer, and the same
-// kernel sums them, until one chunk holds them all. So work is fair however long a run is, there are no atomics, and the
-// order of every sum depends on the numbers alone.
+// kernel sums them, until one chunk holds them all. So work is fair however long a run is, there are no atomics, the order
+// of every sum depends on the numbers alone, and a sum is rounded to a half type once.
 #include "common.cuh"
 
 constexpr int CHUNK = 32;  // rows per thread; gradflow/cuda/index.py knows it too

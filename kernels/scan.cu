@@ -18,11 +18,8 @@ template <class A, bool HAS_A, bool HAS_B> struct affine {
     if (HAS_B) r.b = HAS_A ? q.a * b + q.b : b + q.b;
     return r;
   }
-  // The value after it; the value before the first stretch is 0 (1 for products), and 0 times infinity must not count.
-  __device__ __forceinline__ A of(A y, bool begins) const {
-    if (!HAS_B) return a * y;
-    return begins ? b : HAS_A ? a * y + b : y + b;
-  }
+  // The value after it, from the value before.
+  __device__ __forceinline__ A of(A y) const { return !HAS_B ? a * y : HAS_A ? a * y + b : y + b; }
   template <class S> __device__ __forceinline__ void load_from(const S* pa, const S* pb, index_t i) {
     if (HAS_A) a = A(to_acc<S>(pa[i]));
     if (HAS_B) b = A(to_acc<S>(pb[i]));
@@ -69,7 +66,7 @@ __global__ void __launch_bounds__(256, 4) scan_rows(
 #pragma unroll
     for (int d = 1; d < 32; d *= 2) s = s.below(d).then(s);
     s = so_far.then(s);
-    if (!totals && i < end) store(y + at, s.of(before, c == 0));
+    if (!totals && i < end) store(y + at, s.of(before));
     so_far = s.of_lane(31);
   }
   if (totals && lane == 0) so_far.store_to(total_a, total_b, warp);
@@ -101,7 +98,7 @@ __global__ void __launch_bounds__(256, 4) scan_columns(
   A value = c ? carry[place - inner] : A(!HAS_B);
   for (index_t i = begin; i < end; ++i) {
     s.load_from(a, b, first + i * step);
-    value = s.of(value, i == 0);
+    value = s.of(value);
     store(y + first + i * step, value);
   }
 }
