@@ -221,7 +221,9 @@ def backward(
             if slots is None:
                 slots = pending[whole] = [None] * len(whole.shape)
                 heappush(heap, (-whole.time, whole))
-            slots[node.index] = g
+            # an output that was revived for a recorded backward has an Output of its own beside the first one's
+            have = slots[node.index]
+            slots[node.index] = g if have is None else have + g
             continue
         plan, saved = node.plan, node.saved
         if saved is None:

@@ -311,3 +311,22 @@ def test_backward_errors():
         gf.tensor([1]).requires_grad_()
     with pytest.raises(RuntimeError, match="detach"):
         x.numpy()
+
+
+def test_third_derivative_through_an_op_with_several_outputs():
+    # mean and rstd of layer_norm are outputs that its backward reads: their gradients meet from two sides
+    rng = np.random.default_rng(0)
+    x = gf.tensor(rng.standard_normal((2, 3)), requires_grad=True)
+
+    def thrice(norm):
+        y = (norm(x) ** 3).sum()
+        for _ in range(2):
+            (g,) = gf.autograd.grad(y, x, create_graph=True)
+            y = (g * g).sum()
+        return gf.autograd.grad(y, x)[0].numpy()
+
+    def by_hand(x):
+        c = x - x.mean(1, keepdim=True)
+        return c / ((c * c).mean(1, keepdim=True) + 0.5).sqrt()
+
+    assert_close(thrice(lambda t: gf.nn.functional.layer_norm(t, (3,), eps=0.5)), thrice(by_hand), scale=100)
