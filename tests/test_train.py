@@ -31,7 +31,8 @@ def parts(batch_size=16):
     model = nn.Sequential(nn.Linear(2, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.2), nn.Linear(16, 3))
     optimizer = optim.Adam(model.parameters(), 0.02)
     scheduler = optim.lr_scheduler.StepLR(optimizer, 2, 0.5)
-    loaders = data.DataLoader(blobs(), batch_size, shuffle=True), data.DataLoader(blobs(30, 1), 8)
+    shuffled = data.DataLoader(blobs(), batch_size, shuffle=True, generator=gf.Generator(5))
+    loaders = shuffled, data.DataLoader(blobs(30, 1), 8)
     return model, optimizer, scheduler, loaders
 
 

@@ -99,7 +99,6 @@ def _resampled(x: Any, dim: int, n: int, m: int, step: float, aligned: bool, cub
     xp = backend.namespace(array)
     i = xp.arange(m, dtype=backend.float64)
     at = i * step if aligned else (i + 0.5) * step - 0.5
-    at = at if cubic else xp.maximum(at, 0)
     low = xp.floor(at)
     t = at - low
     if cubic:
