@@ -136,11 +136,13 @@ class Plan:
         )
 
     def whole(self, gradients: list[Any], node: Node, create: bool) -> tuple:
-        """The gradients of all outputs, zeros for those that nothing depended on."""
+        """The gradients of all outputs: zeros for those that nothing depended on, None for integers."""
         like = next(g for g in gradients if g is not None)
         xp = namespace(unwrap(like))
         return tuple(
-            g if g is not None or shape is None else (wrap if create else _same)(xp.zeros(shape, dtype))
+            g
+            if g is not None or shape is None or not is_differentiable(dtype)
+            else (wrap if create else _same)(xp.zeros(shape, dtype))
             for g, shape, dtype in zip(gradients, node.shape, node.dtype, strict=True)
         )
 
