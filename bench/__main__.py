@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import faulthandler
+import json
 import os
 import sys
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -143,15 +146,22 @@ def run(args: argparse.Namespace) -> int:
 
 
 class Progress:
-    """A run through cases that saves what it has, so that a run that ends early leaves its rows."""
+    """A run through cases that saves what it has, so that a run that ends early leaves its rows.
+
+    With a budget (under `gpu`) it also writes each row at once, and before each case its name, into files beside the
+    results: whoever started it then knows what a crash cost, and goes on after that case.
+    """
+
+    LIMIT = (
+        60.0  # seconds for one case with a budget: a kernel that hangs costs this process, not all the time there is
+    )
 
     def __init__(self, args: argparse.Namespace, facts: dict[str, Any], run: Any) -> None:
-        import time
-
-        self.args, self.facts, self.run, self.now = args, facts, run, time.monotonic
-        self.start = self.saved = self.now()
+        self.args, self.facts, self.run = args, facts, run
+        self.start = self.saved = time.monotonic()
         self.rows: list[dict[str, Any]] = []
         self.skip = set(args.skip.read_text().splitlines()) if args.skip else set()
+        self.note("rows", {"facts": facts, "bandwidth": run.bandwidth})
 
     def through(self, cases: Sequence[Any]) -> int:
         """Measure the cases; 1 if one of them was wrong."""
@@ -161,20 +171,25 @@ class Progress:
         left = list(cases)
         try:
             while left:
-                if self.args.budget and self.now() - self.start > self.args.budget:
+                if self.args.budget and time.monotonic() - self.start > self.args.budget:
                     break
-                self.mark(left[0].name)
-                row = self.run(left.pop(0))
+                self.note("now", left[0].name)
+                if self.args.budget:
+                    faulthandler.dump_traceback_later(min(self.LIMIT, self.args.budget / 3), exit=True)
+                row = self.run(left[0])
+                del left[0]
                 self.rows.append(row)
+                self.note("rows", row)
                 print(report.line(row), flush=True)
-                if self.now() - self.saved > 3:
+                if time.monotonic() - self.saved > 10:
                     self.save([c.name for c in left])
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             self.save([c.name for c in left])
             return 130
+        faulthandler.cancel_dump_traceback_later()
         self.save([c.name for c in left])
-        self.mark("")
+        self.note("now", "")
         wrong = [r["name"] for r in self.rows if r["wrong"]]
         if left:
             print(f"not reached in {self.args.budget:.0f} s: {len(left)} cases")
@@ -182,21 +197,20 @@ class Progress:
             print(f"wrong: {', '.join(wrong)}")
         return 1 if wrong else 0
 
-    def mark(self, name: str) -> None:
-        """Leave the name of the case that is being measured beside the results, for whoever restarts after a crash."""
+    def note(self, suffix: str, what: Any) -> None:
+        """With a budget, add a line of JSON to a file beside the results."""
         if self.args.out and self.args.budget:
-            self.args.out.with_suffix(".now").write_text(name)
+            with open(self.args.out.with_suffix(f".{suffix}"), "a") as f:
+                f.write(json.dumps(what, default=str) + "\n")
 
     def save(self, unreached: list[str]) -> None:
         """Write the results so far."""
         from . import saved
 
-        self.saved = self.now()
+        self.saved = time.monotonic()
         if self.args.out:
-            saved.save(
-                self.args.out,
-                saved.document(self.rows, self.facts, sys.argv[1:], bandwidth=self.run.bandwidth, unreached=unreached),
-            )
+            found = {"bandwidth": self.run.bandwidth, "unreached": unreached}
+            saved.save(self.args.out, saved.document(self.rows, self.facts, sys.argv[1:], **found))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -274,12 +274,8 @@ class Run:
             except Exception as e:
                 if "cudaError" in f"{type(e).__name__} {e}" and "Memory" not in str(e):
                     raise  # the card is lost to this process
-                place = "absent" if side.name == "torch" else "wrong"
+                place = "absent" if side.name == "torch" or "Memory" in type(e).__name__ else "wrong"
                 row[place][side.name] = f"{type(e).__name__}: {str(e)[:200]}"
-        launched = {side.name: n for side, (_, n) in made}
-        if launched.get("twin") == 0 and "cupy" in launched:  # no kernel of ours took part: the two columns are one
-            made = [(side, m) for side, m in made if side.name != "twin"]
-            del results["twin"]
         # What is right: PyTorch where it is there, else the definition on CuPy, else the definition in float64.
         right: list[Any] = []
         if "torch" in results:
@@ -302,6 +298,9 @@ class Run:
                 row["wrong"][side.name] = complaint
             else:
                 kept.append((side, m))
+        launched = {side.name: n for side, (_, n) in kept}
+        if launched.get("twin") == 0 and "cupy" in launched:  # no kernel of ours took part: the two columns are one
+            kept = [(side, m) for side, m in kept if side.name != "twin"]
         return kept
 
     def precise(self, case: Case, side: Any) -> list[Any]:

@@ -139,12 +139,21 @@ class Card:
             log.write_text(asked.stdout + asked.stderr)
             return f"pytest found no tests (status {asked.returncode}): see {log.name}"
         count = 1 if self.args.stand_in else max(1, min(8, len(os.sched_getaffinity(0)) // 2))
+        limit = min(60.0, (until - time.monotonic()) / 3)
+        variables = {"GRADFLOW_OUTCOMES": str(outcomes), "GRADFLOW_TEST_LIMIT": f"{limit:.0f}"}
         seen: dict[str, dict[str, Any]] = {}
         while time.monotonic() < until and (left := [i for i in ids if i not in seen]):
             shards = [left[i::count] for i in range(min(count, len(left)))]
-            parts = [Part([*base, *shard], log, GRADFLOW_OUTCOMES=str(outcomes)) for shard in shards]
+            parts = [Part([*base, *shard], log, **variables) for shard in shards]
             ended = [p.wait(until) is not None for p in parts]
-            before, seen = len(seen), self.outcomes(outcomes, died=all(ended))
+            before, seen = len(seen), self.outcomes(outcomes)
+            for shard, by_itself in zip(shards, ended, strict=True):
+                for i in shard:
+                    if by_itself and seen.get(i, {}).get("outcome") == "started":
+                        lost = {"id": i, "outcome": "failed", "message": f"ended its process: see {log.name}"}
+                        with open(outcomes, "a") as f:
+                            f.write(json.dumps(lost) + "\n")
+            seen = {i: t for i, t in self.outcomes(outcomes).items() if t["outcome"] != "started"}
             if len(seen) == before:  # no way forward: the log says why
                 break
         outcomes.unlink(missing_ok=True)
@@ -161,15 +170,12 @@ class Card:
         return ", ".join(f"{n} {outcome}" for outcome, n in sorted(counts.items())) + extra
 
     @staticmethod
-    def outcomes(path: Path, died: bool) -> dict[str, dict[str, Any]]:
-        """The outcome of each test; if the processes ended by themselves, one that only began ended its process."""
+    def outcomes(path: Path) -> dict[str, dict[str, Any]]:
+        """The last outcome of each test, or that it failed, which a teardown may do after a pass."""
         seen: dict[str, dict[str, Any]] = {}
         for t in read_lines(path):
-            if t["id"] not in seen or seen[t["id"]]["outcome"] != "failed":  # a teardown may fail after a pass
+            if t["id"] not in seen or seen[t["id"]]["outcome"] != "failed":
                 seen[t["id"]] = t
-        for t in seen.values():
-            if t["outcome"] == "started":
-                t["outcome"], t["message"] = ("failed", "ended its process") if died else ("not reached", "")
         return seen
 
     @staticmethod
@@ -180,15 +186,16 @@ class Card:
 
     def bench(self, name: str, until: float, seconds: float) -> str:
         """`ops` or `models`; started again after the case at which it died, if it did."""
-        path, log, skip = self.out / f"{name}.part.json", self.out / f"{name}.log", self.out / f"{name}.skip"
+        path, log = self.out / f"{name}.part.json", self.out / f"{name}.log"
+        files = {suffix: path.with_suffix(f".{suffix}") for suffix in ("json", "rows", "now", "skip")}
         log.unlink(missing_ok=True)
         rows: list[dict[str, Any]] = []
         unreached: list[str] = []
-        lost: list[str] = []
+        notes: list[str] = []
         while (budget := until - time.monotonic() - 8) > 5:
-            for p in (path, path.with_suffix(".now")):
+            for p in files.values():
                 p.unlink(missing_ok=True)
-            skip.write_text("\n".join([*(r["name"] for r in rows), *lost]))
+            files["skip"].write_text("\n".join(r["name"] for r in rows))
             words = [
                 name,
                 "--device",
@@ -200,41 +207,28 @@ class Card:
                 "--seconds",
                 str(seconds),
             ]
-            status = Part(command(*words, "--skip", str(skip), *self.own), log).wait(until)
+            status = Part(command(*words, "--skip", str(files["skip"]), *self.own), log).wait(until)
+            head, *found = read_lines(files["rows"]) or [{}]
+            rows += found
+            if head:
+                self.found["bandwidth"], self.facts = head["bandwidth"], head["facts"]
             if path.exists():
-                document = saved.load(path)
-                rows += document["gradflow"]["rows"]
-                unreached = document["gradflow"]["unreached"]
-                self.found["bandwidth"] = document["gradflow"]["bandwidth"]
-                self.facts = document["machine_info"]
-            now = path.with_suffix(".now")
-            during = now.read_text() if now.exists() else ""
-            if during and (status is None or status not in (0, 1)):  # it died in this case
-                lost.append(during)
-                how = "took too long" if status is None else f"ended the process with status {status}"
-                rows.append(
-                    {
-                        "name": during,
-                        "group": "lost",
-                        "dtype": "",
-                        "columns": {},
-                        "wrong": {"process": how},
-                        "absent": {},
-                    }
-                )
-                continue
-            if status not in (0, 1):
-                lost.append(f"the process ended with status {status}: see {log.name}")
-            break
+                unreached = saved.load(path)["gradflow"]["unreached"]
+            during = (read_lines(files["now"]) or [""])[-1]
+            if not during or status is None or status == 130:  # it ended as it should, or with its time
+                if status not in (0, 1, None, 130):
+                    notes.append(f"the process ended with status {status}: see {log.name}")
+                break
+            how = f"ended its process with status {status}: see {log.name}"
+            rows.append({"name": during, "group": "lost", "columns": {}, "wrong": {"process": how}, "absent": {}})
         self.found["rows"] += rows
         self.found["unreached"] += unreached
-        for p in (path, path.with_suffix(".now"), skip):
+        for p in files.values():
             p.unlink(missing_ok=True)
-        timed = sum(bool(r.get("ours")) for r in rows)
-        wrong = [r["name"] for r in rows if r["wrong"]]
-        notes = [f"{len(wrong)} wrong"] * bool(wrong) + [f"{len(unreached)} not reached"] * bool(unreached)
-        notes += [f"the process ended at {x}" if "ended" not in x else x for x in lost]
-        return "; ".join([f"{timed} cases timed", *notes])
+        wrong = sum(bool(r["wrong"]) for r in rows)
+        counts = [f"{sum(bool(r.get('ours')) for r in rows)} cases timed"]
+        counts += [f"{wrong} wrong"] * bool(wrong) + [f"{len(unreached)} not reached"] * bool(unreached)
+        return "; ".join(counts + notes)
 
     def checker(self, until: float) -> str:
         """compute-sanitizer over every kernel; what it may not do here is reported."""
@@ -280,7 +274,7 @@ class Card:
         return "; ".join(notes) or "no time left"
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
+def read_lines(path: Path) -> list[Any]:
     """The JSON lines of a file; a last line that was cut off is left out."""
     found = []
     if path.exists():

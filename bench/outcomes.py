@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 from typing import Any
@@ -28,6 +29,9 @@ def note(**what: Any) -> None:
 def pytest_runtest_logstart(nodeid: str) -> None:
     """Write that a test begins: if nothing follows, it ended the process."""
     note(id=nodeid, outcome="started")
+    limit = float(os.environ.get("GRADFLOW_TEST_LIMIT", "0"))
+    if limit:  # a kernel that hangs costs its process, not all the time there is
+        faulthandler.dump_traceback_later(limit, exit=True)
 
 
 def pytest_runtest_logreport(report: Any) -> None:

@@ -10,6 +10,7 @@ import platform
 import subprocess
 import sys
 from contextlib import suppress
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ def _git(*words: str) -> str:
     return ""
 
 
+@cache
 def commit() -> dict[str, Any]:
     """The commit measured. `source` is a digest of gradflow's and the kernels' text: a name without git."""
     digest = hashlib.sha256()
