@@ -387,7 +387,7 @@ def _written(g: Any, where: tuple, value_shape: tuple[int, ...]) -> Any:
 )
 def index_put(x, where, value):
     """A copy of x with value written at where; of a position named twice the last value stays."""
-    y = x.copy()
+    y = namespace(x).array(x, order="C")  # an array also of a 0-d gradient, which NumPy has as a scalar
     put(y, where, value)
     return y
 
@@ -401,6 +401,6 @@ def view_write(x, value, way):
     """A copy of x in which the part seen by a view is `value`: what a write into a view means for its base.
     The way to the view is (op, constants).
     """
-    y = x.copy()
+    y = namespace(x).array(x, order="C")  # as in index_put; and of C order, so that the way is a view
     way[0](y, *way[1])[...] = value
     return y
