@@ -1,0 +1,117 @@
+"""Gradients asked of the tape: backward, which adds them to the leaves, and grad, which gives them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import tape
+from ..backend import namespace
+from ..op import current, wrap
+from ..tape import Traced, mode
+
+
+def several(x: Any) -> tuple:
+    return () if x is None else tuple(x) if isinstance(x, (list, tuple)) else (x,)
+
+
+def _roots(name: str, outputs: tuple, gradients: Any, create: bool) -> list[tuple[Any, Any]]:
+    """(node, gradient) for each output: 1 for a missing gradient of one element, checked against the output's shape."""
+    given = several(gradients) if gradients is not None else (None,) * len(outputs)
+    if len(given) != len(outputs):
+        raise RuntimeError(f"{name}: wanted one gradient for each of {len(outputs)} outputs, saw {len(given)}")
+    roots = []
+    for y, g in zip(outputs, given, strict=True):
+        node = current(y)
+        if node is None:
+            raise RuntimeError(f"{name}: the tensor of shape {tuple(y.array.shape)} does not require a gradient")
+        if g is None:
+            if y.array.size != 1:
+                raise RuntimeError(
+                    f"{name}: a gradient is made up only for one element; saw an output of shape {tuple(y.array.shape)}"
+                )
+            g = namespace(y.array).ones_like(y.array)
+        elif tuple(g.shape) != tuple(y.array.shape):
+            raise RuntimeError(
+                f"{name}: wanted a gradient of the output's shape {tuple(y.array.shape)}, saw {tuple(g.shape)}"
+            )
+        if create:
+            g = g if isinstance(g, Traced) else wrap(g)
+        elif isinstance(g, Traced):
+            g = g.array
+        roots.append((node, g))
+    return roots
+
+
+def backward(
+    tensors: Any,
+    grad_tensors: Any = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    inputs: Any = None,
+) -> None:
+    """Add the gradients of `tensors`, contracted with `grad_tensors`, to the grad of the leaves (or of `inputs` only).
+
+    RuntimeError if an output requires no gradient, was freed by an earlier walk, or needs a value written in place since.
+    """
+    outputs = several(tensors)
+    retain = create_graph if retain_graph is None else retain_graph
+    roots = _roots("backward", outputs, grad_tensors, create_graph)
+    wanted = None
+    if inputs is not None:
+        wanted = [current(t) for t in several(inputs)]
+        if not wanted or None in wanted:
+            raise RuntimeError("backward: wanted inputs that require a gradient")
+    before, mode.enabled = mode.enabled, create_graph
+    try:
+        arrived = tape.backward(roots, retain, create_graph, wanted)
+        if wanted is None:
+            for leaf, g in arrived.items():
+                t = leaf.tensor()
+                if t is not None:
+                    t._receive(g, create_graph)
+        else:
+            for t, node in zip(several(inputs), wanted, strict=True):
+                if node in arrived:
+                    t._receive(arrived[node], create_graph)
+    finally:
+        mode.enabled = before
+
+
+def grad(
+    outputs: Any,
+    inputs: Any,
+    grad_outputs: Any = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    allow_unused: bool | None = None,
+    materialize_grads: bool = False,
+) -> tuple[Any, ...]:
+    """The gradients of `outputs`, contracted with `grad_outputs`, with respect to `inputs`; no grad attribute changes.
+
+    create_graph=True makes them differentiable. RuntimeError for an input that the outputs do not depend on, unless
+    allow_unused (its gradient is None) or materialize_grads (zeros).
+    """
+    outputs, inputs = several(outputs), several(inputs)
+    retain = create_graph if retain_graph is None else retain_graph
+    wanted = [current(t) for t in inputs]
+    for t, node in zip(inputs, wanted, strict=True):
+        if node is None:
+            raise RuntimeError(f"grad: the input of shape {tuple(t.array.shape)} does not require a gradient")
+    roots = _roots("grad", outputs, grad_outputs, create_graph)
+    before, mode.enabled = mode.enabled, create_graph
+    try:
+        arrived = tape.backward(roots, retain, create_graph, wanted)
+    finally:
+        mode.enabled = before
+    found: list[Any] = []
+    for t, node in zip(inputs, wanted, strict=True):
+        g = arrived.get(node)
+        if g is None and not (allow_unused or materialize_grads):
+            raise RuntimeError(
+                f"grad: the outputs do not depend on the input of shape {tuple(t.array.shape)}; pass allow_unused=True "
+                "to get None for it"
+            )
+        if g is None and materialize_grads:
+            g = namespace(t.array).zeros_like(t.array)
+        found.append(g if g is None or isinstance(g, Traced) else wrap(g))
+    return tuple(found)
