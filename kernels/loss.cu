@@ -35,7 +35,7 @@ cross_entropy_forward(const T* x, const long long* target, Out* losses, acc_t<T>
       for (int j = 0; j < VEC; ++j) {
         all += v[j];
         if (v[j] > m) {
-          s = s * ::exp(m - v[j]) + A(1) + (v[j] - v[j]);  // inf - inf: NaN, as e^(v - m) is there
+          s = s * ::exp(m - v[j]) + A(1);
           m = v[j];
         } else if (v[j] != -infinity<A>()) {
           s += ::exp(v[j] - m);
@@ -44,7 +44,7 @@ cross_entropy_forward(const T* x, const long long* target, Out* losses, acc_t<T>
     });
     const A mine = m;
     m = team_max<Team>(m);
-    s *= ::exp(mine - m);
+    s *= ::exp(mine - m);  // inf - inf: NaN, as it should be
   }
   s = ::log(team_sum<Team>(s)) + m;
   if (smoothing != 0) all = team_sum<Team>(all);

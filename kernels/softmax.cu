@@ -32,7 +32,7 @@ softmax_forward(const T* x, T* y, index_t rows, index_t n, index_t inner) {
 #pragma unroll
       for (int j = 0; j < VEC; ++j) {
         if (v[j] > m) {
-          s = s * ::exp(m - v[j]) + A(1) + (v[j] - v[j]);  // inf - inf: NaN, as e^(v - m) is there
+          s = s * ::exp(m - v[j]) + A(1);
           m = v[j];
         } else if (v[j] != -infinity<A>()) {
           s += ::exp(v[j] - m);
@@ -41,7 +41,7 @@ softmax_forward(const T* x, T* y, index_t rows, index_t n, index_t inner) {
     });
     const A mine = m;
     m = team_max<Team>(m);
-    s *= ::exp(mine - m);
+    s *= ::exp(mine - m);  // inf - inf: NaN, as it should be
   }
   s = team_sum<Team>(s);
   const A scale = log ? A(::log(s)) : A(1) / s;

@@ -537,6 +537,13 @@ def test_sums_of_many_parts(card, monkeypatch):
 
 
 @pytest.mark.cuda
+def test_certain_probabilities_on_the_card(card):
+    x, t = np.array([0.0, 1.0, 0.0, 1.0]), np.array([0.0, 1.0, 1.0, 0.0])
+    on_card(card, element_loss.bce_forward, (x, t, "none"), "float32")
+    on_card(card, element_loss.bce_backward, (np.ones(4), x, t, "none"), "float32")
+
+
+@pytest.mark.cuda
 def test_few_launches(card):
     from gradflow.cuda import launch
 

@@ -277,7 +277,15 @@ def test_rows_of_every_length(card, rng, n, dtype):
 
 
 @pytest.mark.cuda
-@pytest.mark.parametrize("shape", [(300, 5), (70, 3, 4), (2, 3, 16), (130, 2, 17), *((2, 2, n) for n in LENGTHS[2:])])
+def test_weight_gradients_of_many_rows(card, rng):
+    x, g, w = (rng.standard_normal(s).astype(np.float32) for s in ((301, 5), (301, 5), 5))
+    s = [rng.uniform(0.5, 2, (301, 1)).astype(np.float32) for _ in range(4)]
+    for needs in ((False, True, True), (False, True, False), (False, False, True)):
+        on_card(card, norm.layer_norm_backward, (g, x, 5, w, *s), [needs])
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("shape", [(301, 5), (70, 3, 4), (2, 3, 16), (130, 2, 17), *((2, 2, n) for n in LENGTHS[2:])])
 def test_planes_of_every_length(card, rng, shape):
     x, g, w, b = (rng.standard_normal(s).astype(np.float32) for s in (shape, shape, shape[1], shape[1]))
     n, c = shape[:2]
