@@ -12,7 +12,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ORDER = [
-    ["backend"], ["kernel", "cases"], ["tape"], ["traced", "dtypes"], ["plan"], ["call"], ["op"], ["ops"], ["cuda"], ["tensor"],
+    ["backend"], ["kernel", "cases"], ["tape"], ["traced", "dtypes"], ["plan"], ["call"], ["op"], ["ops"], ["cuda"], ["writes"],
+    ["tensor"],
     ["create"], ["autograd"], ["nn", "optim", "data", "amp", "graphs", "io"], ["train"], ["examples"], ["cli", "benchmark"],
 ]  # fmt: skip
 RANK = {name: i for i, names in enumerate(ORDER) for name in names}
