@@ -10,6 +10,7 @@ import statistics
 import zlib
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -183,6 +184,13 @@ def compare(xp: Any, ys: list[Any], reference: list[Any], dtype: np.dtype, terms
 # --- running ----------------------------------------------------------------------------------------
 
 
+def host_cache() -> int:
+    """Bytes of the processor's last cache, 0 if unknown: what fits in it is not to be compared with a copy in memory."""
+    sizes = [p.read_text().strip() for p in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size")]
+    units = {"K": 1 << 10, "M": 1 << 20}
+    return max((int(s[:-1]) * units[s[-1]] for s in sizes if s[-1:] in units), default=0)
+
+
 class Run:
     """How the cases of one run are measured: columns, clock, seconds per case, the copy bandwidth, the card's cache."""
 
@@ -190,7 +198,7 @@ class Run:
         self.sides, self.clock, self.seconds = sides, clock, seconds
         self.card = any(s.device == "cuda" for s in sides)
         self.xp: Any = backend.need_card("bench") if self.card else np
-        self.cache = 0
+        self.cache = host_cache()
         if self.card:
             self.cache = int(
                 self.xp.cuda.runtime.getDeviceProperties(self.xp.cuda.get_device_id()).get("l2CacheSize", 0)
@@ -203,7 +211,7 @@ class Run:
 
         One where a set is far larger than the cache or so small that what is measured is the cost of a call.
         """
-        if not self.cache or case.moved >= 4 * self.cache or case.moved < 1 << 21:
+        if not self.card or not self.cache or case.moved >= 4 * self.cache or case.moved < 1 << 21:
             return 1
         return min(SETS, -(-4 * self.cache // int(case.moved)))
 
@@ -232,7 +240,7 @@ class Run:
         if ours:
             t = row["columns"][ours.name]["median"]
             row["bytes_per_second"] = case.moved / t if case.moved else None
-            row["share"] = case.moved / t / self.bandwidth if case.moved >= 1 << 23 else None
+            row["share"] = case.moved / t / self.bandwidth if case.moved >= max(self.cache, 1 << 23) else None
             row["flops_per_second"] = case.flops / t if case.flops else None
         if self.card:
             measured = [side for side, _ in made]

@@ -60,6 +60,9 @@ def moved(entry: Any, size: int, back: bool, dtype: Any) -> int:
         return size * (sum(per) + np.asarray(entry.definition(*args)).itemsize)
     needs = tuple(isinstance(a, np.ndarray) and a.dtype.kind == "f" for a in args)
     plan = entry.plan(needs)
+    g = y = np.asarray(entry.definition(*args))
+    if any(dx is g for dx in plan.pull(g, plan.keep(*args, y))):
+        return 0  # the gradient itself is handed on: nothing need move
     item = np.dtype(dtype).itemsize
     kept = sum(item if i is not None and i >= len(per) else per[i] for i in set(plan.kept))
     return size * (item * (1 + sum(needs)) + kept)
