@@ -176,7 +176,8 @@ def scatter_extreme(x, src, ids, largest):
     if not ids.size:
         return x.copy()
     # Sorted by value and then, stably, by place, each place's extreme comes last; NaN counts as extreme.
-    v = src if largest else -src if src.dtype.kind == "f" else ~src
+    v = src.astype(np.float32) if src.dtype.kind == "V" else src
+    v = v if largest else -v if v.dtype.kind == "f" else ~v
     order = xp.argsort(v, kind="stable")
     order = order[xp.argsort(ids[order], kind="stable")]
     begin = xp.searchsorted(ids[order], xp.arange(len(x) + 1))

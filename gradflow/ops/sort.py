@@ -15,9 +15,14 @@ from .dims import dimension, other_words
 from .extreme import Found
 
 
+def keys(x: Any) -> Any:
+    """x as what NumPy sorts rightly: it puts the NaNs of bfloat16 anywhere."""
+    return x.astype(np.float32) if x.dtype.kind == "V" else x
+
+
 def ordered(x: Any, dim: int, descending: bool) -> Any:
     """The places that sort a bare array along dim: equals stay in their order, NaN counts as largest."""
-    xp = namespace(x)
+    xp, x = namespace(x), keys(x)
     if not descending:
         return xp.argsort(x, axis=dim, kind="stable").astype(int64, copy=False)
     back = tuple(slice(None, None, -1) if d == dim else slice(None) for d in range(x.ndim))
@@ -113,7 +118,7 @@ def top(x, k, dim=-1, largest=True):
         return (x.copy(), namespace(x).zeros((), int64)) if k else (x.reshape(1)[:0], namespace(x).zeros(0, int64))
     xp = namespace(x)
     if xp is np and 0 < 4 * k < n:  # first the k, then their order
-        part = x.argpartition(n - k if largest else k - 1, d).take(np.arange(n - k, n) if largest else np.arange(k), d)
+        part = keys(x).argpartition(n - k if largest else k - 1, d).take(np.arange(n - k, n) if largest else np.arange(k), d)
         part.sort(d)  # equals in their order
         places = np.take_along_axis(part, ordered(extreme.read(x, part, d), d, largest), d)
     else:
