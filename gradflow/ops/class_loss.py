@@ -24,14 +24,23 @@ def _frame(x_shape: tuple[int, ...]) -> tuple[int, int, int]:
     return (1, x_shape[0], 1) if len(x_shape) == 1 else (x_shape[0], x_shape[1], math.prod(x_shape[2:]))
 
 
-def _places(target: Any, ignore_index: int, frame: tuple[int, int, int]) -> tuple[Any, Any, Any]:
-    """Of shape (n, 1, d): which rows count, which of those have a class out of range, the classes, 0 for the others."""
+def _places(name: str, target: Any, ignore_index: int, frame: tuple[int, int, int]) -> tuple[Any, Any, tuple]:
+    """Of shape (n, 1, d), which rows count and which have a class out of range; the index of the rows' own classes in
+    an (n, c, d) array, of class 0 for the others. IndexError for a class out of range, except on the card.
+    """
     n, c, d = frame
     t = target.reshape(n, 1, d)
     kept = t != ignore_index
     t = t * kept
-    inside = t.clip(0, max(c - 1, 0))
-    return kept, t != inside, inside
+    wrong = (t < 0) | (t >= c)
+    if type(t) is not np.ndarray:
+        t = t * ~wrong
+    elif wrong.any():
+        raise IndexError(f"{name}: wanted targets in [0, {c}), saw {t[wrong][0]}")
+    xp = namespace(t)
+    if d == 1:  # plain rows index faster
+        return kept, wrong, (xp.arange(n), t[:, 0, 0], 0)
+    return kept, wrong, (xp.arange(n)[:, None], t[:, 0], xp.arange(d))
 
 
 def _over_classes(v: Any, x: Any) -> Any:
@@ -91,20 +100,21 @@ def cross_entropy_forward(x, target, ignore_index, reduction, label_smoothing):
     """
     xp, (n, c, d) = namespace(x), _frame(x.shape)
     v = element_loss.wide(x).reshape(n, c, d)
-    kept, wrong, t = _places(target, ignore_index, (n, c, d))
-    with np.errstate(invalid="ignore"):  # inf - inf is NaN, as it should be
+    kept, wrong, own = _places("cross_entropy_forward", target, ignore_index, (n, c, d))
+    with np.errstate(invalid="ignore"):  # inf - inf is NaN, as it should be; so is 0 / 0
         m = v.max(1, keepdims=True)
         e = v - m
-    xp.exp(e, out=e)
-    lse = xp.log(e.sum(1, keepdims=True)) + m
-    rows = lse - xp.take_along_axis(v, t, 1) * (1 - label_smoothing)
-    if label_smoothing:
-        rows -= v.sum(1, keepdims=True) * (label_smoothing / c)
-    rows = xp.where(wrong, v.dtype.type(math.nan), xp.where(kept, rows, v.dtype.type(0)))
-    y, total = rows.reshape(target.shape) if reduction == "none" else rows.sum(), xp.zeros((), np.int64)
-    if reduction == "mean":
-        total = kept.sum()
-        with np.errstate(invalid="ignore"):
+        xp.exp(e, out=e)
+        lse = xp.log(e.sum(1, keepdims=True)) + m
+        rows = lse - v[own].reshape(n, 1, d) * (1 - label_smoothing)
+        if label_smoothing:
+            rows -= v.sum(1, keepdims=True) * (label_smoothing / c)
+        rows = xp.where(kept, rows, v.dtype.type(0))
+        if xp is not np:
+            rows = xp.where(wrong, v.dtype.type(math.nan), rows)
+        y, total = rows.reshape(target.shape) if reduction == "none" else rows.sum(), xp.zeros((), np.int64)
+        if reduction == "mean":
+            total = kept.sum()
             y = y / total.astype(y.dtype)
     return y.astype(x.dtype, copy=False), lse.reshape(target.shape), total
 
@@ -124,25 +134,19 @@ def cross_entropy_backward(g, x, target, lse, total, glse, ignore_index, reducti
     """
     xp, (n, c, d) = namespace(x), _frame(x.shape)
     v = element_loss.wide(x).reshape(n, c, d)
-    kept, _, t = _places(target, ignore_index, (n, c, d))
-    s = g.astype(v.dtype) / total.astype(v.dtype) if reduction == "mean" else g.astype(v.dtype)
+    kept, _, own = _places("cross_entropy_backward", target, ignore_index, (n, c, d))
+    s = g.astype(v.dtype)
+    if reduction == "mean":
+        with np.errstate(divide="ignore", invalid="ignore"):  # no row counts
+            s = s / total.astype(v.dtype)
     s = xp.where(kept, s.reshape((n, 1, d) if reduction == "none" else ()), v.dtype.type(0))
     dx = v - lse.reshape(n, 1, d).astype(v.dtype, copy=False)
     xp.exp(dx, out=dx)
     dx *= s + glse.reshape(n, 1, d).astype(v.dtype, copy=False)
     if label_smoothing:
         dx -= s * (label_smoothing / c)
-    _put(dx, t, s * (1 - label_smoothing), xp)
+    dx[own] -= (s * (1 - label_smoothing)).reshape((n,) if d == 1 else (n, d))
     return dx.reshape(x.shape).astype(x.dtype, copy=False)
-
-
-def _put(dx: Any, t: Any, s: Any, xp: Any) -> None:
-    """Subtract s of shape (n, 1, d) from dx, of shape (n, c, d), at the classes t."""
-    n, _, d = dx.shape
-    if d == 1:  # plain rows index faster
-        dx[xp.arange(n), t[:, 0, 0], 0] -= s[:, 0, 0]
-    else:
-        dx[xp.arange(n)[:, None], t[:, 0], xp.arange(d)] -= s[:, 0]
 
 
 def _dentropy(
@@ -169,9 +173,10 @@ def _dentropy(
 def class_pick(x, target, ignore_index):
     """y_i = x_(i, target_i), 0 for rows that do not count, NaN for a target out of range."""
     xp, frame = namespace(x), _frame(x.shape)
-    kept, wrong, t = _places(target, ignore_index, frame)
-    y = xp.take_along_axis(x.reshape(frame), t, 1)
-    y = xp.where(wrong, x.dtype.type(math.nan), xp.where(kept, y, x.dtype.type(0)))
+    kept, wrong, own = _places("class_pick", target, ignore_index, frame)
+    y = xp.where(kept, x.reshape(frame)[own].reshape(kept.shape), x.dtype.type(0))
+    if xp is not np:
+        y = xp.where(wrong, x.dtype.type(math.nan), y)
     return y.reshape(target.shape)
 
 
@@ -186,9 +191,9 @@ def class_pick(x, target, ignore_index):
 def class_place(g, target, ignore_index, x_shape):
     """Zeros of x_shape with g_i at (i, target_i) of the rows that count: the transpose of class_pick."""
     xp, (n, c, d) = namespace(g), _frame(x_shape)
-    kept, _, t = _places(target, ignore_index, (n, c, d))
+    kept, _, own = _places("class_place", target, ignore_index, (n, c, d))
     dx = xp.zeros((n, c, d), g.dtype)
-    _put(dx, t, -xp.where(kept, g.reshape(n, 1, d), g.dtype.type(0)), xp)
+    dx[own] = xp.where(kept, g.reshape(n, 1, d), g.dtype.type(0)).reshape((n,) if d == 1 else (n, d))
     return dx.reshape(x_shape)
 
 

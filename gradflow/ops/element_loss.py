@@ -65,7 +65,9 @@ _CURVATURE = {
 def _huber(d: Any, delta: float) -> Any:
     d = abs(d)
     z = np.minimum(d, delta)  # d^2 / 2 up to delta, delta (d - delta / 2) beyond
-    return z * (d - z * 0.5)
+    d -= z * 0.5
+    d *= z
+    return d
 
 
 def _differences(r: Sampler) -> list[case]:

@@ -43,20 +43,25 @@ def _share(total: Any, of: Any) -> Any:
 # --- classes --------------------------------------------------------------------------------------------
 
 
+def _check(name: str, input: Any, target: Any) -> None:
+    """Raise unless the target has integers, one for each of the input's rows of classes."""
+    x_shape, t_shape, dtype = tuple(input.shape), tuple(target.shape), target.dtype
+    if not x_shape:
+        raise RuntimeError(f"{name}: wanted an input of shape (c,), (n, c) or (n, c, ...), saw one number")
+    if dtype.kind not in "iu":
+        raise RuntimeError(f"{name}: wanted a target of integers, saw {dtype}")
+    want = (*x_shape[:1], *x_shape[2:]) if len(x_shape) > 1 else ()
+    if t_shape != want:
+        kind = ValueError if len(x_shape) > 1 and t_shape[:1] != want[:1] else RuntimeError
+        raise kind(f"{name}: wanted a target of shape {want} for an input of shape {x_shape}, saw {t_shape}")
+
+
 def _classes(name: str, input: Any, target: Any, ignore_index: int) -> tuple[Any, Any]:
     """Where the target counts, as numbers, and the classes, 0 elsewhere, in target's shape, once all is checked."""
-    t, x_shape, dims = unwrap(target), tuple(input.shape), input.ndim
-    if dims < 1:
-        raise RuntimeError(f"{name}: wanted an input of shape (c,), (n, c) or (n, c, ...), saw one number")
-    if t.dtype.kind not in "iu":
-        raise RuntimeError(f"{name}: wanted a target of integers, saw {t.dtype}")
-    want = () if dims == 1 else (x_shape[0], *x_shape[2:])
-    if t.shape != want:
-        kind = ValueError if dims > 1 and t.shape[:1] != want[:1] else RuntimeError
-        raise kind(f"{name}: wanted a target of shape {want} for an input of shape {x_shape}, saw {t.shape}")
+    _check(name, input, target)
+    t, c = unwrap(target), input.shape[min(input.ndim - 1, 1)]
     kept = t != ignore_index
     safe = t * kept
-    c = x_shape[min(dims - 1, 1)]
     if type(t) is np.ndarray and t.size and (safe.min() < 0 or safe.max() >= c):  # a card would have to be waited for
         wrong = safe[(safe < 0) | (safe >= c)].flat[0]
         raise IndexError(f"{name}: wanted targets in [0, {c}), saw {wrong}")
@@ -92,9 +97,10 @@ def cross_entropy(
         _check_weight("cross_entropy", input, weight)
     if is_floating(target.dtype) and tuple(target.shape) == tuple(input.shape):
         return _soft_cross_entropy(input, target, weight, reduction, label_smoothing)
-    kept, safe = _classes("cross_entropy", input, target, ignore_index)
     if weight is None:
+        _check("cross_entropy", input, target)
         return class_loss.cross_entropy_forward(input, target, ignore_index, reduction, label_smoothing)[0]
+    kept, safe = _classes("cross_entropy", input, target, ignore_index)
     w = weight[safe] * kept
     if label_smoothing:
         dim = min(input.ndim - 1, 1)
