@@ -613,6 +613,13 @@ class Tensor(Writable):
             raise RuntimeError(f"mT: wanted 2 dimensions or more, saw shape {tuple(self.array.shape)}")
         return shapes.transpose(self, -2, -1)
 
+    @property
+    def H(self) -> Tensor:
+        """The transpose of a real matrix. RuntimeError for other numbers of dimensions, or a complex one."""
+        if self.array.ndim not in (0, 2) or self.is_complex():
+            raise RuntimeError(f"H: wanted a real matrix, saw shape {tuple(self.array.shape)} {self.array.dtype}")
+        return shapes.permute(self, range(self.array.ndim)[::-1])
+
     def view(self, *sizes: Any) -> Tensor:
         """Its memory as another shape: view(2, 3) or view((2, 3)), where one size may be -1; view(dtype) reads its bits
         as another dtype. RuntimeError where only a copy has that shape.

@@ -10,9 +10,11 @@ from typing import Any
 def dimension(name: str, dim: int, ndim: int) -> int:
     """dim counted from the front; IndexError unless it is one of ndim dimensions (0-d counts as one)."""
     n = ndim or 1
+    if not hasattr(dim, "__index__"):
+        raise TypeError(f"{name}: wanted a dimension as an int, saw {dim!r}")
     if not -n <= dim < n:
         raise IndexError(f"{name}: wanted a dimension in [{-n}, {n - 1}], saw {dim}")
-    return dim % n
+    return int(dim) % n
 
 
 def dimensions(name: str, dim: Any, ndim: int) -> tuple[int, ...]:
