@@ -71,7 +71,7 @@ attention_weights(const T* s, const bool* seen, const T* bias, T* p, index_t row
     A out[VEC];
 #pragma unroll
     for (int j = 0; j < VEC; ++j) {
-      if constexpr (r.kept) {
+      if constexpr (E > 0) {
         out[j] = v[j] * part;
       } else {
         const A a = score(v[j], i + j);
