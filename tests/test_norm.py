@@ -9,7 +9,7 @@ import pytest
 from tolerance import assert_close
 
 import gradflow as gf
-from gradflow.ops import norm
+from gradflow.ops import norm, row_norm
 
 EPS = 1e-5
 
@@ -270,10 +270,10 @@ def test_rows_of_every_length(card, rng, n, dtype):
     x, g, w, b = (rng.standard_normal(s).astype(dtype) for s in ((3, n), (3, n), n, n))
     w, b = w.astype(np.float32), b.astype(np.float32)  # also beside half values
     s = [rng.uniform(0.5, 2, (3, 1)).astype(np.float32) for _ in range(4)]
-    on_card(card, norm.layer_norm_forward, (x, n, w, b, EPS))
-    on_card(card, norm.layer_norm_backward, (g, x, n, w, *s), [(True, True, True)])
-    on_card(card, norm.rms_norm_forward, (x, n, w, EPS))
-    on_card(card, norm.rms_norm_backward, (g, x, n, w, *s[1:3]), [(True, True)])
+    on_card(card, row_norm.layer_norm_forward, (x, n, w, b, EPS))
+    on_card(card, row_norm.layer_norm_backward, (g, x, n, w, *s), [(True, True, True)])
+    on_card(card, row_norm.rms_norm_forward, (x, n, w, EPS))
+    on_card(card, row_norm.rms_norm_backward, (g, x, n, w, *s[1:3]), [(True, True)])
 
 
 @pytest.mark.cuda
@@ -281,7 +281,7 @@ def test_weight_gradients_of_many_rows(card, rng):
     x, g, w = (rng.standard_normal(s).astype(np.float32) for s in ((301, 5), (301, 5), 5))
     s = [rng.uniform(0.5, 2, (301, 1)).astype(np.float32) for _ in range(4)]
     for needs in ((False, True, True), (False, True, False), (False, False, True)):
-        on_card(card, norm.layer_norm_backward, (g, x, 5, w, *s), [needs])
+        on_card(card, row_norm.layer_norm_backward, (g, x, 5, w, *s), [needs])
 
 
 @pytest.mark.cuda
@@ -348,7 +348,7 @@ def test_few_launches_and_same_bits(card, rng):
     assert count(lambda: norm.batch_norm_backward(x, x, w, s, s, s, s, (True, True, True))) == 3
     assert count(lambda: [norm.batch_norm_eval(x, s, s, w, w)]) == 1
     v = card.asarray(np.ones(40, np.float32))
-    assert count(lambda: norm.layer_norm_forward(x, 40, v, v)) == 1
+    assert count(lambda: row_norm.layer_norm_forward(x, 40, v, v)) == 1
 
 
 # --- PyTorch ------------------------------------------------------------------------------------------------------

@@ -17,14 +17,14 @@ FULL = 512  # about as many blocks as fill a card
 DOWN, ACROSS = "columns<16>", "lanes<32>"  # the teams that merge partial results: of neighbouring sets, or of one
 
 
-def _names(x: Any, *weights: Any) -> tuple[str, str] | None:
-    """The C++ types of x and of the weights; None for a mixture that the kernels do not take."""
+def _names(x: Any, *weights: Any) -> list[str]:
+    """The C++ types of x and of the weights; empty for a mixture that the kernels do not take."""
     given = [w for w in weights if w is not None]
     if not is_floating(x.dtype) or any(w.dtype not in (x.dtype, row.wide(x.dtype)) for w in given):
-        return None
+        return []
     if len({w.dtype for w in given}) > 1:
-        return None
-    return ctype(x.dtype), ctype(given[0].dtype if given else x.dtype)
+        return []
+    return [ctype(x.dtype), ctype(given[0].dtype if given else x.dtype)]
 
 
 def _statistics(kind: Any, *arrays: Any) -> list[Any]:
@@ -61,7 +61,7 @@ def _matrix(x: Any, normalized_shape: Any) -> tuple[int, int, tuple[int, ...], t
 def _rows(x: Any, normalized_shape: Any, w: Any, b: Any, eps: float, centre: str) -> Any:
     m, n, sizes, saved = _matrix(x, normalized_shape)
     names = _names(x, w, b)
-    if not m * n or m > row.MOST_ROWS or names is None or any(v is not None and v.shape != sizes for v in (w, b)):
+    if not m * n or m > row.MOST_ROWS or not names or any(v is not None and v.shape != sizes for v in (w, b)):
         return NotImplemented
     x, w, b = _whole(x, w, b)
     xp, kind = namespace(x), row.wide(x.dtype)
@@ -86,7 +86,7 @@ def _rows_backward(
 ) -> Any:
     m, n, sizes, _ = _matrix(x, normalized_shape)
     names = _names(x, w)
-    if not m * n or m > row.MOST_ROWS or names is None or g.dtype != x.dtype:
+    if not m * n or m > row.MOST_ROWS or not names or g.dtype != x.dtype:
         return NotImplemented
     xp, kind = namespace(x), row.wide(x.dtype)
     g, x, w = _whole(g, x, w)
@@ -144,7 +144,9 @@ def layer_norm_backward(
 
 def rms_norm_forward(x: Any, normalized_shape: Any, w: Any, eps: float | None) -> Any:
     """(y, rstd)."""
-    eps = float(np.finfo(row.wide(x.dtype)).eps) if eps is None and is_floating(x.dtype) else eps
+    if not is_floating(x.dtype):
+        return NotImplemented
+    eps = float(np.finfo(row.wide(x.dtype)).eps) if eps is None else eps
     found = _rows(x, normalized_shape, w, None, eps, "false")
     return found if found is NotImplemented else found[::2]
 
@@ -214,8 +216,8 @@ def _moments(x: Any, p: Planes, groups: int | None, eps: float) -> tuple[Any, An
         layout = (outer, inner, outer, 1, p.l, p.pieces, p.each)
     team, block, per = (ACROSS, (32, 8), 8) if layout[0] == 1 else (DOWN, (32, 16), 32)
     total, kernel = np.float64(x.size // sets), f"norm_moments<{ctype(p.kind)}, {team}>"
-    grid = blocks(sets, per)
-    launch("norm", kernel, grid, block, parts[0], parts[1], mean, rstd, sets, *layout, total, np.float64(eps))
+    numbers = sets, *layout, total, np.float64(eps)
+    launch("norm", kernel, blocks(sets, per), block, parts[0], parts[1], mean, rstd, *numbers)
     return mean, rstd
 
 
@@ -233,7 +235,7 @@ def _forward(x: Any, groups: int | None, w: Any, b: Any, eps: float) -> Any:
     if x.ndim < 2 or (groups is not None and (groups < 1 or x.shape[1] % groups)):
         return NotImplemented
     p = Planes(x)
-    if not p.taken or _names(x, w, b) is None or any(v is not None and v.shape != (p.c,) for v in (w, b)):
+    if not p.taken or not _names(x, w, b) or any(v is not None and v.shape != (p.c,) for v in (w, b)):
         return NotImplemented
     x, w, b = _whole(x, w, b)
     mean, rstd = _moments(x, p, groups, eps)
@@ -253,7 +255,7 @@ def _backward(
     g: Any, x: Any, groups: int | None, w: Any, mean: Any, rstd: Any, gmean: Any, grstd: Any, needs: tuple
 ) -> Any:
     p = Planes(x)
-    if not p.taken or _names(x, w) is None or g.dtype != x.dtype:
+    if not p.taken or not _names(x, w) or g.dtype != x.dtype:
         return NotImplemented
     g, x, w = _whole(g, x, w)
     mean, rstd, gmean, grstd = _statistics(p.kind, mean, rstd, gmean, grstd)
@@ -277,7 +279,8 @@ def _backward(
         statistics, sizes = (mean, rstd, gmean, grstd, *sums), (p.n * p.c, p.l, p.c, width, total, groups is None)
         launch("norm", kernel, grid, block, g, x, w, *statistics, dx, *sizes)
     dtype = x.dtype if w is None else w.dtype
-    return dx, *(v.astype(dtype, copy=False) if need else None for v, need in ((sgx, needs[1]), (sg, needs[2])))
+    weights: list[Any] = [sgx if needs[1] else None, sg if needs[2] else None]
+    return dx, *(None if v is None else v.astype(dtype, copy=False) for v in weights)
 
 
 def batch_norm_forward(x: Any, w: Any, b: Any, eps: float) -> Any:
@@ -295,9 +298,11 @@ def batch_norm_eval(x: Any, mean: Any, var: Any, w: Any, b: Any, eps: float) -> 
     if x.ndim < 2 or eps < 0:
         return NotImplemented
     p = Planes(x)
-    if not p.taken or _names(x, w, b) is None or any(v is not None and v.shape != (p.c,) for v in (mean, var, w, b)):
+    if not p.taken or not _names(x, w, b) or any(v is not None and v.shape != (p.c,) for v in (mean, var, w, b)):
         return NotImplemented
-    return _apply(*_whole(x), p, *_statistics(p.kind, mean, var), *_whole(w, b), 0, eps)
+    x, w, b = _whole(x, w, b)
+    mean, var = _statistics(p.kind, mean, var)
+    return _apply(x, p, mean, var, w, b, 0, eps)
 
 
 def batch_norm_running(

@@ -81,7 +81,8 @@ def softmax(x, dim=None, dtype=None):
     x of any shape and floating dtype, cast to `dtype` first if given. RuntimeError for other dtypes, IndexError for a
     dimension that is not there.
     """
-    x, dim, kind, shape = *_prepare("softmax", x, dim, dtype), x.shape
+    shape = x.shape
+    x, dim, kind = _prepare("softmax", x, dim, dtype)
     if x.size == 0:
         return x.astype(kind)
     xp = namespace(x)
@@ -100,7 +101,8 @@ def softmax(x, dim=None, dtype=None):
 )
 def log_softmax(x, dim=None, dtype=None):
     """x_i - log sum_j e^x_j along `dim`, computed from x - max(x). Shapes, dtypes and errors as softmax."""
-    x, dim, kind, shape = *_prepare("log_softmax", x, dim, dtype), x.shape
+    shape = x.shape
+    x, dim, kind = _prepare("log_softmax", x, dim, dtype)
     if x.size == 0:
         return x.astype(kind)
     xp = namespace(x)

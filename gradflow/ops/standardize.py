@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..backend import namespace
+from ..backend import is_floating, namespace
 from . import reduce, shape
 
 
@@ -61,6 +61,17 @@ def groups(x: tuple[int, ...], parts: int) -> Frame:
     n, c = x[:2]
     d, size = c // parts, math.prod(x[2:])
     return Frame((n, parts, d, size), (1, parts, d, 1), (n, parts, 1, 1), (2, 3), (0, 3), (c,), (n, parts))
+
+
+def check(name: str, x: Any, want: tuple[int, ...], **given: Any) -> None:
+    """Raise unless x is floating and the weights given by name have the shape `want` and a dtype that goes with x's."""
+    if not is_floating(x.dtype):
+        raise RuntimeError(f"{name}: wanted a floating dtype, saw {x.dtype}")
+    for what, v in given.items():
+        if v is not None and v.shape != want:
+            raise RuntimeError(f"{name}: wanted {what} of shape {want}, saw {v.shape}")
+        if v is not None and v.dtype != x.dtype and not (x.dtype.itemsize == 2 and v.dtype == np.float32):
+            raise RuntimeError(f"{name}: wanted {what} of dtype {x.dtype}, saw {v.dtype}")
 
 
 # --- the arithmetic of all of them --------------------------------------------------------------------
