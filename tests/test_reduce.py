@@ -83,6 +83,17 @@ def test_empty_and_0d():
     assert one.cumsum(0).item() == one.median(0).values.item() == one.topk(1).values.item() == 2
 
 
+def test_long_sums_are_accurate_along_every_dim():
+    x = np.full((3, 100_001, 2), 0.1, np.float32)
+    for dim in (1, (0, 1), (1, 2), None):
+        t = gf.tensor(x)
+        assert_close(t.sum(dim).numpy(), x.astype(np.float64).sum(dim).astype(np.float32), scale=0.2)
+        assert_close(t.mean(dim).numpy(), x.astype(np.float64).mean(dim).astype(np.float32), scale=0.2)
+    assert gf.tensor(x).sum(1, keepdim=True).shape == (3, 1, 2)
+    assert_close(gf.tensor(x).permute(0, 2, 1).sum(-1).numpy(), np.full((3, 2), 10000.1, np.float32), scale=0.2)
+    assert float(gf.tensor(x[:, :, 0] + 1).var(1).max()) < 1e-10
+
+
 # --- spread, norms, products ---------------------------------------------------------------------------
 
 

@@ -36,6 +36,25 @@ def wide(dtype: np.dtype) -> np.dtype:
     return float32 if dtype.itemsize == 2 and is_floating(dtype) else dtype
 
 
+LONG, BLOCK = 512, 64  # from so many terms on, a sum in float32 is taken by blocks
+
+
+def total(x: Any, over: tuple[int, ...] | None, acc: np.dtype, keepdim: bool = False) -> Any:
+    """The sum over `over` in the dtype acc, as accurate along every dimension as along the one of neighbours in memory.
+
+    NumPy adds pairs of pairs along that one but one by one along others, where a million terms in float32 lose four
+    digits: add those by blocks first.
+    """
+    if over is not None and acc == float32 and isinstance(x, np.ndarray):
+        for d in over:
+            while x.shape[d] >= LONG and abs(x.strides[d]) > x.itemsize:
+                m = x.shape[d] // BLOCK
+                head, tail = np.split(x, [m * BLOCK], d)
+                head = head.reshape(*x.shape[:d], m, BLOCK, *x.shape[d + 1 :]).sum(d + 1, dtype=acc)
+                x = np.concatenate([head, tail.sum(d, dtype=acc, keepdims=True)], d)
+    return x.sum(over, dtype=acc, keepdims=keepdim)
+
+
 def _reductions(r: Any) -> list[case]:
     """Cases that every reduction over dim and keepdim takes."""
     return [
@@ -68,8 +87,7 @@ def sum(x, dim=None, keepdim=False, dtype=None):
     """
     to = np.dtype(dtype) if dtype is not None else x.dtype if is_differentiable(x.dtype) else int64
     acc = wide(to)
-    over = None if dim is None else dimensions("sum", dim, x.ndim)
-    y = x.sum(over, dtype=acc, keepdims=keepdim)
+    y = total(x, None if dim is None else dimensions("sum", dim, x.ndim), acc, keepdim)
     return y if acc == to else y.astype(to)
 
 
@@ -92,7 +110,7 @@ def mean(x, dim=None, keepdim=False, dtype=None):
     acc = wide(to)
     over = None if dim is None else dimensions("mean", dim, x.ndim)
     n = x.size if over is None else count(x.shape, over)
-    y = x.sum(over, dtype=acc, keepdims=keepdim)
+    y = total(x, over, acc, keepdim)
     y = y / n if n else y * math.nan
     return y if y.dtype == to else y.astype(to)
 
@@ -128,9 +146,9 @@ def _spread(name: str, x: Any, dim: Any, correction: Any, keepdim: bool) -> Any:
     _floating(name, x, None)
     over = dimensions(name, dim, x.ndim)
     acc, n = wide(x.dtype), count(x.shape, over)
-    d = x - x.sum(over, dtype=acc, keepdims=True) / n if n else x.astype(acc)
+    d = x - total(x, over, acc, keepdim=True) / n if n else x.astype(acc)
     squares = d.real * d.real + d.imag * d.imag if d.dtype.kind == "c" else d * d
-    return squares.sum(over, keepdims=keepdim) * squares.dtype.type(_freedom(x.shape, over, correction))
+    return total(squares, over, squares.dtype, keepdim) * squares.dtype.type(_freedom(x.shape, over, correction))
 
 
 def _spread_cases(r: Any) -> list[case]:
