@@ -109,7 +109,7 @@ def _text(entry: Any) -> str:
         body.append(f"if {bare}: return {compute}")
     body += [
         f"try: __y = {compute}",
-        f"except (ValueError, TypeError, IndexError) as __e: raise explain(entry, ({arrays},), __e) from __e",
+        f"except (ValueError, TypeError, IndexError, OverflowError) as __e: raise explain(entry, ({arrays},), __e) from __e",
     ]
     if entry.several:
         body.append(f"return entry.finish(({given},), ({arrays},), __y)")

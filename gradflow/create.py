@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import operator
 from typing import Any
 
 import numpy as np
 
 from . import backend
 from .backend import Generator, device, get_default_dtype
+from .dtypes import wrapped
 from .op import wrap
 from .ops import random
 from .tape import Traced
@@ -69,8 +72,8 @@ def tensor(
 
 def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
     """A tensor of `data`, sharing its memory (and a tensor's place on the tape) where dtype and device allow."""
-    if isinstance(data, Tensor) and (dtype is None or data.dtype == np.dtype(dtype)):
-        return data if device is None else data.to(device=device)
+    if isinstance(data, Tensor):
+        return data.to(device=device, dtype=dtype)
     return wrap(_array("as_tensor", data, dtype, device, False))
 
 
@@ -90,16 +93,19 @@ def from_dlpack(x: Any) -> Tensor:
     return wrap((backend.need_card("from_dlpack") if on_card else np).from_dlpack(x))
 
 
-def _size(size: tuple) -> tuple[int, ...]:
+def _size(name: str, size: tuple) -> tuple[int, ...]:
     if len(size) == 1 and isinstance(size[0], (tuple, list)):
         size = tuple(size[0])
-    return tuple(int(n) for n in size)
+    size = tuple(operator.index(n) for n in size)
+    if any(n < 0 for n in size):
+        raise RuntimeError(f"{name}: wanted sizes of at least 0, saw {size}")
+    return size
 
 
 def _filled(how: str) -> Any:
     def make(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
         with backend.on(backend.device(device or "cpu")) as xp:
-            return _finish(getattr(xp, how)(_size(size), np.dtype(dtype or get_default_dtype())), requires_grad)
+            return _finish(getattr(xp, how)(_size(how, size), np.dtype(dtype or get_default_dtype())), requires_grad)
 
     def make_like(input: Tensor, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
         with backend.on(backend.device(device or input.device)) as xp:
@@ -121,8 +127,10 @@ empty, empty_like = _filled("empty")
 def full(size: Any, fill_value: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Every element fill_value; its dtype follows the value unless given."""
     with backend.on(backend.device(device or "cpu")) as xp:
-        dtype = dtype or _array("full", fill_value, None, None, False).dtype
-        return _finish(xp.full(_size((size,)), fill_value, np.dtype(dtype)), requires_grad)
+        dtype = np.dtype(dtype or _array("full", fill_value, None, None, False).dtype)
+        value = fill_value.array.astype(dtype) if isinstance(fill_value, Traced) else fill_value
+        value = wrapped(value, dtype) if type(value) is int and dtype.kind in "iu" else value
+        return _finish(xp.full(_size("full", (size,)), value, dtype), requires_grad)
 
 
 def full_like(
@@ -147,28 +155,56 @@ def arange(
             if any(isinstance(v, (float, np.floating)) for v in (start, end, step))
             else backend.int64
         )
+    if not all(math.isfinite(v) for v in (start, end)):
+        raise RuntimeError(f"arange: wanted finite ends, saw {start} and {end}")
+    if np.dtype(dtype) == backend.int64:  # whole numbers count whole steps
+        start, end, step = int(start), int(end), int(step)
+        if step == 0:
+            raise RuntimeError("arange: wanted a whole step other than 0 for int64, saw 0")
+    n = -((start - end) // step) if isinstance(step, int) else math.ceil((end - start) / step)
+    if np.dtype(dtype).kind in "iu":
+        start, step = int(start), int(step)
     with backend.on(backend.device(device or "cpu")) as xp:
-        n = int(np.ceil((end - start) / step))
         # start + i step, not repeated addition, so that no rounding accumulates
         return _finish((xp.arange(n) * step + start).astype(np.dtype(dtype)), requires_grad)
+
+
+def _spaced(name: str, start: Any, end: Any, steps: Any, dtype: Any) -> tuple[Any, Any, int, np.dtype]:
+    """The arguments of linspace as numbers, checked."""
+    dtype, steps = np.dtype(dtype or get_default_dtype()), operator.index(steps)
+    if steps < 0:
+        raise RuntimeError(f"{name}: wanted steps of at least 0, saw {steps}")
+    ends = []
+    for v in (start, end):
+        if isinstance(v, Traced):
+            if v.array.ndim:
+                raise RuntimeError(f"{name}: wanted a number or a 0-d tensor, saw shape {tuple(v.array.shape)}")
+            v = v.array.item()
+        ends.append(int(v) if dtype.kind in "iu" else v)
+    return ends[0], ends[1], steps, dtype
 
 
 def linspace(
     start: Any, end: Any, steps: int, dtype: Any = None, device: Any = None, requires_grad: bool = False
 ) -> Tensor:
-    """`steps` evenly spaced numbers from start to end, both included."""
+    """`steps` evenly spaced numbers from start to end, both included; for an integer dtype from the ends' whole parts.
+    RuntimeError for steps below zero or ends that are not 0-d.
+    """
+    start, end, steps, dtype = _spaced("linspace", start, end, steps, dtype)
     with backend.on(backend.device(device or "cpu")) as xp:
-        return _finish(xp.linspace(start, end, steps).astype(np.dtype(dtype or get_default_dtype())), requires_grad)
+        return _finish(xp.linspace(start, end, steps).astype(dtype), requires_grad)
 
 
 def logspace(start: Any, end: Any, steps: int, base: float = 10.0, dtype: Any = None, device: Any = None) -> Tensor:
     """base to the powers linspace(start, end, steps)."""
+    start, end, steps, dtype = _spaced("logspace", start, end, steps, dtype)
     with backend.on(backend.device(device or "cpu")) as xp:
-        return wrap((base ** xp.linspace(start, end, steps)).astype(np.dtype(dtype or get_default_dtype())))
+        return wrap((base ** xp.linspace(start, end, steps)).astype(dtype))
 
 
 def eye(n: int, m: int | None = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """The n x m matrix with ones on the diagonal."""
+    n, m = _size("eye", (n, n if m is None else m))
     with backend.on(backend.device(device or "cpu")) as xp:
         return _finish(xp.eye(n, m, dtype=np.dtype(dtype or get_default_dtype())), requires_grad)
 
@@ -187,14 +223,14 @@ def rand(
     *size: Any, dtype: Any = None, device: Any = None, generator: Generator | None = None, requires_grad: bool = False
 ) -> Tensor:
     """Uniform in [0, 1)."""
-    return _drawn(random.uniform, _size(size), dtype, device, generator, requires_grad)
+    return _drawn(random.uniform, _size("rand", size), dtype, device, generator, requires_grad)
 
 
 def randn(
     *size: Any, dtype: Any = None, device: Any = None, generator: Generator | None = None, requires_grad: bool = False
 ) -> Tensor:
     """Standard normal."""
-    return _drawn(random.normal, _size(size), dtype, device, generator, requires_grad)
+    return _drawn(random.normal, _size("randn", size), dtype, device, generator, requires_grad)
 
 
 def rand_like(input: Tensor, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
@@ -225,7 +261,9 @@ def normal(
         if like is None:
             raise TypeError("normal: wanted a size where mean and std are numbers, saw none")
         size = np.broadcast_shapes(*(v.array.shape for v in (mean, std) if isinstance(v, Traced)))
-    z = randn(size, dtype=dtype, device=device or (like.device if like is not None else None), generator=generator)
+    if like is not None:
+        dtype, device = dtype or like.dtype, device or like.device
+    z = randn(size, dtype=dtype, device=device, generator=generator)
     return z * std + mean
 
 
@@ -242,7 +280,7 @@ def randint(
         low, high, size = 0, low, high
     with backend.on(backend.device(device or "cpu")) as xp:
         g = generator or backend.default_generator
-        return wrap(random.integers(low, high, _size((size,)), np.dtype(dtype or backend.int64), xp, g))
+        return wrap(random.integers(low, high, _size("randint", (size,)), np.dtype(dtype or backend.int64), xp, g))
 
 
 def randperm(n: int, dtype: Any = None, device: Any = None, generator: Generator | None = None) -> Tensor:

@@ -65,6 +65,15 @@ def result_type(*values: Any) -> np.dtype:
     return best
 
 
+def wrapped(n: int, dtype: np.dtype) -> int:
+    """The Python integer n as one of an integer dtype: modulo its number of values, where n is not among them."""
+    bits = 8 * dtype.itemsize
+    if dtype.kind == "u":
+        return n & (1 << bits) - 1 if n < 0 or n >> bits else n
+    half = 1 << bits - 1
+    return n if -half <= n < half else (n + half & (1 << bits) - 1) - half
+
+
 def promote(op: Any, arrays: list[Any]) -> None:
     """Bring the promoted inputs of a call to their common dtype, in place in `arrays`."""
     which = range(len(arrays) - op.constants) if op.variadic else op.promote
@@ -92,3 +101,5 @@ def promote(op: Any, arrays: list[Any]) -> None:
             arrays[i] = v if v.dtype == dtype else v.astype(dtype, copy=False)
         elif v is not None and home is None and all(not backend.is_array(arrays[j]) for j in which):
             arrays[i] = np.asarray(v, dtype)
+        elif type(v) is int and dtype.kind in "iu" and len(which) == 2:
+            arrays[i] = wrapped(v, dtype)

@@ -100,7 +100,8 @@ class Op:
         """Compute on bare arrays."""
         if self.promote and not self.variadic and self.half(args):
             y = self.definition(*[a.astype(np.float32) if _is_half(a) else a for a in args])
-            return y.astype(args[self.promote[0]].dtype) if y.dtype == np.float32 else y
+            with np.errstate(over="ignore"):  # infinity is what a half type has for large numbers
+                return y.astype(args[self.promote[0]].dtype) if y.dtype == np.float32 else y
         k = self.kernel if self.place is not None else self.definition
         if self.variadic and self.constants:
             names = self.inputs[1:]
@@ -131,7 +132,7 @@ class Op:
                 break
         try:
             y = self.run(arrays)
-        except (ValueError, TypeError, IndexError, np.exceptions.AxisError) as e:
+        except (ValueError, TypeError, IndexError, OverflowError) as e:
             raise explain(self.name, arrays, e) from e
         return self.finish(args, arrays, y)
 
@@ -201,11 +202,14 @@ def explain(name: str, args: Sequence[Any], error: Exception) -> Exception:
     if str(error).startswith(f"{name}:"):
         return error
     seen = ", ".join(
-        f"{tuple(a.shape)} {a.dtype} on {backend.device_of(a)}" if backend.is_array(a) else repr(a)[:40] for a in args
+        f"{tuple(a.shape)} {a.dtype} on {backend.device_of(a)}" if backend.is_array(a) else " ".join(repr(a).split())[:40]
+        for a in args
     )
     if isinstance(error, IndexError):
         return IndexError(f"{name}: {error}; saw ({seen})")
-    if isinstance(error, TypeError) and not any(on_card(a) for a in args):
+    # NumPy's word for a dtype that an op does not take is TypeError, PyTorch's is RuntimeError.
+    dtype = "ufunc" in str(error) or "numpy boolean" in str(error)
+    if isinstance(error, TypeError) and not dtype and not any(on_card(a) for a in args):
         return TypeError(f"{name}: {error}; saw ({seen})")
     return RuntimeError(f"{name}: {error}; saw ({seen})")
 

@@ -18,6 +18,15 @@ from .ops import shape as shapes
 from .tape import Leaf, Node, Traced, mode
 
 
+def chain(t: Any) -> list[Any]:
+    """A tensor and those it is a view of, down to the one that owns the memory."""
+    found = [t]
+    while t.source is not None:
+        t = t.source.base
+        found.append(t)
+    return found
+
+
 class Writable(Traced):
     """The part of Tensor that writes."""
 
@@ -30,10 +39,8 @@ class Writable(Traced):
             self._put(name, written, where)
             self.version.bump()
             return self
-        views, root = [], self  # self and the tensors it is a view of, down to the one that owns the memory
-        while root.source is not None:
-            views.append(root)
-            root = root.source.base
+        views = chain(self)
+        root = views.pop()
         if type(root.node) is Leaf:
             raise RuntimeError(
                 f"{name}: a leaf of shape {tuple(root.array.shape)} that requires a gradient was to be written in "
@@ -71,7 +78,8 @@ class Writable(Traced):
             != a.dtype.kind
         ):
             raise RuntimeError(f"{name}: wanted values that fit into {a.dtype}, saw complex ones")
-        if a.size and 0 in a.strides and any(s == 0 and n > 1 for s, n in zip(a.strides, a.shape, strict=True)):
+        together = a.size and 0 in a.strides and any(s == 0 and n > 1 for s, n in zip(a.strides, a.shape, strict=True))
+        if together and (where is not None or not isinstance(written, (bool, int, float, complex))):
             raise RuntimeError(
                 f"{name}: wanted elements that are apart in memory, saw an expanded tensor; clone() it first"
             )
@@ -81,6 +89,8 @@ class Writable(Traced):
                 written = xp.asarray(written)
                 written = written.copy() if xp.may_share_memory(written, a) else written
         try:
+            if type(written) is int and a.dtype.kind in "iu":
+                written = dtypes.wrapped(written, a.dtype)
             index.put(a, (...,) if where is None else where, written)
         except (ValueError, TypeError, IndexError, OverflowError) as e:
             raise op.explain(name, (a, written), e) from e
@@ -108,7 +118,7 @@ class Writable(Traced):
     def __setitem__(self, where: Any, value: Any) -> None:
         basic, advanced = index.prepare(where, self.array)
         part = self if basic is None else index.slice_(self, basic)
-        if isinstance(value, Traced) and value.version is self.version and advanced is None:
+        if isinstance(value, Traced) and advanced is None and chain(value)[-1] is chain(part)[-1]:
             a, b = value.array, part.array  # x[i] += y has written into x already when it comes here
             if (a.shape, a.strides, a.dtype, data_ptr(a)) == (b.shape, b.strides, b.dtype, data_ptr(b)):
                 return

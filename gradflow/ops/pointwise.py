@@ -62,7 +62,7 @@ sub = row("sub(a, b)", np.subtract, "a - b", da=lambda g: g, db=lambda g: -g)
 mul = row("mul(a, b)", np.multiply, "a * b", da=lambda g, b: g * b, db=lambda g, a: g * a)
 div = row(
     "div(a, b)", np.true_divide, "a / b; integers give the default floating dtype", floating=True, domain=(0.5, 3.0),
-    da=lambda g, b: g / b, db=lambda g, b, y: -g * y / b,
+    da=lambda g, b: g / b, db=lambda g, a, b: -g * (a / b) / b,  # not by y, which may be written in place
 )  # fmt: skip
 neg = row("neg(x)", np.negative, "-x", dx=lambda g: -g)
 positive = row("positive(x)", np.positive, "x", dx=lambda g: g)
@@ -71,14 +71,23 @@ reciprocal = row("reciprocal(x)", lambda x: 1 / x, "1 / x", floating=True, domai
 abs = row("abs(x)", np.abs, "|x|", kinks=(0,), dx=lambda g, x: g * sign(x))
 sign = row("sign(x)", np.sign, "-1, 0 or 1, as x is negative, zero or positive", kinks=(0,), dx=lambda g: g * 0)
 fmod = row(
-    "fmod(a, b)", np.fmod, "The remainder of a / b with the sign of a", domain=(0.6, 0.9), da=lambda g: g,
+    "fmod(a, b)", _whole(np.fmod), "The remainder of a / b with the sign of a", domain=(0.6, 0.9), da=lambda g: g,
     db=lambda g, a, b: -g * trunc(a / b),
 )  # fmt: skip
 remainder = row(
-    "remainder(a, b)", np.remainder, "a - b floor(a / b): the remainder with the sign of b", domain=(0.6, 0.9),
+    "remainder(a, b)", _whole(np.remainder), "a - b floor(a / b): the remainder with the sign of b", domain=(0.6, 0.9),
     da=lambda g: g, db=lambda g, a, b: -g * floor(a / b),
 )  # fmt: skip
-floor_divide = row("floor_divide(a, b)", np.floor_divide, "floor(a / b)", domain=(0.5, 3))
+floor_divide = row(
+    "floor_divide(a, b)", _whole(np.floor_divide), "floor(a / b)", domain=(0.5, 3), da=lambda g: g * 0, db=lambda g: g * 0,
+    reference=lambda torch, a, b: torch.div(a, b, rounding_mode="floor"),
+)  # fmt: skip
+
+
+def _integer_pow(a: Any, b: Any) -> Any:
+    """a^b without the fraction: to a negative power 1 and -1 are themselves or their square, all others 0."""
+    y = np.power(a, np.maximum(b, 0))
+    return np.where(b < 0, np.where(np.abs(a) == 1, np.power(a, b & 1), 0), y).astype(y.dtype)
 
 
 def _pow(a: Any, b: Any) -> Any:
@@ -108,6 +117,23 @@ pow = row(
     "pow(a, b)", _pow, "a^b", domain=(0.3, 2.5), da=_dpow_base, db=_dpow_exponent,
 )  # fmt: skip
 
+
+
+def _whole(ufunc: Callable[..., Any]) -> Callable[..., Any]:
+    """The ufunc of a division, which for integers on the CPU refuses to divide by zero."""
+
+    def divided(a: Any, b: Any) -> Any:
+        if "f" in (kind_of(a), kind_of(b)):
+            return ufunc(a, b)
+        try:
+            with np.errstate(divide="raise"):
+                return ufunc(a, b)
+        except FloatingPointError:
+            raise RuntimeError(f"{ufunc.__name__}: wanted integers other than 0 to divide by, saw 0") from None
+
+    return divided
+
+
 # --- comparison: True or False, no gradient -----------------------------------------------------------
 
 eq = row("eq(a, b)", np.equal, "a == b")
@@ -127,6 +153,8 @@ isfinite = row("isfinite(x)", np.isfinite, "x is neither infinite nor NaN")
 
 def _integers(r: Sampler) -> list[case]:
     return [case(r.integers(0, 9, 3, 4), r.integers(0, 5, 4)), case(r.mask(3), r.mask(3))]
+    elif kind_of(b) == "i":
+        return _integer_pow(a, b)
 
 
 bitwise_and = row("bitwise_and(a, b)", np.bitwise_and, "a & b, bit by bit", cases=_integers, twin=None)
@@ -220,7 +248,10 @@ floor = row("floor(x)", np.floor, "The largest integer not above x", dx=lambda g
 ceil = row("ceil(x)", np.ceil, "The smallest integer not below x", dx=lambda g: g * 0, **_steps)
 trunc = row("trunc(x)", np.trunc, "x without its fraction", dx=lambda g: g * 0, **_steps)
 frac = row("frac(x)", lambda x: x - np.trunc(x), "The fraction of x", dx=lambda g: g, **_steps)
-round = row("round(x)", np.rint, "The nearest integer; halves go to the even one", dx=lambda g: g * 0, **_steps)
+round = row(
+    "round(x)", lambda x: np.positive(x) if x.dtype.kind in "iu" else np.rint(x),
+    "The nearest integer; halves go to the even one", dx=lambda g: g * 0, **_steps,
+)  # fmt: skip
 
 # --- choosing ---------------------------------------------------------------------------------------
 
@@ -317,7 +348,6 @@ def cast(x, dtype):
 
 
 def _sigmoid(x: Any) -> Any:
-    # where e^-x overflows, 1 / (1 + inf) = 0 is right
     return 1 / (1 + np.exp(-x))
 
 
@@ -354,6 +384,7 @@ elu = row(
     lambda x, alpha, scale, input_scale: np.where(x > 0, x * scale, np.expm1(np.minimum(x, 0) * input_scale) * (alpha * scale)),
     "scale x where x > 0, else scale alpha (e^(input_scale x) - 1) (Clevert et al. 2016)", kinks=(0,),
     dx=lambda g, x, alpha, scale, input_scale: elu_backward(g, x, alpha, scale, input_scale),
+@np.errstate(over="ignore")  # where e^-x overflows, 1 / (1 + inf) = 0 is right
     reference=lambda torch, x, alpha=1.0, scale=1.0, input_scale=1.0: torch.ops.aten.elu(x, alpha, scale, input_scale),
 )  # fmt: skip
 elu_backward = row(
@@ -510,7 +541,7 @@ gelu_backward = row(
     dx=lambda gg, g, x, approximate: gg * g * _gelu_curvature(x, approximate),
 )  # fmt: skip
 hardtanh = row(
-    "hardtanh(x, min_val=-1.0, max_val=1.0)", lambda x, min_val, max_val: np.minimum(np.maximum(x, min_val), max_val),
+    "hardtanh(x, min_val=-1.0, max_val=1.0)", _hardtanh,
     "x clipped to [min_val, max_val]", kinks=(-1, 1),
     dx=lambda g, x, min_val, max_val: hardtanh_backward(g, x, min_val, max_val),
 )  # fmt: skip
@@ -531,11 +562,19 @@ hardswish = row(
     "hardswish(x)", lambda x: x * (np.minimum(np.maximum(x + 3, 0), 6) / 6), "x hardsigmoid(x) (Howard et al. 2019)",
     kinks=(-3, 3), domain=(-4, 4), dx=lambda g, x: g * (hardtanh_backward(x * 0 + 1, x, -3.0, 3.0) * x / 6 + hardsigmoid(x)),
 )  # fmt: skip
-softsign = row("softsign(x)", lambda x: x / (1 + np.abs(x)), "x / (1 + |x|)", kinks=(0,),
+softsign = row("softsign(x)", lambda x: x / (1 + np.abs(x)), "x / (1 + |x|)", kinks=(0,), floating=True,
     dx=lambda g, x: g / square(abs(x) + 1))  # fmt: skip
-tanhshrink = row("tanhshrink(x)", lambda x: x - np.tanh(x), "x - tanh(x)", dx=lambda g, x: g * square(tanh(x)))
+tanhshrink = row("tanhshrink(x)", lambda x: x - np.tanh(x), "x - tanh(x)", floating=True, dx=lambda g, x: g * square(tanh(x)))
+
+
+def _softshrink(x: Any, lambd: float) -> Any:
+    if lambd < 0:
+        raise RuntimeError(f"softshrink: wanted lambd of at least 0, saw {lambd}")
+    return x - np.minimum(np.maximum(x, -lambd), lambd)
+
+
 softshrink = row(
-    "softshrink(x, lambd=0.5)", lambda x, lambd: x - np.minimum(np.maximum(x, -lambd), lambd), "x moved lambd towards 0",
+    "softshrink(x, lambd=0.5)", _softshrink, "x moved lambd towards 0",
     kinks=(-0.5, 0.5), dx=lambda g, y: g * (y != 0),
 )  # fmt: skip
 hardshrink = row(
@@ -585,7 +624,11 @@ def celu(x: Any, alpha: float = 1.0) -> Any:
 
 def prelu(x: Any, weight: Any) -> Any:
     """x where x > 0, else weight x, one weight for all or one per channel, dimension 1 (He et al. 2015)."""
-    if weight.ndim == 1 and weight.shape[0] > 1:
+    if weight.ndim > 1:
+        raise RuntimeError(f"prelu: wanted one weight or a vector of them, saw shape {tuple(weight.shape)}")
+    if weight.ndim and weight.shape[0] == 1:
+        weight = weight.reshape(())
+    elif weight.ndim:
         if x.ndim < 2 or x.shape[1] != weight.shape[0]:
             raise RuntimeError(f"prelu: wanted {weight.shape[0]} channels in dimension 1, saw shape {tuple(x.shape)}")
         weight = weight.reshape((weight.shape[0], *(1,) * (x.ndim - 2)))
@@ -603,15 +646,25 @@ def sub_scaled(a: Any, b: Any, alpha: Any = 1) -> Any:
 
 
 def divide(a: Any, b: Any, rounding_mode: str | None = None) -> Any:
+
+
+def _hardtanh(x: Any, min_val: Any, max_val: Any) -> Any:
+    if min_val > max_val:
+        raise ValueError(f"hardtanh: wanted min_val not above max_val, saw {min_val} and {max_val}")
+    if x.dtype.kind in "iu":  # integers stay integers
+        min_val, max_val = int(min_val), int(max_val)
+    return np.minimum(np.maximum(x, min_val), max_val)
+
+
     """a / b, or its integer below ('floor') or towards zero ('trunc'). RuntimeError for another rounding_mode."""
     if rounding_mode is None:
         return div(a, b)
     if rounding_mode == "floor":
         return floor_divide(a, b)
     if rounding_mode == "trunc":
-        quotient = trunc(div(a, b))
-        integral = all(kind_of(v) in "biu" for v in (a, b))
-        return cast(quotient, np.dtype(np.int64)) if integral else quotient
+        if all(kind_of(v) in "biu" for v in (a, b)):  # exact, where the quotient as a float is not
+            return floor_divide(sub(a, fmod(a, b)), b)
+        return trunc(div(a, b))
     raise RuntimeError(f"div: wanted rounding_mode None, 'trunc' or 'floor', saw {rounding_mode!r}")
 
 
@@ -623,3 +676,5 @@ def kind_of(v: Any) -> str:
 def round_to(x: Any, decimals: int = 0) -> Any:
     """x rounded to `decimals` decimal places, halves to even."""
     return round(x) if decimals == 0 else round(x * 10**decimals) / 10**decimals
+    if decimals < 0:
+        return round(x / 10**-decimals) * 10**-decimals

@@ -71,7 +71,13 @@ def expand(x, size):
     RuntimeError if x does not broadcast to `size`.
     """
     size = expanded("expand", x.shape, size)
-    return x.view() if size == x.shape else namespace(x).broadcast_to(x, size)  # a view that may be written
+    if size == x.shape:
+        return x.view()
+    if namespace(x) is not np:
+        return namespace(x).broadcast_to(x, size)
+    lead = len(size) - x.ndim
+    steps = [s if n == m else 0 for n, m, s in zip(x.shape, size[lead:], x.strides, strict=True)]
+    return np.lib.stride_tricks.as_strided(x, size, (0,) * lead + tuple(steps))  # broadcast_to's may not be written
 
 
 @op(
