@@ -70,6 +70,23 @@ square = row("square(x)", np.square, "x^2", dx=lambda g, x: g * x * 2)
 reciprocal = row("reciprocal(x)", lambda x: 1 / x, "1 / x", floating=True, domain=(0.5, 3), dx=lambda g, y: -g * y * y)
 abs = row("abs(x)", np.abs, "|x|", kinks=(0,), dx=lambda g, x: g * sign(x))
 sign = row("sign(x)", np.sign, "-1, 0 or 1, as x is negative, zero or positive", kinks=(0,), dx=lambda g: g * 0)
+
+
+def _whole(ufunc: Callable[..., Any]) -> Callable[..., Any]:
+    """The ufunc of a division, which for integers on the CPU refuses to divide by zero."""
+
+    def divided(a: Any, b: Any) -> Any:
+        if "f" in (kind_of(a), kind_of(b)):
+            return ufunc(a, b)
+        try:
+            with np.errstate(divide="raise"):
+                return ufunc(a, b)
+        except FloatingPointError:
+            raise RuntimeError(f"{ufunc.__name__}: wanted integers other than 0 to divide by, saw 0") from None
+
+    return divided
+
+
 fmod = row(
     "fmod(a, b)", _whole(np.fmod), "The remainder of a / b with the sign of a", domain=(0.6, 0.9), da=lambda g: g,
     db=lambda g, a, b: -g * trunc(a / b),
@@ -98,6 +115,8 @@ def _pow(a: Any, b: Any) -> Any:
             return np.sqrt(a)
         if b < 0 and getattr(a, "dtype", np.dtype(float)).kind in "iu":
             raise RuntimeError("pow: integers to negative integer powers are not allowed")
+    elif kind_of(b) == "i":
+        return _integer_pow(a, b)
     return np.power(a, b)
 
 
@@ -116,23 +135,6 @@ def _dpow_exponent(g: Any, a: Any, b: Any, y: Any) -> Any:
 pow = row(
     "pow(a, b)", _pow, "a^b", domain=(0.3, 2.5), da=_dpow_base, db=_dpow_exponent,
 )  # fmt: skip
-
-
-
-def _whole(ufunc: Callable[..., Any]) -> Callable[..., Any]:
-    """The ufunc of a division, which for integers on the CPU refuses to divide by zero."""
-
-    def divided(a: Any, b: Any) -> Any:
-        if "f" in (kind_of(a), kind_of(b)):
-            return ufunc(a, b)
-        try:
-            with np.errstate(divide="raise"):
-                return ufunc(a, b)
-        except FloatingPointError:
-            raise RuntimeError(f"{ufunc.__name__}: wanted integers other than 0 to divide by, saw 0") from None
-
-    return divided
-
 
 # --- comparison: True or False, no gradient -----------------------------------------------------------
 
@@ -153,8 +155,6 @@ isfinite = row("isfinite(x)", np.isfinite, "x is neither infinite nor NaN")
 
 def _integers(r: Sampler) -> list[case]:
     return [case(r.integers(0, 9, 3, 4), r.integers(0, 5, 4)), case(r.mask(3), r.mask(3))]
-    elif kind_of(b) == "i":
-        return _integer_pow(a, b)
 
 
 bitwise_and = row("bitwise_and(a, b)", np.bitwise_and, "a & b, bit by bit", cases=_integers, twin=None)
@@ -347,6 +347,7 @@ def cast(x, dtype):
 # --- activations, each with its fused gradient --------------------------------------------------------
 
 
+@np.errstate(over="ignore")  # where e^-x overflows, 1 / (1 + inf) = 0 is right
 def _sigmoid(x: Any) -> Any:
     return 1 / (1 + np.exp(-x))
 
@@ -384,7 +385,6 @@ elu = row(
     lambda x, alpha, scale, input_scale: np.where(x > 0, x * scale, np.expm1(np.minimum(x, 0) * input_scale) * (alpha * scale)),
     "scale x where x > 0, else scale alpha (e^(input_scale x) - 1) (Clevert et al. 2016)", kinks=(0,),
     dx=lambda g, x, alpha, scale, input_scale: elu_backward(g, x, alpha, scale, input_scale),
-@np.errstate(over="ignore")  # where e^-x overflows, 1 / (1 + inf) = 0 is right
     reference=lambda torch, x, alpha=1.0, scale=1.0, input_scale=1.0: torch.ops.aten.elu(x, alpha, scale, input_scale),
 )  # fmt: skip
 elu_backward = row(
@@ -461,7 +461,7 @@ def _erf(x: Any) -> Any:
 
 
 def _erfc(x: Any) -> Any:
-    t, small, tail = _cody(x, 27.0)  # erfc is 0 in float64 from 27 on
+    t, small, tail = _cody(x, 28.0)  # erfc is 0 in float64 from 28 on
     y = np.where(t <= 0.46875, 1 - small, np.where(x < 0, 2 - tail, tail))
     return np.where(np.isnan(t), t, y).astype(x.dtype)
 
@@ -540,6 +540,16 @@ gelu_backward = row(
     dg=lambda gg, x, approximate: gelu_backward(gg, x, approximate),
     dx=lambda gg, g, x, approximate: gg * g * _gelu_curvature(x, approximate),
 )  # fmt: skip
+
+
+def _hardtanh(x: Any, min_val: Any, max_val: Any) -> Any:
+    if min_val > max_val:
+        raise ValueError(f"hardtanh: wanted min_val not above max_val, saw {min_val} and {max_val}")
+    if x.dtype.kind in "iu":  # integers stay integers
+        min_val, max_val = int(min_val), int(max_val)
+    return np.minimum(np.maximum(x, min_val), max_val)
+
+
 hardtanh = row(
     "hardtanh(x, min_val=-1.0, max_val=1.0)", _hardtanh,
     "x clipped to [min_val, max_val]", kinks=(-1, 1),
@@ -646,16 +656,6 @@ def sub_scaled(a: Any, b: Any, alpha: Any = 1) -> Any:
 
 
 def divide(a: Any, b: Any, rounding_mode: str | None = None) -> Any:
-
-
-def _hardtanh(x: Any, min_val: Any, max_val: Any) -> Any:
-    if min_val > max_val:
-        raise ValueError(f"hardtanh: wanted min_val not above max_val, saw {min_val} and {max_val}")
-    if x.dtype.kind in "iu":  # integers stay integers
-        min_val, max_val = int(min_val), int(max_val)
-    return np.minimum(np.maximum(x, min_val), max_val)
-
-
     """a / b, or its integer below ('floor') or towards zero ('trunc'). RuntimeError for another rounding_mode."""
     if rounding_mode is None:
         return div(a, b)
@@ -675,6 +675,6 @@ def kind_of(v: Any) -> str:
 
 def round_to(x: Any, decimals: int = 0) -> Any:
     """x rounded to `decimals` decimal places, halves to even."""
-    return round(x) if decimals == 0 else round(x * 10**decimals) / 10**decimals
     if decimals < 0:
         return round(x / 10**-decimals) * 10**-decimals
+    return round(x) if decimals == 0 else round(x * 10**decimals) / 10**decimals
