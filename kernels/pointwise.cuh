@@ -13,7 +13,7 @@ FN A larger(A a, A b) { return a > b || a != a ? a : b; }  // NaN if one is
 FN A smaller(A a, A b) { return a < b || a != a ? a : b; }
 FN A logistic(A x) { return A(1) / (A(1) + ::exp(-x)); }
 FN A tanh_softplus(A x) { return ::tanh(x > A(20) ? x : A(::log1p(::exp(x)))); }
-FN A normal_cdf(A x) { return (A(1) + A(::erf(x * A(0.70710678118654752440)))) * A(0.5); }
+FN A normal_cdf(A x) { return A(::erfc(x * A(-0.70710678118654752440))) * A(0.5); }  // exact in both tails
 FN A gelu_tanh_of(A x) { return ::tanh((x * x * A(0.044715) + A(1)) * x * A(0.79788456080286535588)); }
 
 // ---- arithmetic ----

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -45,9 +46,46 @@ def row(head: str, definition: Callable[..., Any], doc: str, **options: Any) -> 
     options.setdefault("cases", cases)
     options.setdefault("promote", " ".join(arrays))
     options.setdefault("twin", "pointwise")
+    if not isinstance(definition, np.ufunc):
+        definition = in_blocks(definition, len(arrays))
     if "backward" in name:
         options.setdefault("reference", None)
     return op(definition, name=name, signature=signature, doc=doc, **options)
+
+
+BLOCK = 1 << 15  # elements: several arrays of so many floats stay in a core's own cache
+
+
+def in_blocks(definition: Callable[..., Any], arrays: int) -> Callable[..., Any]:
+    """A definition that takes large NumPy arrays block by block: its intermediates stay in the cache, not in memory."""
+
+    def blocked(x: Any, *rest: Any) -> Any:
+        if type(x) is not np.ndarray or x.size <= BLOCK or not x.flags.c_contiguous:
+            return definition(x, *rest)
+        others, constants = rest[: arrays - 1], rest[arrays - 1 :]
+        for a in others:
+            if type(a) is not np.ndarray or a.shape != x.shape or not a.flags.c_contiguous:
+                return definition(x, *rest)
+        flat = [a.reshape(-1) for a in (x, *others)]
+        first = definition(*[a[:BLOCK] for a in flat], *constants)
+        y = np.empty(x.size, first.dtype)
+        y[:BLOCK] = first
+        for i in range(BLOCK, x.size, BLOCK):
+            y[i : i + BLOCK] = definition(*[a[i : i + BLOCK] for a in flat], *constants)
+        return y.reshape(x.shape)
+
+    return functools.wraps(definition)(blocked)
+
+
+def keep(g: Any, mask: Any) -> Any:
+    """g where the mask holds, else 0, whatever g is there. On NumPy by bits: a select would branch on every element."""
+    if type(g) is not np.ndarray or type(mask) is not np.ndarray or g.shape != mask.shape or g.dtype.kind != "f":
+        return np.where(mask, g, like(g, 0))
+    bits = np.dtype(f"i{g.dtype.itemsize}")
+    all_or_none = mask.view(np.int8).astype(bits)
+    np.negative(all_or_none, out=all_or_none)
+    all_or_none &= g.view(bits)
+    return all_or_none.view(g.dtype)
 
 
 def like(x: Any, value: Any) -> Any:
@@ -363,7 +401,7 @@ log_sigmoid = row(
 )  # fmt: skip
 relu = row("relu(x)", lambda x: np.maximum(x, 0), "max(x, 0)", kinks=(0,), dx=lambda g, y: relu_backward(g, y))
 relu_backward = row(
-    "relu_backward(g, y)", lambda g, y: np.where(y <= 0, like(g, 0), g), "0 where y <= 0, else g", kinks=(0,),
+    "relu_backward(g, y)", lambda g, y: keep(g, ~(y <= 0)), "0 where y <= 0, else g", kinks=(0,),
     dg=lambda gg, y: relu_backward(gg, y),
 )  # fmt: skip
 relu6 = row(
@@ -371,18 +409,19 @@ relu6 = row(
     dx=lambda g, x: hardtanh_backward(g, x, 0.0, 6.0),
 )  # fmt: skip
 leaky_relu = row(
-    "leaky_relu(x, negative_slope=0.01)", lambda x, negative_slope: np.where(x > 0, x, x * negative_slope),
+    "leaky_relu(x, negative_slope=0.01)", lambda x, negative_slope: keep(x, ~(x <= 0)) + np.minimum(x, 0) * negative_slope,
     "x where x > 0, else negative_slope x (Maas et al. 2013)", kinks=(0,),
     dx=lambda g, x, negative_slope: leaky_relu_backward(g, x, negative_slope),
 )  # fmt: skip
 leaky_relu_backward = row(
-    "leaky_relu_backward(g, x, negative_slope)", lambda g, x, negative_slope: np.where(x > 0, g, g * negative_slope),
+    "leaky_relu_backward(g, x, negative_slope)", lambda g, x, negative_slope: keep(g, x > 0) + keep(g, ~(x > 0)) * negative_slope,
     "g where x > 0, else negative_slope g", kinks=(0,), cases=lambda r: [case(r(3, 4), r(3, 4), 0.1), case(r(0), r(0), 0.2)],
     dg=lambda gg, x, negative_slope: leaky_relu_backward(gg, x, negative_slope),
 )  # fmt: skip
 elu = row(
     "elu(x, alpha=1.0, scale=1.0, input_scale=1.0)",
-    lambda x, alpha, scale, input_scale: np.where(x > 0, x * scale, np.expm1(np.minimum(x, 0) * input_scale) * (alpha * scale)),
+    lambda x, alpha, scale, input_scale: np.maximum(x, 0) * scale
+    + np.expm1(np.minimum(x, 0) * input_scale) * (alpha * scale),
     "scale x where x > 0, else scale alpha (e^(input_scale x) - 1) (Clevert et al. 2016)", kinks=(0,),
     dx=lambda g, x, alpha, scale, input_scale: elu_backward(g, x, alpha, scale, input_scale),
     reference=lambda torch, x, alpha=1.0, scale=1.0, input_scale=1.0: torch.ops.aten.elu(x, alpha, scale, input_scale),
@@ -390,7 +429,7 @@ elu = row(
 elu_backward = row(
     "elu_backward(g, x, alpha, scale, input_scale)",
     lambda g, x, alpha, scale, input_scale: g
-    * np.where(x > 0, like(x, scale), np.exp(np.minimum(x, 0) * input_scale) * (alpha * scale * input_scale)),
+    * (~(x <= 0) * like(x, scale) + keep(np.exp(np.minimum(x, 0) * input_scale), x <= 0) * (alpha * scale * input_scale)),
     "g scale where x > 0, else g scale alpha input_scale e^(input_scale x)", kinks=(0,),
     cases=lambda r: [case(r(3, 4), r(3, 4), 1.2, 1.1, 0.9), case(r(0), r(0), 1.0, 1.0, 1.0)],
     dg=lambda gg, x, alpha, scale, input_scale: elu_backward(gg, x, alpha, scale, input_scale),
@@ -454,7 +493,24 @@ def _cody(x: Any, top: float) -> tuple[Any, Any, Any]:
     return t, small, np.where(t <= 4.0, middle, large)
 
 
+def _erf_single(x: Any) -> Any:
+    """erf in float32: x P(x^2) / Q(x^2), of degrees 6 and 4, with the coefficients that Eigen uses; 1 from 4 on."""
+    c = np.minimum(np.maximum(x, -4), 4)
+    z = c * c
+    p = z * _SINGLE_P[0]
+    for a in _SINGLE_P[1:-1]:
+        p += a
+        p *= z
+    q = z * _SINGLE_Q[0]
+    for a in _SINGLE_Q[1:-1]:
+        q += a
+        q *= z
+    return np.minimum(np.maximum(c * (p + _SINGLE_P[-1]) / (q + _SINGLE_Q[-1]), -1), 1)
+
+
 def _erf(x: Any) -> Any:
+    if x.dtype == np.float32 and type(x) is np.ndarray:
+        return _erf_single(x)
     t, small, tail = _cody(x, 6.0)  # erf is 1 to the last bit from 6 on
     y = np.where(t <= 0.46875, small, np.sign(x) * (1 - tail))
     return np.where(np.isnan(t), t, y).astype(x.dtype)
@@ -467,6 +523,15 @@ def _erfc(x: Any) -> Any:
 
 
 # fmt: off
+_SINGLE_P = (
+    -2.72614225801306e-10, 2.77068142495902e-08, -2.10102402082508e-06, -5.69250639462346e-05, -7.34990630326855e-04,
+    -2.95459980854025e-03, -1.60960333262415e-02,
+)
+_SINGLE_Q = (-1.45660718464996e-05, -2.13374055278905e-04, -1.68282697438203e-03, -7.37332916720468e-03, -1.42647390514189e-02)
+_TAIL = (
+    0.17087277, -0.82215223, 1.48851587, -1.13520398, 0.27886807, -0.18628806, 0.09678418, 0.37409196, 1.00002368,
+    -1.26551223,
+)
 _INV_SQRT_PI = 0.56418958354775628695
 _CODY_A = (
     1.857777061846031526730e-1, 3.16112374387056560e0, 1.13864154151050156e2, 3.77485237685302021e2,
@@ -498,19 +563,48 @@ _SQRT_HALF, _INV_SQRT_2PI = math.sqrt(0.5), 1 / math.sqrt(2 * math.pi)
 _TANH_A, _TANH_B = math.sqrt(2 / math.pi), 0.044715
 
 
+def _normal_tail(x: Any) -> Any:
+    """1 - Phi(|x|), exact relatively: how much of a normal distribution lies beyond |x|.
+
+    In float32 by the Chebyshev fit of erfc in t = 1 / (1 + z / 2), to 1.2e-7 (Press et al., Numerical Recipes, 6.2).
+    """
+    z = np.abs(x) * like(x, _SQRT_HALF)
+    if x.dtype != np.float32 or type(x) is not np.ndarray or not x.ndim:
+        return _erfc(z) * 0.5
+    t = z * like(x, 0.5)
+    t += 1
+    t = 1 / t
+    e = t * _TAIL[0]
+    for a in _TAIL[1:-1]:
+        e += a
+        e *= t
+    z *= z
+    e -= z
+    e += _TAIL[-1]
+    t *= np.exp(e, out=e)
+    t *= 0.5
+    return t
+
+
+def _normal(x: Any) -> Any:
+    """Phi(x), the normal distribution function, exact relatively in both tails."""
+    return (x >= 0) - np.copysign(_normal_tail(x), x)
+
+
 def _gelu(x: Any, approximate: str) -> Any:
     if approximate == "tanh":
         return x * (1 + np.tanh((x * x * _TANH_B + 1) * x * _TANH_A)) * 0.5
     if approximate != "none":
         raise RuntimeError(f"gelu: wanted approximate 'none' or 'tanh', saw {approximate!r}")
-    return x * (1 + _erf(x * _SQRT_HALF)) * 0.5
+    # |x|, but no more than 40 to the right, where the tail is 0: infinity less infinity times 0 would be NaN
+    return np.maximum(x, 0) - np.maximum(-x, np.minimum(x, 40)) * _normal_tail(x)
 
 
 def _gelu_slope(x: Any, approximate: str) -> Any:
     if approximate == "tanh":
         t = np.tanh((x * x * _TANH_B + 1) * x * _TANH_A)
         return (1 + t + x * (1 - t * t) * (x * x * (3 * _TANH_B) + 1) * _TANH_A) * 0.5
-    return (1 + _erf(x * _SQRT_HALF)) * 0.5 + x * np.exp(x * x * -0.5) * _INV_SQRT_2PI
+    return _normal(x) + x * np.exp(x * x * -0.5) * _INV_SQRT_2PI
 
 
 def _gelu_curvature(x: Any, approximate: str) -> Any:
@@ -557,7 +651,7 @@ hardtanh = row(
 )  # fmt: skip
 hardtanh_backward = row(
     "hardtanh_backward(g, x, min_val, max_val)",
-    lambda g, x, min_val, max_val: np.where((x <= min_val) | (x >= max_val), like(g, 0), g),
+    lambda g, x, min_val, max_val: keep(g, ~((x <= min_val) | (x >= max_val))),
     "g strictly inside (min_val, max_val), else 0",
     cases=lambda r: [case(r(3, 4), r(3, 4), -0.5, 0.7), case(r(0), r(0), -1.0, 1.0)],
     dg=lambda gg, x, min_val, max_val: hardtanh_backward(gg, x, min_val, max_val),
@@ -592,7 +686,7 @@ hardshrink = row(
     kinks=(-0.5, 0.5), dx=lambda g, x, lambd: g * (abs(x) > lambd),
 )  # fmt: skip
 threshold = row(
-    "threshold(x, threshold, value)", lambda x, threshold, value: np.where(x > threshold, x, like(x, value)),
+    "threshold(x, threshold, value)", lambda x, threshold, value: keep(x, ~(x <= threshold)) + (x <= threshold) * like(x, value),
     "x where x > threshold, else value", kinks=(0.1,), cases=lambda r: [case(r(3, 4), 0.1, 20.0), case(r(0), 0.1, 20.0)],
     dx=lambda g, x, threshold: g * (x > threshold),
 )  # fmt: skip
