@@ -35,6 +35,16 @@ def shares(y: Array, x: Array) -> bool:
     return namespace(y).may_share_memory(y, x)
 
 
+def overlaps(x: Array) -> bool:
+    """Whether elements of x may lie in one place, as in an expanded tensor or in windows."""
+    reach = 0  # the bytes up to the last element seen so far
+    for stride, n in sorted((abs(s), n) for s, n in zip(x.strides, x.shape, strict=True) if n > 1):
+        if stride < reach + x.itemsize:
+            return True
+        reach += stride * (n - 1)
+    return False
+
+
 class View:
     """How a tensor that shares memory was taken from its base, so that its node can be taken anew after a write.
 

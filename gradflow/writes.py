@@ -10,12 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from . import backend, dtypes, op
 from .backend import Array
 from .op import current, wrap
 from .ops import index
 from .ops import shape as shapes
 from .tape import Leaf, Node, Traced, mode
+from .traced import overlaps
 
 
 def chain(t: Any) -> list[Any]:
@@ -78,19 +81,17 @@ class Writable(Traced):
             != a.dtype.kind
         ):
             raise RuntimeError(f"{name}: wanted values that fit into {a.dtype}, saw complex ones")
-        together = a.size and 0 in a.strides and any(s == 0 and n > 1 for s, n in zip(a.strides, a.shape, strict=True))
-        if together and (where is not None or not isinstance(written, (bool, int, float, complex))):
-            raise RuntimeError(
-                f"{name}: wanted elements that are apart in memory, saw an expanded tensor; clone() it first"
-            )
+        number = isinstance(written, (bool, int, float, complex))
+        if not a.flags.c_contiguous and a.size and not (number and where is None) and overlaps(a):
+            raise RuntimeError(f"{name}: wanted elements apart in memory, saw some in one place; clone() the tensor first")
         if backend.on_card(a):
             xp = backend.namespace(a)
-            if not isinstance(written, (bool, int, float, complex)):
+            if not number:
                 written = xp.asarray(written)
                 written = written.copy() if xp.may_share_memory(written, a) else written
         try:
-            if type(written) is int and a.dtype.kind in "iu":
-                written = dtypes.wrapped(written, a.dtype)
+            if type(written) is int and a.dtype.kind == "u" and -np.iinfo(a.dtype).max <= written < 0:
+                written = dtypes.wrapped(written, a.dtype)  # as in C, -1 is the largest
             index.put(a, (...,) if where is None else where, written)
         except (ValueError, TypeError, IndexError, OverflowError) as e:
             raise op.explain(name, (a, written), e) from e

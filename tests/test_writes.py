@@ -195,7 +195,8 @@ def test_a_saved_value_that_was_written_is_noticed():
 @pytest.mark.parametrize(
     ("write", "words"),
     [
-        (lambda: gf.zeros(1).expand(3).add_(1), "wanted elements that are apart in memory"),
+        (lambda: gf.zeros(1).expand(3).add_(1), "wanted elements apart in memory"),
+        (lambda: gf.zeros(5).unfold(0, 3, 1).add_(1), "wanted elements apart in memory"),
         (lambda: gf.zeros(3, dtype=gf.int64).add_(0.5), "wanted a result that fits into int64"),
         (lambda: gf.zeros(3).add_(gf.zeros(2, 3)), "wanted a result of self's shape"),
         (lambda: gf.zeros(3).__setitem__(0, 1j), "complex"),
