@@ -9,6 +9,7 @@ import numpy as np
 
 from ..backend import int64, is_array, is_differentiable, namespace
 from ..cases import case
+from ..dtypes import wrapped
 from ..op import op, unwrap
 from . import pointwise, shape
 from .dims import dimension, other_words
@@ -17,9 +18,9 @@ from .index import FULL, aim, index_get, index_put, index_sum, prepare, segment_
 # --- along a dimension ------------------------------------------------------------------------------
 
 
-def along(name: str, dim: int, index: Any, x_shape: Any) -> tuple:
+def along(name: str, dim: int, index: Any, x_shape: Any, known: bool = False) -> tuple:
     """The index of x that reads x[i_0, ..., index[i_0, i_1, ...], ...]: index at dim, elsewhere each its own place.
-    IndexError for negative places (checked on the CPU), RuntimeError for sizes of index beyond x's.
+    RuntimeError for sizes of index beyond x's, and for places out of range (on the CPU, unless they are `known`).
     """
     ids = unwrap(index)
     if not is_array(ids) or ids.dtype.kind not in "iu":
@@ -29,8 +30,9 @@ def along(name: str, dim: int, index: Any, x_shape: Any) -> tuple:
     if ids.ndim != len(most) or any(i > n for i, n in zip(ids.shape, most, strict=True)):
         raise RuntimeError(f"{name}: wanted an index within {tuple(x_shape)} but along {d}, saw shape {ids.shape}")
     xp = namespace(ids)
-    if xp is np and ids.size and ids.min() < 0:
-        raise IndexError(f"{name}: index {ids.min()} is out of bounds for dimension {d} with size {x_shape[d]}")
+    if xp is np and not known and ids.size and (ids.min() < 0 or ids.max() >= x_shape[d]):
+        bad = ids.min() if ids.min() < 0 else ids.max()
+        raise RuntimeError(f"{name}: index {bad} is out of bounds for dimension {d} with size {x_shape[d]}")
     ones = (1,) * ids.ndim
     return tuple(
         ids.astype(int64, copy=False) if k == d else xp.arange(n).reshape(*ones[:k], n, *ones[k + 1 :])
@@ -53,7 +55,7 @@ def gather(x: Any, dim: int, index: Any) -> Any:
     """y[i, j, ...] = x[index[i, j, ...], j, ...], for dim = 0: along dim, the elements that index names.
 
     index has x's number of dimensions, and sizes no larger than x's but in dim; y has its shape.
-    IndexError out of range (wraps on the card), RuntimeError for other shapes.
+    RuntimeError out of range (wraps on the card) and for other shapes.
     """
     if x.ndim == 0:
         return shape.reshape(gather(_up(x), dim, _up(index)), index.shape)
@@ -72,8 +74,13 @@ def gather(x: Any, dim: int, index: Any) -> Any:
 def put_along(g, dim, index, shape):
     """Zeros of `shape` with g put along dim at index, which names no place twice: the gradient of max, sort, ..."""
     y = namespace(g).zeros(shape, g.dtype)
-    y[along("put_along", dim, index, shape)] = g
+    y[along("put_along", dim, index, shape, known=True)] = g
     return y
+
+
+def _alike(name: str, x: Any, src: Any) -> None:
+    if src.dtype != x.dtype:
+        raise RuntimeError(f"{name}: wanted a source of x's dtype {x.dtype}, saw {src.dtype}")
 
 
 def _source(name: str, x: Any, dim: int, index: Any, src: Any) -> tuple[tuple, Any]:
@@ -81,6 +88,7 @@ def _source(name: str, x: Any, dim: int, index: Any, src: Any) -> tuple[tuple, A
     to = along(name, dim, index, x.shape)
     if not is_tensor(src):
         return to, src
+    _alike(name, x, src)
     if src.ndim != index.ndim or any(i > n for i, n in zip(index.shape, src.shape, strict=True)):
         raise RuntimeError(f"{name}: wanted a source of {tuple(index.shape)} or more, saw {tuple(src.shape)}")
     if tuple(src.shape) != tuple(index.shape):
@@ -93,7 +101,7 @@ def scatter(x: Any, dim: int, index: Any, src: Any = None, reduce: str | None = 
     """A copy of x with, for dim = 0, y[index[i, j], j] = src[i, j]; src may be a number.
 
     Of a place named twice the last write stays. reduce "add" or "multiply" combines with what is there.
-    IndexError out of range, RuntimeError for shapes that do not fit.
+    RuntimeError out of range, for shapes that do not fit and for a source of another dtype.
     """
     src = value if src is None else src
     if x.ndim == 0:
@@ -112,7 +120,7 @@ def scatter(x: Any, dim: int, index: Any, src: Any = None, reduce: str | None = 
 @other_words
 def scatter_add(x: Any, dim: int, index: Any, src: Any) -> Any:
     """For dim = 0, y = x; y[index[i, j], j] += src[i, j], as often as a place is named.
-    IndexError out of range, RuntimeError for shapes that do not fit.
+    RuntimeError out of range, for shapes that do not fit and for a source of another dtype.
     """
     if x.ndim == 0:
         return shape.reshape(scatter_add(_up(x), dim, _up(index), _up(src)), ())
@@ -190,7 +198,7 @@ def scatter_reduce(x: Any, dim: int, index: Any, src: Any, reduce: str, *, inclu
     """Like scatter_add with another way to combine what meets at a place: sum, prod, mean, amax or amin.
 
     include_self=False leaves out what was there before. Those that have the extreme share its gradient.
-    RuntimeError for another way or shapes that do not fit, IndexError out of range.
+    RuntimeError for another way, out of range, for shapes that do not fit and for a source of another dtype.
     """
     if reduce not in ("sum", "prod", "mean", "amax", "amin"):
         raise RuntimeError(f"scatter_reduce: wanted reduce sum, prod, mean, amax or amin, saw {reduce!r}")
@@ -204,7 +212,7 @@ def scatter_reduce(x: Any, dim: int, index: Any, src: Any, reduce: str, *, inclu
     if not include_self:
         a = unwrap(x)
         whole = np.iinfo(a.dtype) if a.dtype.kind in "iu" else None
-        ends = (whole.min, whole.max) if whole else (-math.inf, math.inf)
+        ends = (whole.min, whole.max) if whole else (False, True) if a.dtype.kind == "b" else (-math.inf, math.inf)
         none = {"prod": 1, "amax": ends[0], "amin": ends[1]}.get(reduce, 0)
         base = pointwise.where(count != 0, shape.filled(x, (), none), base)
     if reduce in ("amax", "amin"):
@@ -222,12 +230,23 @@ def scatter_reduce(x: Any, dim: int, index: Any, src: Any, reduce: str, *, inclu
 # --- whole slices along a dimension --------------------------------------------------------------------
 
 
-def _slices(name: str, x: Any, dim: int, index: Any) -> tuple:
-    """The index of x that reads x[..., index, ...] at dimension dim, for a vector or 0-d index of ints."""
+def _slices(name: str, x: Any, dim: int, index: Any, source: Any = None) -> tuple:
+    """The index of x that reads x[..., index, ...] at dimension dim, for a vector or 0-d index of ints; of a source,
+    which has as many slices as index and is otherwise like x, shape and dtype are checked.
+    """
     ids = unwrap(index)
     if not is_array(ids) or ids.dtype.kind not in "iu" or ids.ndim > 1:
-        raise RuntimeError(f"{name}: wanted a vector of ints, saw {ids!r}")
-    return (FULL,) * dimension(name, dim, x.ndim) + (ids.reshape(-1).astype(int64, copy=False),)
+        raise RuntimeError(f"{name}: wanted a vector of ints, saw {getattr(ids, 'dtype', type(ids).__name__)}")
+    d, n = dimension(name, dim, x.ndim), x.shape[dim]
+    if namespace(ids) is np and ids.size and not -n * (name == "index_fill") <= ids.min() <= ids.max() < n:
+        bad = ids.min() if ids.min() < 0 else ids.max()
+        raise IndexError(f"{name}: index {bad} is out of bounds for dimension {d} with size {n}")
+    if source is not None:
+        _alike(name, x, source)
+        want = (*x.shape[:d], ids.size, *x.shape[d + 1 :])
+        if tuple(source.shape) != want and (source.ndim or math.prod(want) != 1):
+            raise RuntimeError(f"{name}: wanted a source of shape {want}, saw {tuple(source.shape)}")
+    return (FULL,) * d + (ids.reshape(-1).astype(int64, copy=False),)
 
 
 @other_words
@@ -243,16 +262,16 @@ def index_select(x: Any, dim: int, index: Any) -> Any:
 def index_add(x: Any, dim: int, index: Any, source: Any, *, alpha: Any = 1) -> Any:
     """For dim = 0, y = x; y[index[i]] += alpha source[i], as often as a slice is named."""
     if x.ndim == 0:
-        return x + shape.reshape(source, ()) * alpha
-    add = index_sum(source, _slices("index_add", x, dim, index), tuple(x.shape))
+        return shape.reshape(index_add(_up(x), dim, index, _up(source), alpha=alpha), ())
+    add = index_sum(source, _slices("index_add", x, dim, index, source), tuple(x.shape))
     return x + (add if alpha == 1 else add * alpha)
 
 
 def index_copy(x: Any, dim: int, index: Any, source: Any) -> Any:
     """For dim = 0, y = x; y[index[i]] = source[i]. Of a slice named twice the last write stays."""
     if x.ndim == 0:
-        return shape.reshape(source, ())
-    return index_put(x, _slices("index_copy", x, dim, index), source)
+        return shape.reshape(index_copy(_up(x), dim, index, _up(source)), ())
+    return index_put(x, _slices("index_copy", x, dim, index, source), source)
 
 
 def index_fill(x: Any, dim: int, index: Any, value: Any) -> Any:
@@ -288,7 +307,12 @@ def masked_fill(x: Any, mask: Any, value: Any) -> Any:
     """A copy of x with value, a number or 0-d tensor, where mask is true; they broadcast."""
     if is_tensor(value) and value.ndim:
         raise RuntimeError(f"masked_fill: wanted a number or a 0-d tensor, saw shape {tuple(value.shape)}")
-    if is_tensor(value) and value.dtype != x.dtype:
+    if not is_tensor(value):
+        a = unwrap(x)
+        if isinstance(value, complex) and a.dtype.kind != "c":
+            raise RuntimeError(f"masked_fill: wanted a value that fits into {a.dtype}, saw {value}")
+        value = shape.filled(x, (), wrapped(value, a.dtype) if type(value) is int and a.dtype.kind in "iu" else value)
+    elif value.dtype != x.dtype:
         value = pointwise.cast(value, x.dtype)
     return pointwise.where(_mask("masked_fill", mask), value, x)
 
@@ -328,7 +352,8 @@ def take_along_dim(x: Any, indices: Any, dim: int | None = None) -> Any:
         raise RuntimeError(f"take_along_dim: wanted as many dimensions as {tuple(x.shape)}, saw {ids.shape}")
     d = dimension("take_along_dim", dim, x.ndim)
     size = shape.broadcast_shapes((*x.shape[:d], 1, *x.shape[d + 1 :]), (*ids.shape[:d], 1, *ids.shape[d + 1 :]))
-    ids = shape.expand(ids, (*size[:d], ids.shape[d], *size[d + 1 :]))
+    n = x.shape[d]
+    ids = shape.expand(namespace(ids).where(ids < 0, ids + n, ids), (*size[:d], ids.shape[d], *size[d + 1 :]))
     return gather(shape.expand(x, (*size[:d], x.shape[d], *size[d + 1 :])), d, ids)
 
 

@@ -16,6 +16,7 @@ from . import pointwise, reduce, shape
 from .dims import inverse
 
 FULL = slice(None)
+_NOT_INTS = (Traced, list, tuple, slice, np.ndarray)
 
 # --- what the user wrote between the brackets -------------------------------------------------------
 
@@ -27,6 +28,8 @@ def prepare(where: Any, array: Any) -> tuple[tuple | None, tuple | None]:
     tensors made arrays on the array's device. Ints come first, as in PyTorch, where NumPy counts them as arrays.
     IndexError out of range or for too many indices or a mask of the wrong shape, ValueError for a negative step.
     """
+    if type(where) is list and len(where) < 32 and any(i is None or i is ... or isinstance(i, _NOT_INTS) for i in where):
+        where = tuple(where)  # as PyTorch has it: x[[rows, columns]] is x[rows, columns]
     used = dots = arrays = 0
     items = []
     for i in where if type(where) is tuple else (where,):
@@ -268,6 +271,11 @@ def staying(rows: Any, n: int) -> Any:
 
 def put(x: Any, where: tuple, value: Any) -> None:
     """x[where] = value for arrays, in place; of a position named twice the last value stays, on the card too."""
+    if is_array(value) and value.ndim > 1 and is_array(where[0]) and where[0].ndim == x.ndim and where[0].dtype.kind == "b":
+        lead = value.shape[:-1]  # what a mask reads is a vector: NumPy takes no more dimensions for it, PyTorch those of one
+        if lead != (1,) * len(lead):
+            raise RuntimeError(f"setitem: wanted a value that broadcasts to a vector, saw shape {value.shape}")
+        value = value.reshape(-1)
     if not (on_card(x) and is_array(value) and repeats(where)):
         x[where] = value
         return
