@@ -608,7 +608,9 @@ class Tensor(Writable):
 
     @property
     def mT(self) -> Tensor:
-        """Its last two dimensions swapped. RuntimeError if it has fewer."""
+        """Its last two dimensions swapped; a 0-d tensor as it is. RuntimeError for a vector."""
+        if self.array.ndim == 0:
+            return self
         if self.array.ndim < 2:
             raise RuntimeError(f"mT: wanted 2 dimensions or more, saw shape {tuple(self.array.shape)}")
         return shapes.transpose(self, -2, -1)

@@ -126,8 +126,9 @@ def tile(x: Any, dims: Any) -> Any:
 
 
 @other_words
-def repeat_interleave(x: Any, repeats: Any, dim: int | None = None) -> Any:
+def repeat_interleave(x: Any, repeats: Any, dim: int | None = None, *, output_size: int | None = None) -> Any:
     """Each element along dim (of x as a vector, without) repeated in place: as often as a number or a vector says.
+    output_size says how many slices there will be, and is not needed.
     RuntimeError unless the vector has as many elements as there are slices.
     """
     if dim is None:
@@ -191,6 +192,9 @@ def constant_pad(x, pad, value=0.0):
 
 def _edges(mode: str, x: Any, d: int, left: int, right: int) -> Any:
     """x with `left` and `right` places of its own elements beyond the ends of dimension d."""
+    if mode == "circular" and min(left, right) < 0:  # cropped first, and goes on with what is left
+        x = shape.narrow(x, d, max(-left, 0), x.shape[d] - max(-left, 0) - max(-right, 0))
+        left, right = max(left, 0), max(right, 0)
     n = x.shape[d]
     most = {"reflect": n - 1, "circular": n}.get(mode, max(left, right))
     if max(left, right) > most or not n:

@@ -57,14 +57,17 @@ def _joinable(name: str, tensors: Any) -> tuple:
     if is_array(tensors) or isinstance(tensors, Traced):  # a tensor stands for the list of its parts
         tensors = unbind(tensors)
     if not tensors:
-        raise RuntimeError(f"{name}: wanted at least one tensor, saw none")
+        raise (ValueError if name == "cat" else RuntimeError)(f"{name}: wanted at least one tensor, saw none")
+    for x in tensors:
+        if not hasattr(x, "ndim"):
+            raise TypeError(f"{name}: wanted tensors, saw {type(x).__name__}")
     return tuple(tensors)
 
 
 @other_words
 def cat(tensors: Any, dim: int = 0) -> Any:
     """The tensors one behind the other along dim. Their other sizes must agree; their dtypes are promoted.
-    RuntimeError for no tensors, 0-d tensors or sizes that differ.
+    ValueError for no tensors, RuntimeError for 0-d tensors or sizes that differ.
     """
     tensors = _joinable("cat", tensors)
     if len({x.ndim for x in tensors}) > 1:  # as PyTorch, pass over empty vectors
@@ -148,11 +151,17 @@ def parts(x, sizes, dim):
     return tuple(x[(index.FULL,) * d + (slice(a, b), ...)] for a, b in pairwise(ends))
 
 
+def _divisible(name: str, x: Any) -> None:
+    if not x.ndim:
+        raise RuntimeError(f"{name}: wanted one dimension or more, saw a 0-d tensor")
+
+
 @other_words
 def split(x: Any, split_size_or_sections: Any, dim: int = 0) -> tuple:
     """Views of x along dim: of one size each (the last may be smaller), or of the sizes in a list.
     RuntimeError if the sizes do not add up to x's.
     """
+    _divisible("split", x)
     d = dimension("split", dim, x.ndim)
     n, sizes = x.shape[d], split_size_or_sections
     if not isinstance(sizes, (list, tuple)):
@@ -168,6 +177,7 @@ def split(x: Any, split_size_or_sections: Any, dim: int = 0) -> tuple:
 @other_words
 def chunk(x: Any, chunks: int, dim: int = 0) -> tuple:
     """x along dim as views of equal size but for the last: at most `chunks` of them."""
+    _divisible("chunk", x)
     if chunks < 1:
         raise RuntimeError(f"chunk: wanted one chunk or more, saw {chunks}")
     n = x.shape[dimension("chunk", dim, x.ndim)]
@@ -177,8 +187,11 @@ def chunk(x: Any, chunks: int, dim: int = 0) -> tuple:
 @other_words
 def tensor_split(x: Any, indices_or_sections: Any, dim: int = 0) -> tuple:
     """x along dim as n views whose sizes differ by at most one, or cut before each of the places in a list."""
+    _divisible("tensor_split", x)
     d = dimension("tensor_split", dim, x.ndim)
     n, at = x.shape[d], indices_or_sections
+    if is_array(at) or isinstance(at, Traced):
+        at = at.tolist()
     if isinstance(at, (list, tuple)):
         ends = [0, *(min(max(i + n if i < 0 else i, 0), n) for i in at), n]
         found = [shape.narrow(x, d, a, max(b - a, 0)) for a, b in pairwise(ends)]
@@ -196,7 +209,9 @@ def tensor_split(x: Any, indices_or_sections: Any, dim: int = 0) -> tuple:
     cases=lambda r: [case(r(3, 2)), case(r(3, 2), dim=-1), case(r.strided(2, 2, 2), 1), case(r(1))],
 )
 def unbind(x, dim=0):
-    """The slices of x along dim, without it: views, whose gradients are joined once."""
+    """The slices of x along dim, without it: views, whose gradients are joined once. IndexError for no dimension."""
+    if not x.ndim:
+        raise IndexError("unbind: wanted one dimension or more, saw a 0-d tensor")
     d = dimension("unbind", dim, x.ndim)
     return tuple(x[(index.FULL,) * d + (i, ...)] for i in range(x.shape[d]))
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
-from ..backend import namespace
+from ..backend import int64, namespace
 from ..cases import case
 from ..op import op, unwrap, wrap
 from ..tape import Traced
-from . import einsum, index, linalg, shape
+from . import einsum, index, linalg, pointwise, shape
 
 # --- products of several --------------------------------------------------------------------------------
 
@@ -106,6 +106,8 @@ def trace(input: Any) -> Any:
     if input.ndim != 2:
         raise RuntimeError(f"trace: wanted a matrix, saw {tuple(input.shape)}")
     n = min(input.shape)
+    if input.dtype.kind in "biu":
+        input = pointwise.cast(input, int64)
     if input.shape[0] != input.shape[1]:
         input = index.getitem(input, (slice(n), slice(n)))
     return einsum.contract(input, inputs=(("i", "i"),), output=())

@@ -376,16 +376,20 @@ def _truth_cases(r: Any) -> list[case]:
     return [*cases, case(r(0)), case(r(0, 2), dim=1), case(r())]
 
 
+def _truth(x: Any, y: Any) -> Any:
+    return y.astype(x.dtype) if x.dtype == np.uint8 else y  # PyTorch's way with bytes
+
+
 @op(cases=_truth_cases)
 def all(x, dim=None, keepdim=False):
     """Whether every element over dim is nonzero; true where there is none."""
-    return x.all(None if dim is None else dimensions("all", dim, x.ndim), keepdims=keepdim)
+    return _truth(x, x.all(None if dim is None else dimensions("all", dim, x.ndim), keepdims=keepdim))
 
 
 @op(cases=_truth_cases)
 def any(x, dim=None, keepdim=False):
     """Whether some element over dim is nonzero."""
-    return x.any(None if dim is None else dimensions("any", dim, x.ndim), keepdims=keepdim)
+    return _truth(x, x.any(None if dim is None else dimensions("any", dim, x.ndim), keepdims=keepdim))
 
 
 @op(cases=lambda r: [case(r.integers(0, 2, 3, 4)), case(r.integers(0, 2, 3, 4), dim=1), case(r.mask(2, 3), dim=(0, 1))])

@@ -170,12 +170,14 @@ def unsqueeze(x: Any, dim: int) -> Any:
 
 @other_words
 def flatten(x: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
-    """x with the dimensions from start_dim to end_dim joined into one; 0-d becomes 1-d.
+    """x with the dimensions from start_dim to end_dim joined into one; 0-d becomes 1-d; x itself if they are one.
     RuntimeError if start_dim comes after end_dim.
     """
     a, b = dimension("flatten", start_dim, x.ndim), dimension("flatten", end_dim, x.ndim)
     if a > b:
         raise RuntimeError(f"flatten: wanted start_dim before end_dim, saw {start_dim} and {end_dim}")
+    if a == b and x.ndim:
+        return x
     return reshape(x, (*x.shape[:a], math.prod(x.shape[a : b + 1]), *x.shape[b + 1 :]))
 
 
@@ -218,6 +220,8 @@ def movedim(x: Any, source: Any, destination: Any) -> Any:
     a, b = [dimension("movedim", d, x.ndim) for d in a], [dimension("movedim", d, x.ndim) for d in b]
     if len(a) != len(b) or len(set(a)) != len(a) or len(set(b)) != len(b):
         raise RuntimeError(f"movedim: wanted as many places as dimensions, each once, saw {source} to {destination}")
+    if not x.ndim:
+        return permute(x, ())
     order = [d for d in range(x.ndim) if d not in a]
     for place, d in sorted(zip(b, a, strict=True)):
         order.insert(place, d)
@@ -253,11 +257,18 @@ def select(x: Any, dim: int, index: int) -> Any:
 
 @other_words
 def narrow(x: Any, dim: int, start: int, length: int) -> Any:
-    """`length` places of dimension dim from `start` on. A view. RuntimeError if they are not all there."""
+    """`length` places of dimension dim from `start` on, a number or a 0-d tensor of ints. A view.
+    IndexError for a start out of range, RuntimeError if the places are not all there.
+    """
     d = dimension("narrow", dim, x.ndim)
     n = x.shape[d] if x.ndim else 0
+    if hasattr(start, "dtype") and (start.ndim or start.dtype.kind not in "iu"):
+        raise RuntimeError(f"narrow: wanted a start that is a 0-d tensor of ints, saw {tuple(start.shape)} {start.dtype}")
+    start = int(start)
     begin = start + n if start < 0 else start
-    if x.ndim == 0 or not (begin >= 0 and length in range(n - begin + 1)):
+    if x.ndim and not -n <= start <= n:
+        raise IndexError(f"narrow: wanted a start in [{-n}, {n}], saw {start}")
+    if x.ndim == 0 or length not in range(n - begin + 1):
         raise RuntimeError(f"narrow: wanted {length} places from {start} on in dimension {dim} of {tuple(x.shape)}")
     return indexing.slice_(x, (indexing.FULL,) * d + (slice(begin, begin + length), ...))
 
