@@ -194,7 +194,7 @@ CALLS = {
     "split": lambda lib, x: (*x.split(2, 1), *lib.split(x, [1, 3], -1), *x.split(5)),
     "chunk": lambda lib, x: (*x.chunk(3, 2), *lib.chunk(x, 2, 1)),
     "narrow": lambda lib, x: (x.narrow(2, lib.tensor(1), 2),),
-    "0-d": lambda lib, x: (x.sum().movedim(0, -1), x.sum().mT),
+    "0-d": lambda lib, x: (x.sum().movedim(0, -1), x.sum().flatten(0, -1)),
     "tensor_split": lambda lib, x: (*x.tensor_split(3), *lib.tensor_split(x, [1, 2], 1), *x.tensor_split([5, -1], 2)),
     "unbind": lambda lib, x: (*x.unbind(), *lib.unbind(x, -1)),
     "iter": lambda lib, x: [a * b for a, b in zip(x, x[0], strict=False)],
