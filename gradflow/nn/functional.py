@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import backend
-from ..autograd import Function
 from ..op import unwrap, wrap
 from ..ops import (
     arrange,
@@ -16,7 +15,6 @@ from ..ops import (
     distance,
     einsum,
     gather,
-    index,
     linalg,
     loss,
     norm,
@@ -26,6 +24,7 @@ from ..ops import (
     random,
     reduce,
 )
+from ..ops import embedding as tables
 from ..ops import softmax as softmaxes
 from ..tape import Traced
 from .images import channel_shuffle, interpolate, pixel_shuffle, pixel_unshuffle  # noqa: F401  (part of this face)
@@ -93,19 +92,6 @@ scaled_dot_product_attention = attention.scaled_dot_product_attention
 one_hot = _face(gather.one_hot, "one_hot(input, num_classes=-1)")
 
 
-class _ScaledGradient(Function):
-    """x, whose gradient is multiplied by s."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Any, s: Any) -> Any:
-        ctx.s = s
-        return x
-
-    @staticmethod
-    def backward(ctx: Any, g: Any) -> Any:
-        return g * wrap(ctx.s), None
-
-
 def embedding(
     input: Any,
     weight: Any,
@@ -123,31 +109,17 @@ def embedding(
     RuntimeError for an input that is not of ints and for sparse=True, IndexError for rows that are not there (looked
     for on the CPU only).
     """
-    i, w = unwrap(input), unwrap(weight)
-    if i.dtype.kind not in "iu" or w.ndim != 2:
-        raise RuntimeError(f"embedding: wanted ints and a weight (rows, d), saw {i.dtype} and shape {tuple(w.shape)}")
     if sparse:
         raise RuntimeError("embedding: wanted sparse=False, saw True; there are no sparse gradients")
-    rows, xp = w.shape[0], backend.namespace(w)
-    if not backend.on_card(i) and i.size and not 0 <= i.min() <= i.max() < rows:
-        raise IndexError(f"embedding: wanted rows in [0, {rows}), saw {i.min()} to {i.max()}")
-    if padding_idx is not None and not -rows <= padding_idx < rows:
-        raise RuntimeError(f"embedding: wanted padding_idx within {rows} rows, saw {padding_idx}")
     if max_norm is not None:
+        i, w = unwrap(input), unwrap(weight)
+        xp = backend.namespace(w)
         used = xp.unique(i)
         size = (xp.abs(w[used]) ** norm_type).sum(1, keepdims=True) ** (1 / norm_type)
         w[used] *= xp.where(size > max_norm, max_norm / (size + 1e-7), 1).astype(w.dtype)
         if isinstance(weight, Traced):
             weight.version.bump()
-    y = index.getitem(weight, input)
-    if not isinstance(y, Traced) or (padding_idx is None and not scale_grad_by_freq):
-        return y
-    s = xp.ones((*i.shape, 1), w.dtype)
-    if scale_grad_by_freq:
-        s /= xp.bincount(i.reshape(-1), minlength=rows)[i][..., None].astype(w.dtype)
-    if padding_idx is not None:
-        s *= (i != padding_idx % rows)[..., None]
-    return _ScaledGradient.apply(y, s)
+    return tables.embedding(input, weight, padding_idx, scale_grad_by_freq)
 
 
 # --- pooling --------------------------------------------------------------------------------------------

@@ -45,13 +45,13 @@ def embedding(ids, weight, padding_idx=None, scale_grad_by_freq=False):
     RuntimeError for ids that are no ints, IndexError out of range (wraps on the card).
     """
     if ids.dtype.kind not in "iu":
-        raise RuntimeError(f"embedding: wanted ids of int, saw {ids.dtype}")
+        raise RuntimeError(f"embedding: wanted ints for ids, saw {ids.dtype}")
     if weight.ndim != 2:
         raise RuntimeError(f"embedding: wanted a table of 2 dimensions, saw shape {weight.shape}")
     if padding_idx is not None and not -len(weight) <= padding_idx < len(weight):
         raise RuntimeError(f"embedding: wanted padding_idx within {len(weight)} rows, saw {padding_idx}")
-    if namespace(ids) is np and ids.size and ids.min() < 0:
-        raise IndexError(f"embedding: wanted ids from 0 to {len(weight) - 1}, saw {ids.min()}")
+    if namespace(ids) is np and ids.size and not 0 <= ids.min() <= ids.max() < len(weight):
+        raise IndexError(f"embedding: wanted rows in [0, {len(weight)}), saw {ids.min()} to {ids.max()}")
     return namespace(weight).take(weight, ids, 0)
 
 
