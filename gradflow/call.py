@@ -123,7 +123,7 @@ def _text(entry: Any) -> str:
     if entry.view:
         x = names[0]
         body += [
-            f"if _{x} is not {x} and (may_share_memory if type(__y) is ndarray else shares)(__y, _{x}):",
+            f"if _{x} is not {x} and (not __y.size or (may_share_memory if type(__y) is ndarray else shares)(__y, _{x})):",
             f"    __t.version = {x}.version",
             f"    __t.source = View({x}, entry, ({given},))",
             "else: __t.version = Version()",

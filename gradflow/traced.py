@@ -31,8 +31,8 @@ def unwrap(x: Any) -> Any:
 
 
 def shares(y: Array, x: Array) -> bool:
-    """Whether y may lie in the memory of x: reshape and the like copy where they cannot make a view."""
-    return namespace(y).may_share_memory(y, x)
+    """Whether y may lie in the memory of x, or has none: reshape and the like copy where they cannot make a view."""
+    return not y.size or namespace(y).may_share_memory(y, x)
 
 
 def overlaps(x: Array) -> bool:

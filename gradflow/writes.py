@@ -54,6 +54,8 @@ class Writable(Traced):
         tracked = new is not None or node is not None or any(n is not None for _, n in bases)
         if tracked and any(v.source.seen is None for v in views):
             raise RuntimeError(f"{name}: wanted a view that was made with gradients on, saw one made under no_grad()")
+        if tracked and any(overlaps(v.array) for v in views[1:] if not v.array.flags.c_contiguous):
+            raise RuntimeError(f"{name}: wanted a view of elements apart in memory, saw a part of an expanded tensor; clone() it")
         if type(new) is Node and type(new.plan) is op.Plan:
             new.plan.own(new, self.version)
         self._put(name, written, where)

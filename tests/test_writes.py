@@ -195,6 +195,7 @@ def test_a_saved_value_that_was_written_is_noticed():
 @pytest.mark.parametrize(
     ("write", "words"),
     [
+        (lambda: gf.zeros(1, requires_grad=True).clone().expand(3)[:2].fill_(1), "saw a part of an expanded tensor"),
         (lambda: gf.zeros(1).expand(3).add_(1), "wanted elements apart in memory"),
         (lambda: gf.zeros(5).unfold(0, 3, 1).add_(1), "wanted elements apart in memory"),
         (lambda: gf.zeros(3, dtype=gf.int64).add_(0.5), "wanted a result that fits into int64"),
