@@ -560,7 +560,9 @@ class Tensor(Writable):
     frac, round = pointwise.frac, pointwise.round_to
     maximum, minimum, fmax, fmin = pointwise.maximum, pointwise.minimum, pointwise.fmax, pointwise.fmin
     clamp, clip, sigmoid, relu = pointwise.clamp, pointwise.clamp, pointwise.sigmoid, pointwise.relu
-    erf, erfc = pointwise.erf, pointwise.erfc
+    erf, erfc, lerp = pointwise.erf, pointwise.erfc, pointwise.lerp
+    addcmul, addcdiv, isclose = pointwise.addcmul, pointwise.addcdiv, pointwise.isclose
+    allclose, equal = pointwise.allclose, pointwise.equal
     where = lambda self, condition, other: pointwise.where(condition, self, other)
 
     # --- reduce -----------------------------------------------------------------------------------------
@@ -737,7 +739,7 @@ class tape_off:
 _WRITTEN_IN_PLACE = """
     add sub mul div subtract multiply divide neg abs sign reciprocal pow fmod remainder floor_divide square exp
     exp2 expm1 log log2 log10 log1p sqrt rsqrt sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh floor
-    ceil trunc frac round clamp clip sigmoid relu erf erfc eq ne lt le gt ge logical_and logical_or logical_xor
+    ceil trunc frac round clamp clip sigmoid relu erf erfc lerp addcmul addcdiv eq ne lt le gt ge logical_and logical_or logical_xor
     logical_not bitwise_and bitwise_or bitwise_xor bitwise_not masked_fill masked_scatter index_add index_copy
     index_fill index_put scatter scatter_add scatter_reduce cumsum cumprod tril triu
 """

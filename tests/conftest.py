@@ -20,16 +20,30 @@ for family in iter_modules(gradflow.ops.__path__):  # fill the op table
 
 def pytest_addoption(parser):
     parser.addoption(
-        "--real-card", action="store_true", help="run the card's tests on the CUDA card instead of the stand-in"
+        "--real-card", action="store_true", help="run the card's tests on the CUDA card only, not on the stand-in"
     )
 
 
+def real_card():
+    """CuPy if it has a card, else None."""
+    before = backend._card, backend._searched
+    backend.plug(None)
+    module = backend.card()
+    backend._card, backend._searched = before
+    return module
+
+
+def pytest_generate_tests(metafunc):
+    """Where there is a real card, what needs one runs twice: on the stand-in and on it."""
+    if "cards" in metafunc.fixturenames and not metafunc.config.getoption("--real-card") and real_card() is not None:
+        metafunc.parametrize("cards", ["stand-in", "real"], indirect=True, scope="session")
+
+
 @pytest.fixture(scope="session")
-def cards(pytestconfig):
-    """The module that plays CuPy: CuPy itself with --real-card, else the stand-in of tests/card."""
-    if pytestconfig.getoption("--real-card"):
-        backend.plug(None)
-        module = backend.card()
+def cards(request):
+    """The module that plays CuPy: the stand-in of tests/card, or CuPy itself."""
+    if request.config.getoption("--real-card") or getattr(request, "param", "") == "real":
+        module = real_card()
         if module is None:
             pytest.exit("--real-card: no CUDA card was found", returncode=2)
         return module

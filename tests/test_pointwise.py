@@ -152,3 +152,17 @@ def test_rows_have_no_case_that_hides_a_wrong_gradient():
 
     assert not gradcheck(Off.apply, (x,), fast_mode=True, raise_exception=False)
     assert all(e.cases for e in op.table.values() if e.definition.__module__.endswith("pointwise"))
+
+
+def test_closeness_and_mixtures():
+    a, b = gf.tensor([1.0, float("inf"), float("nan")]), gf.tensor([1.000001, float("inf"), float("nan")])
+    assert gf.isclose(a, b).tolist() == [True, True, False]
+    assert gf.isclose(a, b, equal_nan=True).tolist() == [True, True, True]
+    assert gf.allclose(a[:2], b[:2])
+    assert not gf.allclose(a, b)
+    assert gf.equal(a[:1], a[:1])
+    assert not gf.equal(a[:1], a[:2])
+    x, y = gf.tensor([1.0, 2.0], requires_grad=True), gf.tensor([3.0, 6.0])
+    assert gf.lerp(x, y, 0.25).tolist() == [1.5, 3.0]
+    assert gf.addcmul(x, y, y, value=0.5).tolist() == [5.5, 20.0]
+    assert gf.addcdiv(x, y, gf.tensor([2.0, 3.0]), value=2).tolist() == [4.0, 6.0]

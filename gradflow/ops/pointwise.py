@@ -11,7 +11,7 @@ import numpy as np
 
 from ..backend import namespace
 from ..cases import Sampler, case
-from ..op import op
+from ..op import op, unwrap
 
 
 def row(head: str, definition: Callable[..., Any], doc: str, **options: Any) -> Callable[..., Any]:
@@ -772,3 +772,35 @@ def round_to(x: Any, decimals: int = 0) -> Any:
     if decimals < 0:
         return round(x / 10**-decimals) * 10**-decimals
     return round(x) if decimals == 0 else round(x * 10**decimals) / 10**decimals
+
+
+def lerp(a: Any, b: Any, weight: Any) -> Any:
+    """a + weight (b - a)."""
+    return add(a, mul(sub(b, a), weight))
+
+
+def addcmul(x: Any, a: Any, b: Any, value: Any = 1) -> Any:
+    """x + value a b."""
+    return add_scaled(x, mul(a, b), value)
+
+
+def addcdiv(x: Any, a: Any, b: Any, value: Any = 1) -> Any:
+    """x + value a / b."""
+    return add_scaled(x, div(a, b), value)
+
+
+def isclose(a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Any:
+    """Whether |a - b| <= atol + rtol |b|, element by element; equal infinities are close, NaNs if equal_nan says so."""
+    finite = logical_and(isfinite(sub(a, b)), le(abs(sub(a, b)), add(mul(abs(b), rtol), atol)))
+    near = logical_or(eq(a, b), finite)
+    return logical_or(near, logical_and(isnan(a), isnan(b))) if equal_nan else near
+
+
+def allclose(a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> bool:
+    """Whether all elements are close (isclose); waits for the card."""
+    return bool(unwrap(isclose(a, b, rtol, atol, equal_nan)).all())
+
+
+def equal(a: Any, b: Any) -> bool:
+    """Whether two tensors have the same shape and the same elements; waits for the card."""
+    return tuple(a.shape) == tuple(b.shape) and bool(unwrap(eq(a, b)).all())
