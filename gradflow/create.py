@@ -93,7 +93,9 @@ def from_dlpack(x: Any) -> Tensor:
     return wrap((backend.need_card("from_dlpack") if on_card else np).from_dlpack(x))
 
 
-def _size(name: str, size: tuple) -> tuple[int, ...]:
+def _size(name: str, size: tuple, named: Any = None) -> tuple[int, ...]:
+    """A size given as f(2, 3), as f((2, 3)) or by name, checked."""
+    size = size if named is None else (named,)
     if len(size) == 1 and isinstance(size[0], (tuple, list)):
         size = tuple(size[0])
     size = tuple(operator.index(n) for n in size)
@@ -103,9 +105,11 @@ def _size(name: str, size: tuple) -> tuple[int, ...]:
 
 
 def _filled(how: str) -> Any:
-    def make(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    def make(
+        *sizes: Any, size: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False
+    ) -> Tensor:
         with backend.on(backend.device(device or "cpu")) as xp:
-            return _finish(getattr(xp, how)(_size(how, size), np.dtype(dtype or get_default_dtype())), requires_grad)
+            return _finish(getattr(xp, how)(_size(how, sizes, size), np.dtype(dtype or get_default_dtype())), requires_grad)
 
     def make_like(input: Tensor, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
         with backend.on(backend.device(device or input.device)) as xp:
@@ -220,17 +224,27 @@ def _drawn(how: Any, size: Any, dtype: Any, where: Any, generator: Generator | N
 
 
 def rand(
-    *size: Any, dtype: Any = None, device: Any = None, generator: Generator | None = None, requires_grad: bool = False
+    *sizes: Any,
+    size: Any = None,
+    dtype: Any = None,
+    device: Any = None,
+    generator: Generator | None = None,
+    requires_grad: bool = False,
 ) -> Tensor:
     """Uniform in [0, 1)."""
-    return _drawn(random.uniform, _size("rand", size), dtype, device, generator, requires_grad)
+    return _drawn(random.uniform, _size("rand", sizes, size), dtype, device, generator, requires_grad)
 
 
 def randn(
-    *size: Any, dtype: Any = None, device: Any = None, generator: Generator | None = None, requires_grad: bool = False
+    *sizes: Any,
+    size: Any = None,
+    dtype: Any = None,
+    device: Any = None,
+    generator: Generator | None = None,
+    requires_grad: bool = False,
 ) -> Tensor:
     """Standard normal."""
-    return _drawn(random.normal, _size("randn", size), dtype, device, generator, requires_grad)
+    return _drawn(random.normal, _size("randn", sizes, size), dtype, device, generator, requires_grad)
 
 
 def rand_like(input: Tensor, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:

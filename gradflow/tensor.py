@@ -492,23 +492,23 @@ class Tensor(Writable):
 
         return tensor(data, dtype or self.dtype, device or self.device, requires_grad)
 
-    def new_zeros(self, *size: Any, dtype: Any = None, device: Any = None, requires_grad: Any = False) -> Tensor:
+    def new_zeros(self, *sizes: Any, size: Any = None, dtype: Any = None, device: Any = None, requires_grad: Any = False) -> Tensor:
         """Zeros of a size, with self's dtype and device unless given."""
         from .create import zeros
 
-        return zeros(*size, dtype=dtype or self.dtype, device=device or self.device, requires_grad=requires_grad)
+        return zeros(*sizes, size=size, dtype=dtype or self.dtype, device=device or self.device, requires_grad=requires_grad)
 
-    def new_ones(self, *size: Any, dtype: Any = None, device: Any = None, requires_grad: Any = False) -> Tensor:
+    def new_ones(self, *sizes: Any, size: Any = None, dtype: Any = None, device: Any = None, requires_grad: Any = False) -> Tensor:
         """Ones of a size, with self's dtype and device unless given."""
         from .create import ones
 
-        return ones(*size, dtype=dtype or self.dtype, device=device or self.device, requires_grad=requires_grad)
+        return ones(*sizes, size=size, dtype=dtype or self.dtype, device=device or self.device, requires_grad=requires_grad)
 
-    def new_empty(self, *size: Any, dtype: Any = None, device: Any = None, requires_grad: Any = False) -> Tensor:
+    def new_empty(self, *sizes: Any, size: Any = None, dtype: Any = None, device: Any = None, requires_grad: Any = False) -> Tensor:
         """Memory of a size, not set, with self's dtype and device unless given."""
         from .create import empty
 
-        return empty(*size, dtype=dtype or self.dtype, device=device or self.device, requires_grad=requires_grad)
+        return empty(*sizes, size=size, dtype=dtype or self.dtype, device=device or self.device, requires_grad=requires_grad)
 
     def new_full(self, size: Any, fill_value: Any, dtype: Any = None, device: Any = None) -> Tensor:
         """Every element fill_value, with self's dtype and device unless given."""
@@ -646,33 +646,33 @@ class Tensor(Writable):
         """Itself expanded to the shape of `other`."""
         return shapes.expand(self, other.array.shape)
 
-    def sum_to_size(self, *sizes: Any) -> Tensor:
+    def sum_to_size(self, *sizes: Any, size: Any = None) -> Tensor:
         """Its sum over the dimensions along which these sizes were broadcast to its own."""
-        return shapes.sum_to(self, _given(sizes))
+        return shapes.sum_to(self, _given(sizes, size))
 
-    def repeat(self, *sizes: Any) -> Tensor:
+    def repeat(self, *sizes: Any, repeats: Any = None) -> Tensor:
         """Copies of it laid side by side: repeat(2, 1) or repeat((2, 1))."""
-        return arrange.repeat(self, _given(sizes))
+        return arrange.repeat(self, _given(sizes, repeats))
 
-    def tile(self, *dims: Any) -> Tensor:
+    def tile(self, *given: Any, dims: Any = None) -> Tensor:
         """Copies of it laid side by side; missing numbers are 1, counted from the back."""
-        return arrange.tile(self, _given(dims))
+        return arrange.tile(self, _given(given, dims))
 
-    def flip(self, *dims: Any) -> Tensor:
+    def flip(self, *given: Any, dims: Any = None) -> Tensor:
         """Its order along dims reversed: flip(0, 1) or flip((0, 1))."""
-        return arrange.flip(self, _given(dims))
+        return arrange.flip(self, _given(given, dims))
 
-    def reshape(self, *sizes: Any) -> Tensor:
+    def reshape(self, *sizes: Any, shape: Any = None) -> Tensor:
         """Its elements as another shape: reshape(2, 3) or reshape((2, 3)); one size may be -1."""
-        return shapes.reshape(self, _given(sizes))
+        return shapes.reshape(self, _given(sizes, shape))
 
-    def permute(self, *dims: Any) -> Tensor:
+    def permute(self, *given: Any, dims: Any = None) -> Tensor:
         """Its dimensions in another order: permute(1, 0) or permute((1, 0))."""
-        return shapes.permute(self, _given(dims))
+        return shapes.permute(self, _given(given, dims))
 
-    def expand(self, *sizes: Any) -> Tensor:
+    def expand(self, *sizes: Any, size: Any = None) -> Tensor:
         """Its dimensions of size one repeated without copying: expand(3, 4) or expand((3, 4)); -1 keeps a size."""
-        return shapes.expand(self, _given(sizes))
+        return shapes.expand(self, _given(sizes, size))
 
     def __deepcopy__(self, memo: dict) -> Tensor:
         if not self.is_leaf:
@@ -690,8 +690,10 @@ class Tensor(Writable):
         return t
 
 
-def _given(sizes: tuple) -> tuple:
-    """What was given as f(2, 3) or as f((2, 3))."""
+def _given(sizes: tuple, named: Any = None) -> tuple:
+    """What was given as f(2, 3), as f((2, 3)) or by name."""
+    if named is not None:
+        sizes = (named,)
     return tuple(sizes[0]) if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)) else sizes
 
 

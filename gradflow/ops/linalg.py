@@ -294,6 +294,8 @@ def addmatmul(c, x, w, beta=1, alpha=1):
     """
     agree("addmatmul", x, w, c)
     y = _product("addmatmul", x, w)
+    if y.dtype.kind in "iu":
+        beta, alpha = int(beta), int(alpha)
     if alpha != 1:
         y = y * alpha
     if beta != 0:
