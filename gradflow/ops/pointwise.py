@@ -60,7 +60,7 @@ def in_blocks(definition: Callable[..., Any], arrays: int) -> Callable[..., Any]
     """A definition that takes large NumPy arrays block by block: its intermediates stay in the cache, not in memory."""
 
     def blocked(x: Any, *rest: Any) -> Any:
-        if type(x) is not np.ndarray or x.size <= BLOCK or not x.flags.c_contiguous:
+        if x.size <= BLOCK or type(x) is not np.ndarray or not x.flags.c_contiguous:
             return definition(x, *rest)
         others, constants = rest[: arrays - 1], rest[arrays - 1 :]
         for a in others:
@@ -136,6 +136,18 @@ remainder = row(
 floor_divide = row(
     "floor_divide(a, b)", _whole(np.floor_divide), "floor(a / b)", domain=(0.5, 3), da=lambda g: g * 0, db=lambda g: g * 0,
     reference=lambda torch, a, b: torch.div(a, b, rounding_mode="floor"),
+)  # fmt: skip
+
+
+def _trunc_divide(a: Any, b: Any) -> Any:
+    if all(kind_of(v) in "biu" for v in (a, b)):  # exact, where the quotient as a float is not
+        return np.floor_divide(a - _whole(np.fmod)(a, b), b)
+    return np.trunc(a / b)
+
+
+trunc_divide = row(
+    "trunc_divide(a, b)", _trunc_divide, "a / b without its fraction", domain=(0.5, 3), twin=None, da=lambda g: g * 0,
+    db=lambda g: g * 0, reference=lambda torch, a, b: torch.div(a, b, rounding_mode="trunc"),
 )  # fmt: skip
 
 
@@ -739,26 +751,24 @@ def prelu(x: Any, weight: Any) -> Any:
     return where(x > 0, x, x * weight)
 
 
-def add_scaled(a: Any, b: Any, alpha: Any = 1) -> Any:
-    """a + alpha b."""
-    return add(a, b if alpha == 1 else mul(b, alpha))
+def add_scaled(input: Any, other: Any, alpha: Any = 1) -> Any:
+    """input + alpha other."""
+    return add(input, other if alpha == 1 else other * alpha)
 
 
-def sub_scaled(a: Any, b: Any, alpha: Any = 1) -> Any:
-    """a - alpha b."""
-    return sub(a, b if alpha == 1 else mul(b, alpha))
+def sub_scaled(input: Any, other: Any, alpha: Any = 1) -> Any:
+    """input - alpha other."""
+    return sub(input, other if alpha == 1 else other * alpha)
 
 
-def divide(a: Any, b: Any, rounding_mode: str | None = None) -> Any:
-    """a / b, or its integer below ('floor') or towards zero ('trunc'). RuntimeError for another rounding_mode."""
+def divide(input: Any, other: Any, rounding_mode: str | None = None) -> Any:
+    """input / other, or its integer below ('floor') or towards zero ('trunc'). RuntimeError for another rounding_mode."""
     if rounding_mode is None:
-        return div(a, b)
+        return div(input, other)
     if rounding_mode == "floor":
-        return floor_divide(a, b)
+        return floor_divide(input, other)
     if rounding_mode == "trunc":
-        if all(kind_of(v) in "biu" for v in (a, b)):  # exact, where the quotient as a float is not
-            return floor_divide(sub(a, fmod(a, b)), b)
-        return trunc(div(a, b))
+        return trunc_divide(input, other)
     raise RuntimeError(f"div: wanted rounding_mode None, 'trunc' or 'floor', saw {rounding_mode!r}")
 
 
@@ -774,19 +784,19 @@ def round_to(x: Any, decimals: int = 0) -> Any:
     return round(x) if decimals == 0 else round(x * 10**decimals) / 10**decimals
 
 
-def lerp(a: Any, b: Any, weight: Any) -> Any:
-    """a + weight (b - a)."""
-    return add(a, mul(sub(b, a), weight))
+def lerp(input: Any, end: Any, weight: Any) -> Any:
+    """input + weight (end - input)."""
+    return add(input, mul(sub(end, input), weight))
 
 
-def addcmul(x: Any, a: Any, b: Any, value: Any = 1) -> Any:
-    """x + value a b."""
-    return add_scaled(x, mul(a, b), value)
+def addcmul(input: Any, tensor1: Any, tensor2: Any, value: Any = 1) -> Any:
+    """input + value tensor1 tensor2."""
+    return add_scaled(input, mul(tensor1, tensor2), value)
 
 
-def addcdiv(x: Any, a: Any, b: Any, value: Any = 1) -> Any:
-    """x + value a / b."""
-    return add_scaled(x, div(a, b), value)
+def addcdiv(input: Any, tensor1: Any, tensor2: Any, value: Any = 1) -> Any:
+    """input + value tensor1 / tensor2."""
+    return add_scaled(input, div(tensor1, tensor2), value)
 
 
 def isclose(a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Any:
