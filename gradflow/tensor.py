@@ -746,7 +746,7 @@ _WRITTEN_IN_PLACE = """
     index_fill index_put scatter scatter_add scatter_reduce cumsum cumprod tril triu
 """
 for _name in _WRITTEN_IN_PLACE.split():
-    setattr(Tensor, f"{_name}_", in_place(getattr(Tensor, _name), f"{_name}_"))
+    setattr(Tensor, f"{_name}_", in_place(getattr(Tensor, _name), f"{_name}_", apart=_name == "scatter_reduce"))
 for _name in ["add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor"]:
     setattr(Tensor, f"__i{_name}__", in_place(getattr(Tensor, f"__{_name}__"), f"{_name}_"))
 

@@ -143,11 +143,13 @@ class Writable(Traced):
         return self._write("zero_", 0)
 
 
-def in_place(function: Callable[..., Any], name: str) -> Callable[..., Any]:
-    """The method that writes what `function` of self gives into self: add_ from add."""
+def in_place(function: Callable[..., Any], name: str, apart: bool = False) -> Callable[..., Any]:
+    """The method that writes what `function` of self gives into self: add_ from add. `apart` is for a function whose
+    gradient needs what self was, of which it gets a copy.
+    """
 
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        value = function(self, *args, **kwargs)
+        value = function(self.clone() if apart and mode.enabled else self, *args, **kwargs)
         if dtypes.category(value.array.dtype) > dtypes.category(self.array.dtype):
             raise RuntimeError(
                 f"{name}: wanted a result that fits into {self.array.dtype}, saw one of {value.array.dtype}"

@@ -209,14 +209,18 @@ def gumbel_softmax(logits: Any, tau: float = 1, hard: bool = False, eps: float =
 def rrelu(
     input: Any, lower: float = 1.0 / 8, upper: float = 1.0 / 3, training: bool = False, inplace: bool = False
 ) -> Any:
-    """x where x > 0, else s x: s drawn uniform in [lower, upper) in training, else their mean (Xu et al. 2015)."""
+    """x where x > 0, else s x: s drawn uniform in [lower, upper) in training, else their mean (Xu et al. 2015).
+    RuntimeError for lower above upper.
+    """
+    if lower > upper:
+        raise RuntimeError(f"rrelu: wanted lower not above upper, saw {lower} and {upper}")
     if not training:
         y = pointwise.leaky_relu(input, (lower + upper) / 2)
     else:
         x = unwrap(input)
         dtype = backend.float32 if x.dtype.itemsize == 2 else x.dtype
-        slopes = random.uniform(x.shape, dtype, backend.namespace(x)) * (upper - lower) + lower
-        slopes[x > 0] = 1
+        xp = backend.namespace(x)
+        slopes = xp.where(x > 0, 1, random.uniform(x.shape, dtype, xp) * (upper - lower) + lower)
         y = input * (wrap if isinstance(input, Traced) else _same)(slopes.astype(x.dtype, copy=False))
     return _into("rrelu_", input, y) if inplace else y
 

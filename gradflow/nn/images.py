@@ -6,9 +6,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from .. import backend
 from ..op import unwrap, wrap
-from ..ops import gather, linalg, pool, shape
+from ..ops import gather, linalg, pointwise, pool, shape
 from ..tape import Traced
 
 LINEAR = {"linear": 1, "bilinear": 2, "trilinear": 3, "bicubic": 2}  # over how many dimensions
@@ -65,6 +67,11 @@ def interpolate(
         return (pool.adaptive_avg_pool1d, pool.adaptive_avg_pool2d, pool.adaptive_avg_pool3d)[dims - 1](
             input, tuple(sizes)
         )
+    kind = input.dtype.kind
+    if mode in LINEAR and kind in "biu":
+        if input.dtype != np.uint8:
+            raise NotImplementedError(f"interpolate: wanted a floating dtype or uint8 with {mode!r}, saw {input.dtype}")
+        input = pointwise.cast(input, backend.float32)
     own = size is None and not recompute_scale_factor  # then the given scale counts, not the one of the rounded sizes
     for i, m in enumerate(sizes):
         n = input.shape[i + 2]
@@ -75,6 +82,8 @@ def interpolate(
                 input = _resampled(input, i + 2, n, m, step, aligned, mode == "bicubic")
         else:
             input = _nearest(input, i + 2, n, m, 1 / given[i] if own else n / m, mode == "nearest-exact")
+    if mode in LINEAR and kind == "u":
+        input = pointwise.cast(pointwise.clamp(pointwise.round(input), 0, 255), np.dtype(np.uint8))
     return input
 
 

@@ -170,6 +170,10 @@ def multi_margin_loss(
     reduction = _reduction("multi_margin_loss", size_average, reduce, reduction)
     if p not in (1, 2):
         raise ValueError(f"multi_margin_loss: wanted p 1 or 2, saw {p}")
+    if input.ndim == 0:
+        input = shape.reshape(input, (1,))
+    if input.ndim == 1 and target.ndim == 1 and target.shape[0] == 1:
+        target = target.reshape(())
     if input.ndim not in (1, 2):
         raise RuntimeError(f"multi_margin_loss: wanted an input of 1 or 2 dimensions, saw shape {tuple(input.shape)}")
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -282,8 +283,10 @@ def places(sorted_sequence, values, out_int32=False, right=False):
     elif seq.shape[:-1] != values.shape[:-1]:
         raise RuntimeError(f"searchsorted: wanted values with leading sizes {seq.shape[:-1]}, saw {values.shape}")
     else:
-        rows = zip(seq.reshape(-1, seq.shape[-1]), values.reshape(-1, values.shape[-1]), strict=True)
-        y = xp.stack([xp.searchsorted(s, v, side) for s, v in rows]).reshape(values.shape)
+        y, n = xp.zeros(values.shape, int64), math.prod(seq.shape[:-1])
+        rows = seq.reshape(n, seq.shape[-1]), values.reshape(n, values.shape[-1]), y.reshape(n, values.shape[-1])
+        for s, v, place in zip(*rows, strict=True):
+            place[...] = xp.searchsorted(s, v, side)
     return xp.asarray(y).astype(np.int32 if out_int32 else int64, copy=False)
 
 
@@ -341,7 +344,8 @@ def unique_consecutive(
     """
     a = unwrap(x)
     xp = namespace(a)
-    rows = a.reshape(-1, 1) if dim is None else xp.moveaxis(a, dim, 0).reshape(a.shape[dim], -1)
+    n = a.size if dim is None else a.shape[dim]
+    rows = a.reshape(-1, 1) if dim is None else xp.moveaxis(a, dim, 0).reshape(n, math.prod(a.shape) // max(n, 1))
     new = xp.ones(len(rows), bool)
     new[1:] = (rows[1:] != rows[:-1]).any(1)
     begin = xp.flatnonzero(new)
