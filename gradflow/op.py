@@ -100,8 +100,10 @@ class Op:
         """Compute on bare arrays."""
         if self.promote and not self.variadic and self.half(args):
             y = self.definition(*[a.astype(np.float32) if _is_half(a) else a for a in args])
+            if y.dtype != np.float32:
+                return y
             with np.errstate(over="ignore"):  # infinity is what a half type has for large numbers
-                return y.astype(args[self.promote[0]].dtype) if y.dtype == np.float32 else y
+                return y.astype(next(args[i].dtype for i in self.promote if type(args[i]) is np.ndarray))
         k = self.kernel if self.place is not None else self.definition
         if self.variadic and self.constants:
             names = self.inputs[1:]
@@ -110,8 +112,10 @@ class Op:
 
     def half(self, args: Sequence[Any]) -> bool:
         """Whether an elementwise op is asked for 2-byte floats on the CPU: they are computed in float32 and rounded once."""
-        x = args[self.promote[0]]
-        return type(x) is np.ndarray and _is_half(x)
+        for i in self.promote:  # brought to one dtype, but for Python numbers
+            if type(args[i]) is np.ndarray:
+                return _is_half(args[i])
+        return False
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Compute, and record what the rules will need if an input asks for a gradient."""

@@ -10,7 +10,7 @@ import numpy as np
 from ..backend import namespace
 from ..cases import Sampler, case
 from ..op import op, unwrap
-from . import shape
+from . import pointwise, shape
 
 # --- the three products -------------------------------------------------------------------------------
 #
@@ -273,10 +273,16 @@ def outer(input: Any, vec2: Any) -> Any:
 # --- a product added to something -----------------------------------------------------------------------
 
 
+def _scaled(g: Any, alpha: Any) -> Any:
+    """alpha g in g's dtype: a bare array of bfloat16 times a number is one of float32."""
+    y = g if alpha == 1 else g * alpha
+    return y if y.dtype == g.dtype else pointwise.cast(y, g.dtype)
+
+
 @op(
     dc=lambda g, beta: g if beta == 1 else g * beta,
-    dx=lambda g, w, x_shape, alpha: _matmul_dx(g if alpha == 1 else g * alpha, w, x_shape),
-    dw=lambda g, x, w_shape, alpha: _matmul_dw(g if alpha == 1 else g * alpha, x, w_shape),
+    dx=lambda g, w, x_shape, alpha: _matmul_dx(_scaled(g, alpha), w, x_shape),
+    dw=lambda g, x, w_shape, alpha: _matmul_dw(_scaled(g, alpha), x, w_shape),
     cases=lambda r: [
         case(r(3, 5), r(3, 4), r(4, 5)),
         case(r(5), r(3, 4), r(4, 5), 0.5, 2.0),
