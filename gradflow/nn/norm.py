@@ -29,6 +29,8 @@ class _Norm(Module):
         bias: bool,
     ) -> None:
         super().__init__()
+        if eps <= 0:
+            raise ValueError(f"{type(self).__name__}: wanted eps above 0, saw {eps}")
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.affine, self.track_running_stats = affine, track_running_stats
         self.weight: Any

@@ -51,6 +51,9 @@ class RNNBase(Module):
                 raise TypeError(f"{name}: wanted {what} as an int, saw {type(size).__name__}")
             if size <= 0:
                 raise ValueError(f"{name}: wanted {what} > 0, saw {size}")
+        for what, flag in (("bias", bias), ("batch_first", batch_first)):
+            if not isinstance(flag, bool):
+                raise TypeError(f"{name}: wanted {what} as a bool, saw {type(flag).__name__}")
         if isinstance(dropout, bool) or not isinstance(dropout, (int, float)) or not 0 <= dropout <= 1:
             raise ValueError(f"{name}: wanted dropout as a probability in [0, 1], saw {dropout!r}")
         if not 0 <= proj_size < hidden_size:

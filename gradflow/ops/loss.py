@@ -72,6 +72,8 @@ def _check_weight(name: str, input: Any, weight: Any) -> None:
     c = input.shape[min(input.ndim - 1, 1)]
     if tuple(weight.shape) != (c,):
         raise RuntimeError(f"{name}: wanted a weight for each of {c} classes, saw shape {tuple(weight.shape)}")
+    if weight.dtype != input.dtype:
+        raise RuntimeError(f"{name}: wanted a weight of the input's dtype {input.dtype}, saw {weight.dtype}")
 
 
 def cross_entropy(
@@ -96,6 +98,8 @@ def cross_entropy(
     if weight is not None:
         _check_weight("cross_entropy", input, weight)
     if is_floating(target.dtype) and tuple(target.shape) == tuple(input.shape):
+        if ignore_index >= 0:
+            raise RuntimeError(f"cross_entropy: wanted no ignore_index with a target of probabilities, saw {ignore_index}")
         return _soft_cross_entropy(input, target, weight, reduction, label_smoothing)
     if weight is None:
         _check("cross_entropy", input, target)

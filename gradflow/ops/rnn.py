@@ -208,6 +208,8 @@ def _cell(name: str, x: Any, states: tuple[Any, ...], w: Any, u: Any, run: Any) 
     if x.shape[-1] != w.shape[1]:
         raise RuntimeError(f"{name}: wanted {w.shape[1]} features, saw {x.shape[-1]}")
     for s in states:
+        if s.ndim not in (1, 2):
+            raise ValueError(f"{name}: wanted a state of 1 or 2 dimensions, saw shape {tuple(s.shape)}")
         if s.ndim != x.ndim or s.shape[-1] != u.shape[1] or (not alone and s.shape[0] != n):
             raise RuntimeError(f"{name}: wanted a state of shape {(*x.shape[:-1], u.shape[1])}, saw {tuple(s.shape)}")
     if alone:
