@@ -166,3 +166,32 @@ def test_closeness_and_mixtures():
     assert gf.lerp(x, y, 0.25).tolist() == [1.5, 3.0]
     assert gf.addcmul(x, y, y, value=0.5).tolist() == [5.5, 20.0]
     assert gf.addcdiv(x, y, gf.tensor([2.0, 3.0]), value=2).tolist() == [4.0, 6.0]
+
+
+def test_a_number_on_the_left():
+    x = gf.tensor([3.0, -2.0])
+    assert (2**x).tolist() == [8.0, 0.25]
+    assert (7 // x).tolist() == [2.0, -4.0]
+    assert (7 % x).tolist() == [1.0, -1.0]
+    assert (1 - x).tolist() == [-2.0, 3.0]
+    assert (6 / x).tolist() == [2.0, -3.0]
+    n = gf.tensor([2, -1, 0])
+    assert (2**n).tolist() == [4, 0, 1]
+    assert ((-1) ** n).tolist() == [1, -1, 1]
+
+
+def test_integers_divide_exactly_and_not_by_zero():
+    big = gf.tensor([2**60 + 1, -(2**60) - 1])
+    assert gf.div(big, 2, rounding_mode="trunc").tolist() == [2**59, -(2**59)]
+    assert gf.div(big, 2, rounding_mode="floor").tolist() == [2**59, -(2**59) - 1]
+    for f in (gf.floor_divide, gf.remainder, gf.fmod):
+        with pytest.raises(RuntimeError, match="wanted integers other than 0"):
+            f(big, 0)
+    assert gf.round(big).dtype == gf.int64
+
+
+def test_numbers_that_an_integer_dtype_lacks_wrap_around():
+    x = gf.tensor([1, 255], dtype=gf.uint8)
+    assert (x - 3).tolist() == [254, 252]
+    assert (x * -1).tolist() == [255, 1]
+    assert gf.full_like(x, -1).tolist() == [255, 255]

@@ -47,7 +47,7 @@ def _checked(name: str, x: Any, dim: Any) -> Any:
     """The dimensions as NumPy takes them. IndexError where there is nothing to take the extreme of."""
     over = dimensions(name, dim, x.ndim)
     if 0 in [x.shape[d] for d in over]:
-        kind = RuntimeError if dim is None and name[:3] != "arg" else IndexError
+        kind = RuntimeError if dim in (None, (), []) and name[:3] != "arg" else IndexError
         raise kind(f"{name}: wanted one element or more along dimensions {over}, saw shape {tuple(x.shape)}")
     return over
 

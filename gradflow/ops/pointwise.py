@@ -60,7 +60,7 @@ def in_blocks(definition: Callable[..., Any], arrays: int) -> Callable[..., Any]
     """A definition that takes large NumPy arrays block by block: its intermediates stay in the cache, not in memory."""
 
     def blocked(x: Any, *rest: Any) -> Any:
-        if x.size <= BLOCK or type(x) is not np.ndarray or not x.flags.c_contiguous:
+        if type(x) is not np.ndarray or x.size <= BLOCK or not x.flags.c_contiguous:  # x may be a Python number
             return definition(x, *rest)
         others, constants = rest[: arrays - 1], rest[arrays - 1 :]
         for a in others:

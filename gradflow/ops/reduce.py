@@ -376,20 +376,24 @@ def _truth_cases(r: Any) -> list[case]:
     return [*cases, case(r(0)), case(r(0, 2), dim=1), case(r())]
 
 
-def _truth(x: Any, y: Any) -> Any:
-    return y.astype(x.dtype) if x.dtype == np.uint8 else y  # PyTorch's way with bytes
+def _truth(name: str, x: Any, dim: Any, keepdim: bool) -> Any:
+    if dim is not None and not isinstance(dim, int) and not len(dim):  # PyTorch's way with no dimensions: each for itself
+        y = x != 0
+    else:
+        y = getattr(x, name)(None if dim is None else dimensions(name, dim, x.ndim), keepdims=keepdim)
+    return y.astype(x.dtype) if x.dtype == np.uint8 else y  # and with bytes
 
 
 @op(cases=_truth_cases)
 def all(x, dim=None, keepdim=False):
     """Whether every element over dim is nonzero; true where there is none."""
-    return _truth(x, x.all(None if dim is None else dimensions("all", dim, x.ndim), keepdims=keepdim))
+    return _truth("all", x, dim, keepdim)
 
 
 @op(cases=_truth_cases)
 def any(x, dim=None, keepdim=False):
     """Whether some element over dim is nonzero."""
-    return _truth(x, x.any(None if dim is None else dimensions("any", dim, x.ndim), keepdims=keepdim))
+    return _truth("any", x, dim, keepdim)
 
 
 @op(cases=lambda r: [case(r.integers(0, 2, 3, 4)), case(r.integers(0, 2, 3, 4), dim=1), case(r.mask(2, 3), dim=(0, 1))])
