@@ -101,5 +101,5 @@ def promote(op: Any, arrays: list[Any]) -> None:
             arrays[i] = v if v.dtype == dtype else v.astype(dtype, copy=False)
         elif v is not None and home is None and all(not backend.is_array(arrays[j]) for j in which):
             arrays[i] = np.asarray(v, dtype)
-        elif type(v) is int and dtype.kind in "iu" and len(which) == 2:
+        elif type(v) is int and dtype.kind in "iu" and len(which) == 2 and op.name != "pow":
             arrays[i] = wrapped(v, dtype)

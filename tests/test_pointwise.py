@@ -194,4 +194,6 @@ def test_numbers_that_an_integer_dtype_lacks_wrap_around():
     x = gf.tensor([1, 255], dtype=gf.uint8)
     assert (x - 3).tolist() == [254, 252]
     assert (x * -1).tolist() == [255, 1]
+    with pytest.raises(RuntimeError, match="negative integer powers"):
+        x**-1
     assert gf.full_like(x, -1).tolist() == [255, 255]
