@@ -54,6 +54,7 @@ from .create import (
     zeros,
     zeros_like,
 )  # fmt: skip
+from .dtypes import finfo, iinfo
 from .op import promote_types, result_type
 from .ops.arrange import (
     diag,
@@ -110,6 +111,8 @@ from .ops.pointwise import (
     ceil,
     celu,
     clamp,
+    clamp_max,
+    clamp_min,
     cos,
     cosh,
     divide,
@@ -148,6 +151,7 @@ from .ops.pointwise import (
     maximum,
     minimum,
     mul,
+    nan_to_num,
     ne,
     neg,
     positive,
@@ -205,7 +209,7 @@ from .ops.reduce import (
     var,
     var_mean,
 )  # fmt: skip
-from .ops.scan import cummax, cummin, cumprod, cumsum, logcumsumexp
+from .ops.scan import cummax, cummin, cumprod, cumsum, diff, logcumsumexp
 from .ops.shape import (
     broadcast_shapes,
     broadcast_tensors,
@@ -287,3 +291,23 @@ def __getattr__(name: str) -> object:
 def is_tensor(x: object) -> bool:  # type: ignore[valid-type]
     """Whether x is a Tensor."""
     return isinstance(x, Tensor)
+
+
+def numel(input: Tensor) -> int:  # type: ignore[valid-type]
+    """The number of elements."""
+    return input.numel()
+
+
+def is_floating_point(input: Tensor) -> bool:  # type: ignore[valid-type]
+    """Whether its dtype is a real floating type."""
+    return input.is_floating_point()
+
+
+def is_complex(input: Tensor) -> bool:  # type: ignore[valid-type]
+    """Whether its dtype is complex."""
+    return input.is_complex()
+
+
+def initial_seed() -> int:  # type: ignore[valid-type]
+    """The seed last set for the default generator."""
+    return default_generator.initial_seed()

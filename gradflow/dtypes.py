@@ -65,6 +65,21 @@ def result_type(*values: Any) -> np.dtype:
     return best
 
 
+def finfo(dtype: Any = None) -> Any:
+    """The limits of a floating dtype: eps, max, min, tiny, bits; of the default dtype unless given."""
+    dtype = np.dtype(dtype or backend.get_default_dtype())
+    if dtype.kind != "V":
+        return np.finfo(dtype)
+    import ml_dtypes
+
+    return ml_dtypes.finfo(dtype)
+
+
+def iinfo(dtype: Any) -> Any:
+    """The limits of an integer dtype: max, min, bits."""
+    return np.iinfo(dtype)
+
+
 def wrapped(n: int, dtype: np.dtype) -> int:
     """The Python integer n as one of an integer dtype: modulo its number of values, where n is not among them."""
     bits = 8 * dtype.itemsize

@@ -18,6 +18,8 @@ from .ops import sort as sorting
 from .tape import Leaf, Node, Output, Traced, Version, mode
 from .writes import Writable, data_ptr, in_place
 
+_NO_NUMBERS = (type(None), str, list, tuple, dict, set)  # to which a tensor is never equal
+
 
 class Tensor(Writable):
     """An n-dimensional array of one dtype on one device, and how it was computed.
@@ -86,7 +88,19 @@ class Tensor(Writable):
         """The number of elements."""
         return self.array.size
 
-    nelement = numel
+    nelement, ndimension = numel, dim
+
+    def get_device(self) -> int:
+        """The number of the card it is on, -1 for the CPU."""
+        return (self.device.index or 0) if self.is_cuda else -1
+
+    def is_nonzero(self) -> bool:
+        """Whether its one element is not zero. RuntimeError unless it has one element."""
+        return bool(self)
+
+    def is_signed(self) -> bool:
+        """Whether its dtype has numbers below zero."""
+        return self.array.dtype.kind not in "ub"
 
     def element_size(self) -> int:
         """Bytes per element."""
@@ -346,6 +360,22 @@ class Tensor(Writable):
         """Itself as int32."""
         return self.to(backend.int32)
 
+    def short(self) -> Tensor:
+        """Itself as int16."""
+        return self.to(backend.int16)
+
+    def char(self) -> Tensor:
+        """Itself as int8."""
+        return self.to(backend.int8)
+
+    def byte(self) -> Tensor:
+        """Itself as uint8."""
+        return self.to(backend.uint8)
+
+    def type_as(self, other: Tensor) -> Tensor:
+        """Itself with the dtype, and on the device, of `other`."""
+        return self.to(other)
+
     def long(self) -> Tensor:
         """Itself as int64."""
         return self.to(backend.int64)
@@ -450,6 +480,12 @@ class Tensor(Writable):
     def __rmod__(self, other: Any) -> Tensor:
         return pointwise.remainder(other, self)
 
+    def __eq__(self, other: object) -> Any:
+        return NotImplemented if isinstance(other, _NO_NUMBERS) else pointwise.eq(self, other)
+
+    def __ne__(self, other: object) -> Any:
+        return NotImplemented if isinstance(other, _NO_NUMBERS) else pointwise.ne(self, other)
+
     __radd__, __rmul__, __pos__, __abs__, __invert__ = (
         __add__,
         __mul__,
@@ -458,8 +494,7 @@ class Tensor(Writable):
         pointwise.bitwise_not,
     )
     __floordiv__, __mod__ = pointwise.floor_divide, pointwise.remainder
-    __eq__, __ne__, __lt__, __le__ = pointwise.eq, pointwise.ne, pointwise.lt, pointwise.le  # type: ignore[assignment]
-    __gt__, __ge__ = pointwise.gt, pointwise.ge
+    __lt__, __le__, __gt__, __ge__ = pointwise.lt, pointwise.le, pointwise.gt, pointwise.ge
     __and__ = __rand__ = pointwise.bitwise_and
     __or__ = __ror__ = pointwise.bitwise_or
     __xor__ = __rxor__ = pointwise.bitwise_xor
@@ -469,6 +504,12 @@ class Tensor(Writable):
     matmul, mm, bmm, mv, dot = linalg.matmul, linalg.mm, linalg.bmm, linalg.mv, linalg.dot
     vdot, inner, outer, ger = linalg.vdot, linalg.inner, linalg.outer, linalg.outer
     addmm, addmv, addr, baddbmm, addbmm = linalg.addmm, linalg.addmv, linalg.addr, linalg.baddbmm, linalg.addbmm
+
+    def trace(self) -> Tensor:
+        """The sum of a matrix's diagonal. RuntimeError for other dimensions."""
+        from .ops.products import trace
+
+        return trace(self)
 
     # --- rows of scores -------------------------------------------------------------------------------
 
@@ -532,6 +573,20 @@ class Tensor(Writable):
             "normal_", randn(self.shape, dtype=self.dtype, device=self.device, generator=generator) * std + mean
         )
 
+    def bernoulli_(self, p: Any = 0.5, generator: Any = None) -> Tensor:
+        """Write 1 with probability p, a number or a tensor that broadcasts, else 0 into self."""
+        from .create import rand
+
+        u = rand(self.shape, device=self.device, generator=generator)
+        return self._write("bernoulli_", pointwise.cast((u < p).detach(), self.array.dtype))
+
+    def exponential_(self, lambd: Any = 1.0, generator: Any = None) -> Tensor:
+        """Write numbers of the exponential distribution, of mean 1 / lambd, into self."""
+        from .create import rand
+
+        u = rand(self.shape, dtype=self.dtype, device=self.device, generator=generator)
+        return self._write("exponential_", pointwise.log1p(-u) / -lambd)
+
     # --- pointwise --------------------------------------------------------------------------------------
 
     add, sub, mul, div = pointwise.add_scaled, pointwise.sub_scaled, pointwise.mul, pointwise.divide
@@ -560,6 +615,7 @@ class Tensor(Writable):
     frac, round = pointwise.frac, pointwise.round_to
     maximum, minimum, fmax, fmin = pointwise.maximum, pointwise.minimum, pointwise.fmax, pointwise.fmin
     clamp, clip, sigmoid, relu = pointwise.clamp, pointwise.clamp, pointwise.sigmoid, pointwise.relu
+    clamp_min, clamp_max, nan_to_num = pointwise.clamp_min, pointwise.clamp_max, pointwise.nan_to_num
     erf, erfc, lerp = pointwise.erf, pointwise.erfc, pointwise.lerp
     addcmul, addcdiv, isclose = pointwise.addcmul, pointwise.addcdiv, pointwise.isclose
     allclose, equal = pointwise.allclose, pointwise.equal
@@ -573,7 +629,7 @@ class Tensor(Writable):
     max, min, amax, amin, aminmax = extreme.max, extreme.min, extreme.amax, extreme.amin, extreme.aminmax
     argmax, argmin = extreme.argmax, extreme.argmin
     cumsum, cumprod, logcumsumexp = scan.cumsum, scan.cumprod, scan.logcumsumexp
-    cummax, cummin = scan.cummax, scan.cummin
+    cummax, cummin, diff = scan.cummax, scan.cummin, scan.diff
     sort, argsort, topk, kthvalue = sorting.sort, sorting.argsort, sorting.topk, sorting.kthvalue
     median, nanmedian = sorting.median, sorting.nanmedian
     unique, unique_consecutive = sorting.unique, sorting.unique_consecutive
@@ -705,6 +761,12 @@ class Size(tuple):
     def numel(self) -> int:
         """The product of the sizes."""
         return int(np.prod(self, dtype=np.int64))
+
+    def __getitem__(self, i: Any) -> Any:
+        return Size(tuple.__getitem__(self, i)) if type(i) is slice else tuple.__getitem__(self, i)
+
+    def __add__(self, other: Any) -> Size:
+        return Size(tuple.__add__(self, tuple(other)))
 
     def __repr__(self) -> str:
         return f"Size({list(self)})"

@@ -109,6 +109,21 @@ def test_data_detach_and_deepcopy():
         copy.deepcopy(x * 2)
 
 
+def test_what_is_no_number_is_not_equal():
+    x = gf.ones(2)
+    assert (x == None) is False  # noqa: E711
+    assert (x != "a") is True
+    assert x.shape[1:] + x.shape == gf.Size([2])
+    assert x.shape[:1].numel() == 2
+    assert x.clamp_min(3).tolist() == [3, 3]
+    assert gf.ones(2, 2).trace().item() == 2
+    assert x.byte().dtype == gf.uint8
+    assert not x.byte().is_signed()
+    assert x.type_as(x.short()).dtype == gf.int16
+    assert x.get_device() == -1
+    assert x[0].is_nonzero()
+
+
 def test_writes_that_do_not_fit_are_refused_and_leave_nothing():
     i = gf.tensor([1, 2])
     with pytest.raises(RuntimeError, match=r"add_.*int64.*float32"):
@@ -118,3 +133,20 @@ def test_writes_that_do_not_fit_are_refused_and_leave_nothing():
         i.mul_(gf.ones(3, 2, dtype=gf.int64))
     with pytest.raises(RuntimeError, match="apart in memory"):
         gf.ones(1).expand(3).add_(1)
+
+
+def test_limits_differences_and_draws():
+    assert gf.finfo(gf.float32).eps == np.finfo(np.float32).eps
+    assert gf.finfo(gf.bfloat16).bits == 16
+    assert gf.iinfo(gf.int8).min == -128
+    x = gf.tensor([1.0, 4.0, 9.0])
+    assert x.diff().tolist() == [3.0, 5.0]
+    assert gf.diff(x, 2, prepend=gf.zeros(1)).tolist() == [2.0, 2.0]
+    assert gf.tensor([True, True, False]).diff().tolist() == [False, True]
+    wild = gf.tensor([float("nan"), float("inf"), -float("inf"), 2.0])
+    assert gf.nan_to_num(wild, 1.0, neginf=-3.0).tolist() == [1.0, gf.finfo(gf.float32).max, -3.0, 2.0]
+    assert (gf.numel(x), gf.is_floating_point(x), gf.is_complex(x)) == (3, True, False)
+    gf.manual_seed(7)
+    assert gf.initial_seed() == 7
+    assert abs(gf.zeros(20000).bernoulli_(0.3).mean().item() - 0.3) < 0.02
+    assert abs(gf.zeros(20000).exponential_(2.0).mean().item() - 0.5) < 0.02

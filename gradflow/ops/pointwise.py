@@ -11,6 +11,7 @@ import numpy as np
 
 from ..backend import namespace
 from ..cases import Sampler, case
+from ..dtypes import finfo
 from ..op import op, unwrap
 
 
@@ -797,6 +798,26 @@ def addcmul(input: Any, tensor1: Any, tensor2: Any, value: Any = 1) -> Any:
 def addcdiv(input: Any, tensor1: Any, tensor2: Any, value: Any = 1) -> Any:
     """input + value tensor1 / tensor2."""
     return add_scaled(input, div(tensor1, tensor2), value)
+
+
+def nan_to_num(input: Any, nan: Any = 0.0, posinf: Any = None, neginf: Any = None) -> Any:
+    """input with NaN, infinity and minus infinity replaced; the infinities by the largest and smallest finite numbers."""
+    if input.dtype.kind in "biu":
+        return input * 1 if input.dtype.kind != "b" else logical_or(input, input)
+    ends = finfo(input.dtype)
+    y = where(isnan(input), 0.0 if nan is None else nan, input)
+    y = where(input == math.inf, float(ends.max) if posinf is None else posinf, y)
+    return where(input == -math.inf, float(ends.min) if neginf is None else neginf, y)
+
+
+def clamp_min(input: Any, min: Any) -> Any:
+    """The larger of input and min."""
+    return clamp(input, min)
+
+
+def clamp_max(input: Any, max: Any) -> Any:
+    """The smaller of input and max."""
+    return clamp(input, None, max)
 
 
 def isclose(a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Any:

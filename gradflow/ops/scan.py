@@ -85,6 +85,25 @@ def cumsum_back(x, dim):
     return x[back].cumsum(d, dtype=acc)[back].astype(x.dtype, order="C", copy=False)
 
 
+@other_words
+def diff(x: Any, n: int = 1, dim: int = -1, prepend: Any = None, append: Any = None) -> Any:
+    """The differences of neighbours along dim, x_{i+1} - x_i, n times over, after joining prepend and append to x; of
+    bools, whether they differ. RuntimeError for a 0-d tensor or n below 0.
+    """
+    if not x.ndim or n < 0:
+        raise RuntimeError(f"diff: wanted one dimension or more and n of at least 0, saw shape {tuple(x.shape)} and {n}")
+    d = dimension("diff", dim, x.ndim)
+    if n == 0:
+        return shape.clone(x)
+    parts = [v for v in (prepend, x, append) if v is not None]
+    x = shape.cat(parts, d) if len(parts) > 1 else x
+    for _ in range(min(n, x.shape[d])):
+        k = max(x.shape[d] - 1, 0)
+        a, b = shape.narrow(x, d, 0, k), shape.narrow(x, d, x.shape[d] - k, k)
+        x = pointwise.logical_xor(b, a) if x.dtype.kind == "b" else b - a
+    return x
+
+
 # --- the linear recurrence, of which products, and gradients of scans, are cases ----------------------------
 
 
