@@ -113,6 +113,7 @@ def cross_entropy(
         rows = rows - _reduce.sum(logp * _along_classes(weight, input), dim) * kept * (
             label_smoothing / input.shape[dim]
         )
+        rows = pointwise.where(kept != 0, rows, 0.0)  # no gradient, even where none counts and the mean is by 0
     else:
         rows = class_loss.cross_entropy_forward(input, target, ignore_index, "none", 0.0)[0] * w
     if reduction == "mean":
