@@ -197,3 +197,9 @@ def test_numbers_that_an_integer_dtype_lacks_wrap_around():
     with pytest.raises(RuntimeError, match="negative integer powers"):
         x**-1
     assert gf.full_like(x, -1).tolist() == [255, 255]
+
+
+def test_threshold_to_infinity():
+    inf = float("inf")
+    x = gf.tensor([1.0, -1.0, inf, -inf])
+    assert gf.nn.functional.threshold(x, 0.0, -inf).tolist() == [1.0, -inf, inf, -inf]

@@ -699,7 +699,7 @@ hardshrink = row(
     kinks=(-0.5, 0.5), dx=lambda g, x, lambd: g * (abs(x) > lambd),
 )  # fmt: skip
 threshold = row(
-    "threshold(x, threshold, value)", lambda x, threshold, value: keep(x, ~(x <= threshold)) + (x <= threshold) * like(x, value),
+    "threshold(x, threshold, value)", lambda x, threshold, value: np.where(x <= threshold, like(x, value), x),
     "x where x > threshold, else value", kinks=(0.1,), cases=lambda r: [case(r(3, 4), 0.1, 20.0), case(r(0), 0.1, 20.0)],
     dx=lambda g, x, threshold: g * (x > threshold),
 )  # fmt: skip
