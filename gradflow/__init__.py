@@ -3,6 +3,7 @@
 from importlib import import_module as _import_module
 
 from . import autograd
+from . import names as _names
 from .autograd import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
 from .backend import (
     Generator,
@@ -262,23 +263,15 @@ __version__ = "0.1.0"
 half, float, double, short, int, long, bool = float16, float32, float64, int16, int32, int64, bool_
 inf, nan, pi, e = float32.type("inf").item(), float32.type("nan").item(), 3.141592653589793, 2.718281828459045
 
-# Loaded when first used, so that `import gradflow` stays quick.
-_FAMILY_OF = {
-    "conv1d": "conv", "conv2d": "conv", "conv3d": "conv", "conv_transpose1d": "conv", "conv_transpose2d": "conv",
-    "conv_transpose3d": "conv", "einsum": "einsum", "tensordot": "einsum", "softmax": "softmax", "log_softmax": "softmax",
-    "cosine_similarity": "distance", "pairwise_distance": "distance", "layer_norm": "norm", "group_norm": "norm",
-    "rms_norm": "norm", "max_pool1d": "pool", "max_pool2d": "pool", "max_pool3d": "pool", "avg_pool1d": "pool",
-    "adaptive_avg_pool1d": "pool", "chain_matmul": "products", "cross": "products", "kron": "products",
-    "matrix_power": "products", "trace": "products",
-}  # fmt: skip
-_LAZY = {"amp", "cuda", "data", "examples", "io", "nn", "optim", "train"}
+# Loaded when first used, so that `import gradflow` stays quick; names.py has the functions.
+_SUBMODULES = {"cuda", "data", "examples", "io", "nn", "optim", "train"}
 
 
 def __getattr__(name: str) -> object:
-    if name in _LAZY:
+    if name in _SUBMODULES:
         return _import_module(f"{__name__}.{name}")
-    if name in _FAMILY_OF:
-        return getattr(_import_module(f"{__name__}.ops.{_FAMILY_OF[name]}"), name)
+    if name in _names.family_of:
+        return _names.find(name)
     if name in ("save", "load"):
         return getattr(_import_module(f"{__name__}.io"), name)
     if name == "bfloat16":

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from . import backend, traced
+from . import backend, names, traced
 from .backend import Array, device, is_differentiable
 from .op import current, wrap
 from .ops import arrange, extreme, linalg, pointwise, reduce, scan
@@ -505,26 +505,6 @@ class Tensor(Writable):
     vdot, inner, outer, ger = linalg.vdot, linalg.inner, linalg.outer, linalg.outer
     addmm, addmv, addr, baddbmm, addbmm = linalg.addmm, linalg.addmv, linalg.addr, linalg.baddbmm, linalg.addbmm
 
-    def trace(self) -> Tensor:
-        """The sum of a matrix's diagonal. RuntimeError for other dimensions."""
-        from .ops.products import trace
-
-        return trace(self)
-
-    # --- rows of scores -------------------------------------------------------------------------------
-
-    def softmax(self, dim: Any, dtype: Any = None) -> Tensor:
-        """e^x / sum e^x over dim."""
-        from .ops.softmax import softmax
-
-        return softmax(self, dim, dtype)
-
-    def log_softmax(self, dim: Any, dtype: Any = None) -> Tensor:
-        """x - log sum e^x over dim."""
-        from .ops.softmax import log_softmax
-
-        return log_softmax(self, dim, dtype)
-
     # --- tensors like this one, and random values written into it -----------------------------------------
 
     def new_tensor(self, data: Any, dtype: Any = None, device: Any = None, requires_grad: Any = False) -> Tensor:
@@ -807,7 +787,9 @@ _WRITTEN_IN_PLACE = """
     logical_not bitwise_and bitwise_or bitwise_xor bitwise_not masked_fill masked_scatter index_add index_copy
     index_fill index_put scatter scatter_add scatter_reduce cumsum cumprod tril triu
 """
-for _name in _WRITTEN_IN_PLACE.split():
+for _name in names.methods:
+    setattr(Tensor, _name, names.method(Tensor, _name))
+for _name in [*_WRITTEN_IN_PLACE.split(), *names.in_place]:
     setattr(Tensor, f"{_name}_", in_place(getattr(Tensor, _name), f"{_name}_", apart=_name == "scatter_reduce"))
 for _name in ["add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor"]:
     setattr(Tensor, f"__i{_name}__", in_place(getattr(Tensor, f"__{_name}__"), f"{_name}_"))

@@ -1,0 +1,49 @@
+"""Which family each public name is in, for the families that are loaded when first used, so that `import gradflow` is quick."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+# `name` is a function of gradflow, `name.` a method of Tensor too, `name_` also a method that writes in place; `.name` is
+# a method only, `.name_` one that writes in place as well. A family is a file of ops/.
+FAMILIES = {
+    "conv": "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d",
+    "distance": "cosine_similarity pairwise_distance",
+    "einsum": "einsum tensordot",
+    "norm": "layer_norm group_norm rms_norm",
+    "pool": "max_pool1d max_pool2d max_pool3d avg_pool1d adaptive_avg_pool1d",
+    "products": "chain_matmul cross. kron. matrix_power. trace.",
+    "softmax": "softmax. log_softmax.",
+}
+
+family_of: dict[str, str] = {}
+methods: dict[str, str] = {}
+in_place: list[str] = []
+for _family, _names in FAMILIES.items():
+    for _name in _names.split():
+        _plain = _name.strip("._")
+        if not _name.startswith("."):
+            family_of[_plain] = _family
+        if _name[0] == "." or _name[-1] in "._":
+            methods[_plain] = _family
+        if _name[-1] == "_":
+            in_place.append(_plain)
+
+
+def find(name: str) -> Any:
+    """The public function of this name, its family imported."""
+    return getattr(import_module(f"gradflow.ops.{family_of[name]}"), name)
+
+
+def method(cls: type, name: str) -> Callable[..., Any]:
+    """The method of this name; it imports its family when first called and then makes way for the function itself."""
+
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        function = getattr(import_module(f"gradflow.ops.{methods[name]}"), name)
+        setattr(cls, name, function)
+        return function(self, *args, **kwargs)
+
+    call.__name__ = call.__qualname__ = name
+    return call
