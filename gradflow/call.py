@@ -106,6 +106,8 @@ def _text(entry: Any) -> str:
     else:
         if entry.place is not None:
             compute = f"{compute} if type(_{names[0]}) is ndarray else entry.kernel({arrays})"
+        if entry.real:
+            body.append(f"if type(_{names[0]}) is ndarray and _{names[0]}.dtype.kind == 'c': return entry({given})")
         body.append(f"if {bare}: return {compute}")
     body += [
         f"try: __y = {compute}",
@@ -150,6 +152,8 @@ def _text(entry: Any) -> str:
         body += [
             f"        __plan = entry.plan(({needs},))",
             "        if __plan is not None:",
+            # promoted inputs are real here, and so is what comes of them
+            *(() if entry.promote else ("            if __y.dtype.kind == 'c': __plan = __plan.of_complex",)),
             f"            __edges = {edges}",
             f"            __saved, __marks = __plan.keep({arrays}, __y), __plan.marks({given}, __t)",
             "            __t.node = Node(__plan, __saved, __marks, __edges, __y.shape, __y.dtype)",

@@ -46,6 +46,8 @@ class Kernel:
                 if type(x) is np.ndarray:
                     break
                 if on_card(x):
+                    if x.dtype.kind == "c":  # twins are of real numbers
+                        break
                     y = self.twin(*args, **kwargs)  # type: ignore[misc]
                     if y is not NotImplemented:
                         return y

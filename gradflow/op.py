@@ -43,6 +43,9 @@ class Op:
     rules      (names of the inputs it is for, function) pairs
     promote    the inputs that are brought to one dtype first, by PyTorch's promotion rules
     floating   integers among them become the default floating dtype
+    holomorphic  False if the rules are right for complex numbers as they stand, also where the output is complex; True
+               lets the plan conjugate around them, which is right for all that is differentiable in the complex sense
+    real       complex numbers are refused
     outputs    their names; ("*ys",) if their number depends on the call
     view       the output shares memory with the first input; of several, a function (i, *args) gives the op and the
                arguments that make the i-th alone
@@ -82,6 +85,7 @@ class Op:
         self.several = len(self.outputs) > 1 or self.outputs[0].startswith("*")
         self.floating, self.view = bool(options.get("floating")), bool(options.get("view"))
         self.way = options["view"] if callable(options.get("view")) else None
+        self.holomorphic, self.real = options.get("holomorphic", True), bool(options.get("real"))
         self.cases, self.note = options.get("cases"), options.get("note", "")
         self.reference = options.get("reference", "")  # "" is by the op's own name, None is that PyTorch has none
         self.doc = definition.__doc__ or options.get("doc", "")
@@ -128,6 +132,8 @@ class Op:
         if not traced:
             return self.run(args)
         arrays: Any = [a.array if isinstance(a, Traced) else a for a in args]
+        if self.real:
+            self.refuse_complex(arrays)
         if self.promote:
             promote(self, arrays)
         for a in arrays:
@@ -139,6 +145,12 @@ class Op:
         except (ValueError, TypeError, IndexError, OverflowError) as e:
             raise explain(self.name, arrays, e) from e
         return self.finish(args, arrays, y)
+
+    def refuse_complex(self, arrays: Sequence[Any]) -> None:
+        """RuntimeError if an array is complex: an order, a rounding or a sign of complex numbers means nothing."""
+        for a in arrays:
+            if backend.is_array(a) and a.dtype.kind == "c":
+                raise RuntimeError(f"{self.name}: wanted real numbers, saw {a.dtype}")
 
     def finish(self, args: Sequence[Any], arrays: Sequence[Any], y: Any) -> Any:
         """What came out as Tensors, with their place on the tape."""
@@ -166,8 +178,11 @@ class Op:
         edges = tuple([nodes[i] for i in plan.wanted])
         if not self.several:
             y = values[0]
+            plan = plan.of_complex if y.dtype.kind == "c" else plan
             outs[0].node = Node(plan, saved, marks, edges, y.shape, y.dtype)
             return
+        if any(v is not None and v.dtype.kind == "c" for v in values):
+            plan = plan.of_complex
         whole = Node(plan, saved, marks, edges, tuple([_shape(v) for v in values]), tuple([_dtype(v) for v in values]))
         for i, out in enumerate(outs):
             if out is not None and is_differentiable(out.array.dtype):
@@ -233,6 +248,8 @@ def op(definition: Callable[..., Any] | None = None, /, **options: Any) -> Calla
         "promote",
         "floating",
         "view",
+        "holomorphic",
+        "real",
         "cases",
         "reference",
         "note",

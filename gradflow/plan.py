@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from copy import copy
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,21 @@ class Plan:
         self.marks = eval(f"lambda {frame}: ({versions})", {"Traced": Traced})
         self.pull = self._pull(tuple(True for _ in self.wanted))
         self.pull_to = cache(self._pull)
+
+    @cached_property
+    def of_complex(self) -> Plan:
+        """The plan of a call whose output is complex.
+
+        The gradient of a real loss L by a complex z = a + ib is dL/da + i dL/db, as PyTorch has it: of y = f(z), f
+        holomorphic, dz = g conj(f'(z)). Rules say g f'(z), and conj(conj(g) f'(z)) is what is wanted.
+        """
+        if not self.op.holomorphic:
+            return self
+        plan = copy(self)
+        plan.pull = _conjugated(self.pull)
+        plan.pull_to = cache(lambda asked: _conjugated(self._pull(asked)))
+        plan.of_complex = plan
+        return plan
 
     def _expression(self, word: str, places: dict[str, Any]) -> str:
         name, _, what = word.rpartition("_")
@@ -145,6 +161,16 @@ class Plan:
             else (wrap if create else _same)(xp.zeros(shape, dtype))
             for g, shape, dtype in zip(gradients, node.shape, node.dtype, strict=True)
         )
+
+
+def _conj(g: Any) -> Any:
+    if type(g) is tuple:
+        return tuple(map(_conj, g))
+    return g if g is None or g.dtype.kind != "c" else g.conj()
+
+
+def _conjugated(pull: Callable[[Any, tuple], tuple]) -> Callable[[Any, tuple], tuple]:
+    return lambda g, saved: tuple(map(_conj, pull(_conj(g), saved)))
 
 
 def _same(x: Any) -> Any:

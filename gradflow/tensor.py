@@ -572,6 +572,7 @@ class Tensor(Writable):
     add, sub, mul, div = pointwise.add_scaled, pointwise.sub_scaled, pointwise.mul, pointwise.divide
     subtract, multiply, divide, true_divide = sub, mul, div, pointwise.div
     neg, negative, positive, square = pointwise.neg, pointwise.neg, pointwise.positive, pointwise.square
+    conj, conj_physical, sgn = pointwise.conj, pointwise.conj_physical, pointwise.sgn
     abs, absolute, sign, reciprocal = pointwise.abs, pointwise.abs, pointwise.sign, pointwise.reciprocal
     pow, fmod, remainder, floor_divide = pointwise.pow, pointwise.fmod, pointwise.remainder, pointwise.floor_divide
     eq, ne, not_equal, lt, less = pointwise.eq, pointwise.ne, pointwise.ne, pointwise.lt, pointwise.lt

@@ -29,6 +29,8 @@ def _roots(name: str, outputs: tuple, gradients: Any, create: bool) -> list[tupl
                 raise RuntimeError(
                     f"{name}: a gradient is made up only for one element; saw an output of shape {tuple(y.array.shape)}"
                 )
+            if y.array.dtype.kind == "c":
+                raise RuntimeError(f"{name}: a gradient is made up only for a real output; saw {y.array.dtype}")
             g = namespace(y.array).ones_like(y.array)
         elif tuple(g.shape) != tuple(y.array.shape):
             raise RuntimeError(

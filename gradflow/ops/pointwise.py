@@ -107,8 +107,31 @@ neg = row("neg(x)", np.negative, "-x", dx=lambda g: -g)
 positive = row("positive(x)", np.positive, "x", dx=lambda g: g)
 square = row("square(x)", np.square, "x^2", dx=lambda g, x: g * x * 2)
 reciprocal = row("reciprocal(x)", lambda x: 1 / x, "1 / x", floating=True, domain=(0.5, 3), dx=lambda g, y: -g * y * y)
-abs = row("abs(x)", np.abs, "|x|", kinks=(0,), dx=lambda g, x: g * sign(x))
-sign = row("sign(x)", np.sign, "-1, 0 or 1, as x is negative, zero or positive", kinks=(0,), dx=lambda g: g * 0)
+
+
+@op(dx=lambda g: conj(g), holomorphic=False, cases=lambda r: [case(r(3, 2)), case(r())])
+def conj_physical(x):
+    """The complex conjugate, a - ib of a + ib."""
+    return np.conjugate(x)
+
+
+def conj(x: Any) -> Any:
+    """The complex conjugate; what is real, as it is."""
+    return conj_physical(x) if unwrap(x).dtype.kind == "c" else x
+
+
+abs = row("abs(x)", np.abs, "|x|", kinks=(0,), dx=lambda g, x: g * sgn(x))
+
+
+def _sgn_gradient(g: Any, x: Any, y: Any) -> Any:
+    if unwrap(x).dtype.kind != "c":
+        return g * 0
+    along = g * conj(y)  # what turns x is kept, what only stretches it is not
+    return (g - y * (along + conj(along)) * 0.5) / where(x == 0, 1.0, abs(x))
+
+
+sgn = row("sgn(x)", np.sign, "x / |x|, and 0 for 0", kinks=(0,), twin=None, holomorphic=False, dx=_sgn_gradient)
+sign = row("sign(x)", np.sign, "-1, 0 or 1, as x is negative, zero or positive", kinks=(0,), real=True, dx=lambda g: g * 0)
 
 
 def _whole(ufunc: Callable[..., Any]) -> Callable[..., Any]:
