@@ -265,6 +265,11 @@ inf, nan, pi, e = float32.type("inf").item(), float32.type("nan").item(), 3.1415
 
 # Loaded when first used, so that `import gradflow` stays quick; names.py has the functions.
 _SUBMODULES = {"cuda", "data", "examples", "io", "nn", "optim", "train"}
+_LATE = {
+    "io": "save load",
+    "printing": "set_printoptions get_printoptions",
+}  # fmt: skip
+_MODULE_OF = {name: module for module, names in _LATE.items() for name in names.split()}
 
 
 def __getattr__(name: str) -> object:
@@ -272,8 +277,8 @@ def __getattr__(name: str) -> object:
         return _import_module(f"{__name__}.{name}")
     if name in _names.family_of:
         return _names.find(name)
-    if name in ("save", "load"):
-        return getattr(_import_module(f"{__name__}.io"), name)
+    if name in _MODULE_OF:
+        return getattr(_import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
     if name == "bfloat16":
         from .backend import bfloat16
 

@@ -385,25 +385,14 @@ class Tensor(Writable):
         return self.to(backend.bool_)
 
     def __repr__(self) -> str:
-        text = np.array2string(
-            backend.asnumpy(self.array), separator=", ", precision=4, prefix="tensor(", threshold=1000
-        )
-        notes = []
-        if self.array.dtype not in (backend.get_default_dtype(), backend.int64, backend.bool_):
-            notes.append(f"dtype=gradflow.{self.array.dtype}")
-        if self.is_cuda:
-            notes.append(f"device='{self.device}'")
-        node = current(self)
-        if type(node) is Leaf:
-            notes.append("requires_grad=True")
-        elif node is not None:
-            notes.append(f"grad_fn=<{self.grad_fn.name}>")  # type: ignore[union-attr]
-        return f"tensor({', '.join([text, *notes])})"
+        from .printing import tensor_text
+
+        return tensor_text(self)
 
     __str__ = __repr__
 
     def __format__(self, spec: str) -> str:
-        return format(self.item(), spec) if self.array.ndim == 0 else format(repr(self), spec)
+        return format(self.item(), spec) if self.array.ndim == 0 else object.__format__(self, spec)
 
     def __len__(self) -> builtins.int:
         if self.array.ndim == 0:
@@ -750,7 +739,9 @@ class Size(tuple):
         return Size(tuple.__add__(self, tuple(other)))
 
     def __repr__(self) -> str:
-        return f"Size({list(self)})"
+        from .printing import size_text
+
+        return size_text(self)
 
 
 class RemovableHandle:

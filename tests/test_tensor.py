@@ -88,7 +88,7 @@ def test_repr():
     assert repr(gf.tensor([1.0, 2.0])) == "tensor([1., 2.])"
     assert repr(gf.tensor([1, 2])) == "tensor([1, 2])"
     assert "requires_grad=True" in repr(gf.ones(1, requires_grad=True))
-    assert "grad_fn=<mul>" in repr(gf.ones(1, requires_grad=True) * 2)
+    assert "grad_fn=<MulBackward0>" in repr(gf.ones(1, requires_grad=True) * 2)
     assert "dtype=gradflow.float64" in repr(gf.ones(1, dtype=gf.float64))
 
 
