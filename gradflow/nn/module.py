@@ -2,34 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self
 
-import numpy as np
-
-from .. import backend
 from ..tape import Traced
 from ..tensor import RemovableHandle, Tensor
 from . import hooks, state
+from .moving import Movable
 from .parameter import Buffer, Parameter
+from .tree import Tree
+
+_HOOKS = (
+    "_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks", "_state_dict_pre_hooks",
+    "_state_dict_hooks", "_load_state_dict_pre_hooks", "_load_state_dict_post_hooks",
+)  # fmt: skip
 
 
-class Module:
+class Module(Tree, Movable):
     """The base of layers and models. A subclass calls super().__init__(), assigns its parts, and defines forward.
 
     training   whether layers that behave differently in training (dropout, batch norm) do so; train() and eval() set it
     """
 
     training: bool
-    _optional_state: tuple[str, ...] = ()  # own entries that a state_dict may lack, because older ones do
+    dump_patches = False
+    call_super_init = False  # whether __init__ goes on to the next class, for modules that have a second base
+    _version: int = 1  # of its entries in a state_dict
+    _since: dict[str, int] = {}  # the version since which an entry is there
 
-    def __init__(self) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        if not self.call_super_init and (args or kwargs):
+            what = f"the argument {next(iter(kwargs))!r}" if kwargs else f"{len(args)} arguments"
+            raise TypeError(f"{type(self).__name__}: Module.__init__ takes no arguments, saw {what}")
         d = self.__dict__  # written directly: __setattr__ looks into what is being made here
         d["training"] = True
-        d["_parameters"], d["_buffers"], d["_modules"], d["_non_persistent"] = {}, {}, {}, set()
-        d["_forward_pre_hooks"], d["_forward_hooks"] = {}, {}
-        d["_backward_pre_hooks"], d["_backward_hooks"] = {}, {}
-        d["_state_dict_hooks"], d["_load_pre_hooks"], d["_load_post_hooks"] = {}, {}, {}
+        d["_parameters"], d["_buffers"], d["_modules"], d["_non_persistent_buffers_set"] = {}, {}, {}, set()
+        for name in _HOOKS:
+            d[name] = {}
+        if self.call_super_init:
+            super().__init__(*args, **kwargs)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        for name in _HOOKS:
+            self.__dict__.setdefault(name, {})
+        self.__dict__.setdefault("_non_persistent_buffers_set", set())
 
     # --- calling ----------------------------------------------------------------------------------
 
@@ -39,9 +56,22 @@ class Module:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """forward(), with the hooks around it."""
-        if self._forward_pre_hooks or self._forward_hooks or self._backward_pre_hooks or self._backward_hooks:
+        d = self.__dict__
+        if (
+            d["_forward_hooks"]
+            or d["_forward_pre_hooks"]
+            or d["_backward_hooks"]
+            or d["_backward_pre_hooks"]
+            or hooks.everywhere
+        ):
             return hooks.call(self, args, kwargs)
         return self.forward(*args, **kwargs)
+
+    _call_impl = __call__
+
+    def compile(self, *args: Any, **kwargs: Any) -> Self:
+        """Itself: there is no compiler; PyTorch's programs call it."""
+        return self
 
     def register_forward_pre_hook(
         self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
@@ -72,6 +102,10 @@ class Module:
         """
         return hooks.add(self._backward_hooks, hook, prepend)
 
+    register_backward_hook = (
+        register_full_backward_hook  # PyTorch's first, deprecated kind saw the last op's inputs only
+    )
+
     # --- registering ------------------------------------------------------------------------------
 
     def register_parameter(self, name: str, param: Parameter | None) -> None:
@@ -81,6 +115,8 @@ class Module:
             raise TypeError(f"register_parameter: wanted a Parameter or None for {name!r}, saw {type(param).__name__}")
         if param is not None and param.grad_fn is not None:
             raise ValueError(f"register_parameter: wanted a leaf for {name!r}, saw the output of {param.grad_fn.name}")
+        if hooks.registrations and param is not None:
+            param = hooks.registered("parameter", self, name, param)
         self._parameters[name] = param
 
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
@@ -88,14 +124,18 @@ class Module:
         self._check_name("register_buffer", name, self._buffers if "_buffers" in self.__dict__ else None)
         if tensor is not None and not isinstance(tensor, Traced):
             raise TypeError(f"register_buffer: wanted a tensor or None for {name!r}, saw {type(tensor).__name__}")
+        if hooks.registrations and tensor is not None:
+            tensor = hooks.registered("buffer", self, name, tensor)
         self._buffers[name] = tensor
-        (self._non_persistent.discard if persistent else self._non_persistent.add)(name)
+        (self._non_persistent_buffers_set.discard if persistent else self._non_persistent_buffers_set.add)(name)
 
     def register_module(self, name: str, module: Module | None) -> None:
         """Add a child module, as add_module does."""
         if module is not None and not isinstance(module, Module):
             raise TypeError(f"register_module: wanted a Module or None for {name!r}, saw {type(module).__name__}")
         self._check_name("register_module", name, self._modules if "_modules" in self.__dict__ else None)
+        if hooks.registrations and module is not None:
+            module = hooks.registered("module", self, name, module)
         self._modules[name] = module
 
     def add_module(self, name: str, module: Module | None) -> None:
@@ -150,7 +190,7 @@ class Module:
         for other in ("_parameters", "_buffers", "_modules"):
             if other != register:
                 self.__dict__[other].pop(name, None)
-        self._non_persistent.discard(name)
+        self._non_persistent_buffers_set.discard(name)
 
     def __getattr__(self, name: str) -> Any:
         d = self.__dict__  # written out: every forward comes by here for its weights
@@ -166,115 +206,24 @@ class Module:
         for register in ("_parameters", "_buffers", "_modules"):
             if name in self.__dict__.get(register, ()):
                 del self.__dict__[register][name]
-                self._non_persistent.discard(name)
+                self._non_persistent_buffers_set.discard(name)
                 return
         object.__delattr__(self, name)
 
     def __dir__(self) -> Iterable[str]:
         return sorted({*object.__dir__(self), *self._parameters, *self._buffers, *self._modules})
 
-    # --- walking ----------------------------------------------------------------------------------
-
-    def named_modules(
-        self, memo: set[Module] | None = None, prefix: str = "", remove_duplicate: bool = True
-    ) -> Iterator[tuple[str, Module]]:
-        """(dotted name, module) of this module and all inside it, each once."""
-        memo = set() if memo is None else memo
-        if self in memo:
-            return
-        if remove_duplicate:
-            memo.add(self)
-        yield prefix, self
-        for name, module in self._modules.items():
-            if module is not None:
-                yield from module.named_modules(memo, f"{prefix}.{name}" if prefix else name, remove_duplicate)
-
-    def modules(self) -> Iterator[Module]:
-        """The module itself and all inside it, each once."""
-        return (module for _, module in self.named_modules())
-
-    def named_children(self) -> Iterator[tuple[str, Module]]:
-        """(name, module) of the modules directly inside, each once."""
-        seen = set()
-        for name, module in self._modules.items():
-            if module is not None and module not in seen:
-                seen.add(module)
-                yield name, module
-
-    def children(self) -> Iterator[Module]:
-        """The modules directly inside, each once."""
-        return (module for _, module in self.named_children())
-
-    def _named(self, register: str, prefix: str, recurse: bool, remove_duplicate: bool) -> Iterator[tuple[str, Any]]:
-        modules = self.named_modules(prefix=prefix, remove_duplicate=remove_duplicate) if recurse else [(prefix, self)]
-        seen: set[int] = set()
-        for where, module in modules:
-            for name, t in module.__dict__[register].items():
-                if t is None or (remove_duplicate and id(t) in seen):
-                    continue
-                seen.add(id(t))
-                yield (f"{where}.{name}" if where else name), t
-
-    def named_parameters(
-        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
-    ) -> Iterator[tuple[str, Parameter]]:
-        """(dotted name, parameter) of all parameters, each once."""
-        return self._named("_parameters", prefix, recurse, remove_duplicate)
-
-    def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
-        """All parameters, each once: what an optimizer is given."""
-        return (p for _, p in self.named_parameters(recurse=recurse))
-
-    def named_buffers(
-        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
-    ) -> Iterator[tuple[str, Tensor]]:
-        """(dotted name, buffer) of all buffers, each once."""
-        return self._named("_buffers", prefix, recurse, remove_duplicate)
-
-    def buffers(self, recurse: bool = True) -> Iterator[Tensor]:
-        """All buffers, each once."""
-        return (b for _, b in self.named_buffers(recurse=recurse))
-
-    def get_submodule(self, target: str) -> Module:
-        """The module of a dotted name; this one for "". AttributeError if there is none."""
-        module = self
-        for step in target.split(".") if target else ():
-            inside = module._modules.get(step)
-            if inside is None:
-                raise AttributeError(f"get_submodule: {type(module).__name__} has no module {step!r} (of {target!r})")
-            module = inside
-        return module
-
-    def set_submodule(self, target: str, module: Module) -> None:
-        """Put `module` in the place of the module of a dotted name. AttributeError if there is none."""
-        if not target:
-            raise ValueError("set_submodule: wanted a dotted name, saw ''")
-        self.get_submodule(target)
-        path, _, name = target.rpartition(".")
-        self.get_submodule(path).register_module(name, module)
-
-    def get_parameter(self, target: str) -> Parameter:
-        """The parameter of a dotted name. AttributeError if there is none."""
-        return self._get("_parameters", "get_parameter", target)
-
-    def get_buffer(self, target: str) -> Tensor:
-        """The buffer of a dotted name. AttributeError if there is none."""
-        return self._get("_buffers", "get_buffer", target)
-
-    def _get(self, register: str, what: str, target: str) -> Any:
-        path, _, name = target.rpartition(".")
-        found = self.get_submodule(path).__dict__[register].get(name)
-        if found is None:
-            raise AttributeError(f"{what}: there is no {register[1:-1]} {target!r} in {type(self).__name__}")
-        return found
-
     # --- state ------------------------------------------------------------------------------------
 
-    def state_dict(self, *, destination: Any = None, prefix: str = "", keep_vars: bool = False) -> dict[str, Any]:
+    def state_dict(
+        self, *args: Any, destination: Any = None, prefix: str = "", keep_vars: bool = False
+    ) -> dict[str, Any]:
         """Every parameter and persistent buffer by dotted name, sharing memory; on the tape only if keep_vars."""
-        return state.collect(self, {} if destination is None else destination, prefix, keep_vars)
+        given = dict(zip(("destination", "prefix", "keep_vars"), args, strict=False))  # PyTorch's old way
+        destination, prefix = given.get("destination", destination), given.get("prefix", prefix)
+        return state.collect(self, destination, prefix, given.get("keep_vars", keep_vars))
 
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> state.Keys:
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Copy values (tensors or arrays) into parameters and buffers by name; give (missing_keys, unexpected_keys).
 
         strict   RuntimeError if names are missing or unexpected; a wrong shape is an error in any case.
@@ -282,6 +231,23 @@ class Module:
         An error lists everything that is wrong, and then nothing was changed.
         """
         return state.load(self, state_dict, strict, assign)
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        """Put the module's own entries, not those of modules inside, into a state_dict."""
+        state.save_own(self, destination, prefix, keep_vars)
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        """Take the module's own entries, not those of modules inside, from a state_dict."""
+        state.load_own(self, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
 
     def get_extra_state(self) -> Any:
         """More that belongs into the state_dict, under "_extra_state"; define it together with set_extra_state."""
@@ -291,20 +257,31 @@ class Module:
         """Take up what get_extra_state gave."""
         raise RuntimeError(f"set_extra_state: {type(self).__name__} does not define it")
 
+    def register_state_dict_pre_hook(self, hook: Callable[..., None]) -> RemovableHandle:
+        """Call hook(module, prefix, keep_vars) before this module's entries are collected."""
+        return RemovableHandle(self._state_dict_pre_hooks, hook)
+
     def register_state_dict_post_hook(self, hook: Callable[..., None]) -> RemovableHandle:
         """Call hook(module, state_dict, prefix, local_metadata) when this module's entries are in the state_dict."""
         return RemovableHandle(self._state_dict_hooks, hook)
+
+    _register_state_dict_hook = register_state_dict_post_hook  # one that may give another dict back
 
     def register_load_state_dict_pre_hook(self, hook: Callable[..., None]) -> RemovableHandle:
         """Call hook(module, state_dict, prefix, local_metadata, strict, missing, unexpected, errors) before loading.
 
         state_dict is a copy of the caller's dict that the hook may change: to rename old keys, say.
         """
-        return RemovableHandle(self._load_pre_hooks, hook)
+        return self._register_load_state_dict_pre_hook(hook, with_module=True)
+
+    def _register_load_state_dict_pre_hook(
+        self, hook: Callable[..., None], with_module: bool = False
+    ) -> RemovableHandle:
+        return hooks.add(self._load_state_dict_pre_hooks, hook, False, with_module=with_module)
 
     def register_load_state_dict_post_hook(self, hook: Callable[..., None]) -> RemovableHandle:
         """Call hook(module, (missing_keys, unexpected_keys)) after loading; it may take keys off those lists."""
-        return RemovableHandle(self._load_post_hooks, hook)
+        return RemovableHandle(self._load_state_dict_post_hooks, hook)
 
     # --- switching --------------------------------------------------------------------------------
 
@@ -312,8 +289,9 @@ class Module:
         """Set `training` here and in all modules inside."""
         if not isinstance(mode, bool):
             raise ValueError(f"train: wanted a bool, saw {mode!r}")
-        for module in self.modules():
-            module.training = mode
+        self.training = mode
+        for module in self.children():  # by their own train(), which a layer that stays frozen defines
+            module.train(mode)
         return self
 
     def eval(self) -> Self:
@@ -340,75 +318,6 @@ class Module:
             module.apply(fn)
         fn(self)
         return self
-
-    # --- moving -----------------------------------------------------------------------------------
-
-    def _apply(self, fn: Callable[[Tensor], Tensor]) -> Self:
-        """Let every parameter, gradient and buffer be fn of itself. Parameters stay the same objects."""
-        for module in self.modules():
-            for p in module._parameters.values():
-                if p is not None:
-                    for t in (p,) if p.grad is None else (p, p.grad):
-                        moved = fn(t.data)
-                        if moved.array is not t.array:
-                            t.data = moved
-            for name, b in module._buffers.items():
-                if b is not None:
-                    module._buffers[name] = fn(b)
-        return self
-
-    def to(self, *args: Any, dtype: Any = None, device: Any = None, non_blocking: bool = False) -> Self:
-        """Move to a device and/or cast what is floating, given a device, a dtype, both, or a tensor that has them."""
-        for a in args:
-            if isinstance(a, Traced):
-                dtype, device = a.array.dtype, backend.device_of(a.array)
-            elif isinstance(a, backend.device) or (isinstance(a, str) and a.startswith(("cpu", "cuda"))):
-                device = a
-            elif isinstance(a, bool):
-                non_blocking = a
-            elif a is not None:
-                dtype = a
-        if dtype is not None:
-            dtype = np.dtype(dtype)
-            if not backend.is_differentiable(dtype):
-                raise TypeError(f"to: wanted a floating or complex dtype, saw {dtype}")
-
-        def move(t: Tensor) -> Tensor:
-            cast = dtype if dtype is not None and backend.is_differentiable(t.array.dtype) else None
-            return t.to(device=device, dtype=cast, non_blocking=non_blocking)
-
-        return self._apply(move)
-
-    def cpu(self) -> Self:
-        """Move to the CPU."""
-        return self.to("cpu")
-
-    def cuda(self, device: Any = None) -> Self:
-        """Move to the card."""
-        return self.to(backend.device("cuda", device) if isinstance(device, int) else device or "cuda")
-
-    def type(self, dst_type: Any) -> Self:
-        """Cast all parameters and buffers, integers too."""
-        return self._apply(lambda t: t.to(np.dtype(dst_type)))
-
-    def _cast(self, dtype: np.dtype) -> Self:
-        return self._apply(lambda t: t.to(dtype) if t.is_floating_point() else t)
-
-    def float(self) -> Self:
-        """Cast what is floating to float32."""
-        return self._cast(backend.float32)
-
-    def double(self) -> Self:
-        """Cast what is floating to float64."""
-        return self._cast(backend.float64)
-
-    def half(self) -> Self:
-        """Cast what is floating to float16."""
-        return self._cast(backend.float16)
-
-    def bfloat16(self) -> Self:
-        """Cast what is floating to bfloat16."""
-        return self._cast(backend.bfloat16())
 
     # --- showing ----------------------------------------------------------------------------------
 

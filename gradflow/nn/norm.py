@@ -14,7 +14,7 @@ from .parameter import Parameter, blank
 class _Norm(Module):
     """What batch and instance norm share: weight and bias per channel, and running means and variances."""
 
-    _optional_state = ("num_batches_tracked",)  # state_dicts written before it was added lack it
+    _version, _since = 2, {"num_batches_tracked": 2}
     ranks: tuple[int, ...]
 
     def __init__(
@@ -61,7 +61,7 @@ class _Norm(Module):
             if self.bias is not None:
                 init.zeros_(self.bias)
 
-    def _check(self, input: Any) -> None:
+    def _check_input_dim(self, input: Any) -> None:
         if input.dim() not in self.ranks:
             wanted = " or ".join(f"{r}-d" for r in self.ranks)
             raise ValueError(f"{type(self).__name__}: wanted {wanted} input, saw {input.dim()}-d")
@@ -91,7 +91,7 @@ class _BatchNorm(_Norm):
 
     def forward(self, input: Any) -> Any:
         """Normalise; in training by the batch's statistics, which are tracked, in evaluation by those tracked."""
-        self._check(input)
+        self._check_input_dim(input)
         momentum = self.momentum or 0.0
         if self.training and self.track_running_stats and self.num_batches_tracked is not None:
             self.num_batches_tracked.array += 1
@@ -155,7 +155,7 @@ class _InstanceNorm(_Norm):
 
     def forward(self, input: Any) -> Any:
         """Normalise each sample's channels; without a batch dimension, one sample's."""
-        self._check(input)
+        self._check_input_dim(input)
         single = input.dim() == self.ranks[0]
         channels = input.shape[0 if single else 1]
         if channels != self.num_features and self.affine:
