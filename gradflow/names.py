@@ -16,6 +16,10 @@ FAMILIES = {
     "pool": "max_pool1d max_pool2d max_pool3d avg_pool1d adaptive_avg_pool1d",
     "products": "chain_matmul cross. kron. matrix_power. trace.",
     "softmax": "softmax. log_softmax.",
+    "strided": """as_strided. as_strided_scatter. select_scatter. slice_scatter. diagonal_scatter.
+        alias_copy as_strided_copy detach_copy diagonal_copy expand_copy narrow_copy. permute_copy select_copy slice_copy
+        split_copy split_with_sizes_copy squeeze_copy t_copy transpose_copy unbind_copy unfold_copy unsqueeze_copy view_copy""",
+    "stft": "stft. istft.",
 }
 
 family_of: dict[str, str] = {}
