@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from operator import index
@@ -18,6 +20,16 @@ def _place(what: str, i: Any, n: int) -> int:
     if not -n <= i < n:
         raise IndexError(f"{what}: wanted an index below {n}, saw {i}")
     return i % n
+
+
+class Container(Module):
+    """Modules by name, as the arguments give them: what programs used before they had Module. It has no forward."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__()
+        warnings.warn("Container: it is deprecated; use Module", stacklevel=2)
+        for name, module in kwargs.items():
+            self.add_module(name, module)
 
 
 class _Row(Module):
@@ -112,6 +124,13 @@ class Sequential(_Row):
         return Sequential(*[module for _ in range(times) for module in self])
 
     __rmul__ = __mul__
+
+    def __imul__(self, times: int) -> Self:
+        if not isinstance(times, int):
+            raise TypeError(f"Sequential: wanted an int to multiply with, saw {type(times).__name__}")
+        if times <= 0:
+            raise ValueError(f"Sequential: wanted a positive int to multiply with, saw {times}")
+        return self.extend([module for _ in range(times - 1) for module in list(self)])
 
 
 class ModuleList(_Row):
@@ -262,8 +281,13 @@ class ParameterDict(Module):
         self.update(parameters or {})
 
     def update(self, parameters: Any) -> None:
-        """Add or replace values, from a dict or from (name, value) pairs."""
-        pairs = parameters.items() if isinstance(parameters, (Mapping, ParameterDict)) else parameters
+        """Add or replace values, from a dict (a plain one in the order of its sorted names) or from (name, value) pairs."""
+        if not isinstance(parameters, Iterable) or isinstance(parameters, Traced):
+            raise TypeError(f"ParameterDict: wanted a dict or (name, value) pairs, saw {type(parameters).__name__}")
+        pairs: Any = parameters
+        if isinstance(parameters, (Mapping, ParameterDict)):
+            ordered = isinstance(parameters, (OrderedDict, ParameterDict))
+            pairs = [(k, parameters[k]) for k in (parameters if ordered else sorted(parameters))]
         for key, value in pairs:
             self[key] = value
 
@@ -290,6 +314,38 @@ class ParameterDict(Module):
 
     def __contains__(self, key: str) -> bool:
         return key in self._keys
+
+    def __reversed__(self) -> Iterator[str]:
+        return reversed(self._keys)
+
+    def __or__(self, other: ParameterDict) -> ParameterDict:
+        both = self.copy()
+        both.update(other)
+        return both
+
+    def __ror__(self, other: ParameterDict) -> ParameterDict:
+        both = other.copy()
+        both.update(self)
+        return both
+
+    def __ior__(self, other: ParameterDict) -> Self:
+        self.update(other)
+        return self
+
+    def copy(self) -> ParameterDict:
+        """A dict of the same parameters."""
+        return ParameterDict(OrderedDict(self.items()))
+
+    def fromkeys(self, keys: Iterable[str], default: Any = None) -> ParameterDict:
+        """A dict that has the default under each of the keys."""
+        return ParameterDict([(k, default) for k in keys])
+
+    def popitem(self) -> tuple[str, Any]:
+        """Take the last (name, value) pair out and give it. KeyError if there is none."""
+        if not self._keys:
+            raise KeyError("ParameterDict: it is empty")
+        key = next(reversed(self._keys))
+        return key, self.pop(key)
 
     def clear(self) -> None:
         """Take all values out."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -52,7 +53,7 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
 
 def uniform_(tensor: Any, a: float = 0.0, b: float = 1.0, generator: Any = None) -> Any:
     """Uniform in [a, b)."""
-    return _write(tensor, _draw(random.uniform, tensor, generator) * (b - a) + a)
+    return _write(tensor, _draw(partial(random.uniform_between, a, b), tensor, generator))
 
 
 def normal_(tensor: Any, mean: float = 0.0, std: float = 1.0, generator: Any = None) -> Any:
@@ -68,9 +69,15 @@ def trunc_normal_(
     Made by the inverse of the distribution function, Phi^-1(u) with u uniform in (Phi((a - mean) / std),
     Phi((b - mean) / std)), then clipped to [a, b].
     """
+    generator = generator or backend.default_generator
+    if generator.sequence is not None and not tensor.is_cuda and a <= mean <= b:  # as PyTorch, all again for a few
+        z = _draw(random.normal, tensor, generator) * std + mean
+        while (outside := (z < a) | (z > b)).any():
+            z = np.where(outside, _draw(random.normal, tensor, generator) * std + mean, z)
+        return _write(tensor, z)
     low, high = (0.5 * (1 + math.erf((v - mean) / std / math.sqrt(2))) for v in (a, b))
     with backend.on(tensor.device) as xp:
-        u = random.uniform(tensor.array.shape, backend.float64, xp, generator or backend.default_generator)
+        u = random.uniform(tensor.array.shape, backend.float64, xp, generator)
         z = xp.asarray(normal_quantile(backend.asnumpy(u) * (high - low) + low))
         return _write(tensor, xp.clip(z * std + mean, a, b))
 
