@@ -72,6 +72,12 @@ def namespace(x: Array) -> Any:
     return (_card or sys.modules["cupy"]) if on_card(x) else np
 
 
+def strict(x: Array) -> Any:
+    """A context in which a decomposition of x that fails raises LinAlgError: cuSOLVER tells of it only if asked."""
+    cupyx = sys.modules.get("cupyx") if on_card(x) else None
+    return cupyx.errstate(linalg="raise") if cupyx is not None else contextlib.nullcontext()
+
+
 def is_floating(dtype: np.dtype) -> bool:
     """Whether dtype is a real floating type, bfloat16 included (ml_dtypes registers it as kind 'V')."""
     return dtype.kind == "f" or (dtype.kind == "V" and dtype.name == "bfloat16")
@@ -189,7 +195,10 @@ class Generator:
 
     The state is a key (the seed) and a counter of blocks of four 64-bit words. A draw of n words reserves
     ceil(n / 4) blocks, so a draw is a pure function of (key, counter), the same on NumPy and on the card.
+    sequence: what draws for the CPU instead, one number after the other, if a program asked for PyTorch's own numbers.
     """
+
+    sequence: Any = None
 
     def __init__(self, seed: int = 0) -> None:
         self.manual_seed(seed)
@@ -197,6 +206,8 @@ class Generator:
     def manual_seed(self, seed: int) -> Generator:
         """Restart the stream from `seed`."""
         self.key, self.counter, self._lock = int(seed) & (2**64 - 1), 0, threading.Lock()
+        if self.sequence is not None:
+            self.sequence.seed(self.key)
         return self
 
     def initial_seed(self) -> int:

@@ -2,7 +2,7 @@
 
 A draw of n words takes them from the Philox stream (backend.Generator) in C order of the result. A word has 64 bits:
 two float32 values, one float64 value, one integer. Uniforms and integers agree to the bit on all devices, normals to
-rounding.
+rounding. A generator with a `sequence` (gradflow.torch: PyTorch's own numbers) draws from that for arrays on the CPU.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from .. import backend, kernel
 from ..backend import Array, Generator, float32, float64, is_floating, namespace
 from ..cases import case
-from ..op import op, unwrap
+from ..op import op, unwrap, wrap
 
 # A uniform of each dtype is made from the top bits of a 32-bit half (float64: of a word), as many as it holds exactly.
 _BITS = {"float64": 53, "float32": 24, "float16": 11, "bfloat16": 8}
@@ -38,6 +38,9 @@ def _draw(what: str, shape: Any, dtype: Any, xp: Any, generator: Generator | Non
     dtype = np.dtype(dtype)
     if what != "words" and not is_floating(dtype):
         raise RuntimeError(f"{what}: wanted a floating dtype, saw {dtype}")
+    sequence = _sequence(xp, generator)
+    if sequence is not None and what != "words":
+        return getattr(sequence, what)(shape, dtype)
     n = math.prod(shape)
     if what == "normal":
         n += n % 2  # they come in pairs
@@ -49,6 +52,11 @@ def _draw(what: str, shape: Any, dtype: Any, xp: Any, generator: Generator | Non
     return y if xp is np else xp.asarray(y)
 
 
+def _sequence(xp: Any, generator: Generator | None) -> Any:
+    """What draws a generator's numbers one after the other, or None where they are counted."""
+    return (generator or backend.default_generator).sequence if xp is np else None
+
+
 def words(n: int, xp: Any = np, generator: Generator | None = None) -> Array:
     """The next n 64-bit words of the stream, uint64."""
     return _draw("words", n, np.uint64, xp, generator)
@@ -57,6 +65,16 @@ def words(n: int, xp: Any = np, generator: Generator | None = None) -> Array:
 def uniform(shape: Any, dtype: Any = float32, xp: Any = np, generator: Generator | None = None) -> Array:
     """Uniform in [0, 1): multiples of 2^-24 (float32), 2^-53 (float64), 2^-11 (float16), 2^-8 (bfloat16)."""
     return _draw("uniform", shape, dtype, xp, generator)
+
+
+def uniform_between(
+    low: float, high: float, shape: Any, dtype: Any = float32, xp: Any = np, generator: Generator | None = None
+) -> Array:
+    """Uniform in [low, high)."""
+    sequence = _sequence(xp, generator)
+    if sequence is not None:
+        return sequence.uniform(tuple(shape), np.dtype(dtype), low, high)
+    return uniform(shape, dtype, xp, generator) * (high - low) + low
 
 
 def normal(shape: Any, dtype: Any = float32, xp: Any = np, generator: Generator | None = None) -> Array:
@@ -105,6 +123,9 @@ _definitions = {"words": _words, "uniform": _uniform, "normal": _normal}
 
 def exponential(shape: Any, dtype: Any = float32, xp: Any = np, generator: Generator | None = None) -> Array:
     """Exponential with mean 1: -log(1 - u)."""
+    sequence = _sequence(xp, generator)
+    if sequence is not None:
+        return sequence.exponential((shape,) if isinstance(shape, int) else tuple(shape), np.dtype(dtype))
     u = uniform(shape, dtype if np.dtype(dtype).itemsize > 2 else float32, xp, generator)
     return (-xp.log1p(-u)).astype(np.dtype(dtype), copy=False)
 
@@ -131,6 +152,9 @@ def integers(
     if dtype.kind in "iu" and not (np.iinfo(dtype).min <= low and high - 1 <= np.iinfo(dtype).max):
         raise RuntimeError(f"randint: wanted bounds within {dtype}, saw {low} and {high}")
     shape = (shape,) if isinstance(shape, int) else tuple(shape)
+    sequence = _sequence(xp, generator)
+    if sequence is not None:
+        return sequence.integers(int(low), int(high), shape, dtype)
     w = _times(_draw("words", shape, np.uint64, xp, generator), int(high) - int(low))
     # sums of uint64 wrap as two's complement does, so a negative low needs no care
     w = w + (int(low) & (2**64 - 1))
@@ -143,6 +167,9 @@ def bernoulli(p: Array, generator: Generator | None = None) -> Array:
         raise RuntimeError(f"bernoulli: wanted floating probabilities, saw {p.dtype}")
     if isinstance(p, np.ndarray) and not ((p >= 0) & (p <= 1)).all():
         raise RuntimeError("bernoulli: wanted probabilities in [0, 1], saw one outside")
+    sequence = _sequence(namespace(p), generator)
+    if sequence is not None:
+        return sequence.bernoulli(p)
     u = uniform(p.shape, float64 if p.dtype == float64 else float32, namespace(p), generator)
     return (u < p.astype(u.dtype, copy=False)).astype(p.dtype)
 
@@ -151,6 +178,9 @@ def permutation(n: int, xp: Any = np, generator: Generator | None = None) -> Arr
     """0 .. n - 1 in random order, int64: the indices ride in the low bits of random words that are sorted."""
     if n < 0:
         raise RuntimeError(f"randperm: wanted n of at least 0, saw {n}")
+    sequence = _sequence(xp, generator)
+    if sequence is not None:
+        return sequence.permutation(n)
     bits = max(n - 1, 1).bit_length()
     keys = xp.sort((words(n, xp, generator) >> bits << bits) | xp.arange(n, dtype=np.uint64))
     return (keys & ((1 << bits) - 1)).astype(np.int64)
@@ -175,8 +205,10 @@ def multinomial(weights: Array, n: int, replacement: bool = False, generator: Ge
             raise RuntimeError("multinomial: wanted finite weights of at least 0, saw others")
         if ((w > 0).sum(1) < (1 if replacement else n)).any():
             raise RuntimeError(f"multinomial: wanted {1 if replacement else n} nonzero weights in each row, saw fewer")
-    rows = len(w)
-    if replacement:
+    rows, sequence = len(w), _sequence(xp, generator)
+    if sequence is not None:
+        index = sequence.multinomial(weights.reshape(w.shape), n, replacement)
+    elif replacement:
         scale = 2.0 ** min(52, 61 - rows.bit_length())  # so that the sum over all rows fits
         each = xp.ceil(w / w.sum(1, keepdims=True) * scale).astype(np.int64)
         upto = xp.cumsum(each.reshape(-1))
@@ -232,5 +264,16 @@ def scale(p: float) -> float:
 
 def drop(x: Any, p: float = 0.5, generator: Generator | None = None) -> Any:
     """dropout of an array or Tensor with the generator's next bits."""
-    key, counter = (generator or backend.default_generator).reserve(-(-unwrap(x).size // 2))
+    bare = unwrap(x)
+    sequence = _sequence(namespace(bare), generator)
+    if sequence is not None:
+        mask = sequence.kept(bare.shape, 1 - p).astype(bare.dtype) * bare.dtype.type(scale(p))
+        return x * (mask if x is bare else wrap(mask))
+    key, counter = (generator or backend.default_generator).reserve(-(-bare.size // 2))
     return dropout(x, p, key, counter)
+
+
+def keep(p: float, shape: tuple[int, ...], xp: Any = np, generator: Generator | None = None) -> Array:
+    """True with the probability p, a number."""
+    sequence = _sequence(xp, generator)
+    return uniform(shape, float32, xp, generator) < p if sequence is None else sequence.kept(shape, p)
