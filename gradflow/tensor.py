@@ -528,11 +528,11 @@ class Tensor(Writable):
 
     def uniform_(self, low: Any = 0.0, high: Any = 1.0, generator: Any = None) -> Tensor:
         """Write numbers uniform in [low, high) into self."""
-        from .create import rand
+        from .ops import random
 
-        return self._write(
-            "uniform_", rand(self.shape, dtype=self.dtype, device=self.device, generator=generator) * (high - low) + low
-        )
+        with backend.on(self.device) as xp:
+            u = random.uniform_between(low, high, self.array.shape, self.array.dtype, xp, generator)
+        return self._write("uniform_", wrap(u))
 
     def normal_(self, mean: Any = 0.0, std: Any = 1.0, generator: Any = None) -> Tensor:
         """Write normal numbers into self."""
@@ -544,17 +544,22 @@ class Tensor(Writable):
 
     def bernoulli_(self, p: Any = 0.5, generator: Any = None) -> Tensor:
         """Write 1 with probability p, a number or a tensor that broadcasts, else 0 into self."""
-        from .create import rand
+        from .ops import random
 
-        u = rand(self.shape, device=self.device, generator=generator)
-        return self._write("bernoulli_", pointwise.cast((u < p).detach(), self.array.dtype))
+        with backend.on(self.device) as xp:
+            if isinstance(p, Traced):
+                y = random.bernoulli(xp.broadcast_to(xp.asarray(p.array), self.array.shape), generator)
+            else:
+                y = random.keep(p, self.array.shape, xp, generator)
+        return self._write("bernoulli_", wrap(y.astype(self.array.dtype)))
 
     def exponential_(self, lambd: Any = 1.0, generator: Any = None) -> Tensor:
         """Write numbers of the exponential distribution, of mean 1 / lambd, into self."""
-        from .create import rand
+        from .ops import random
 
-        u = rand(self.shape, dtype=self.dtype, device=self.device, generator=generator)
-        return self._write("exponential_", pointwise.log1p(-u) / -lambd)
+        with backend.on(self.device) as xp:
+            y = random.exponential(self.array.shape, self.array.dtype, xp, generator)
+        return self._write("exponential_", wrap(y / lambd))
 
     # --- pointwise --------------------------------------------------------------------------------------
 
