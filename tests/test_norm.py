@@ -229,7 +229,7 @@ def test_frozen_batch_norm_keeps_what_it_needs(rng):
         ),
         (lambda x: norm.batch_norm(x, gf.ones(3), None, training=True), ValueError, "both or neither"),
         (lambda x: norm.batch_norm(x[:1], None, None, training=True), ValueError, "more than 1 value per channel"),
-        (lambda x: norm.batch_norm(x[0], None, None, training=True), ValueError, r"shape \(n, c, ...\), saw \(3,\)"),
+        (lambda x: norm.batch_norm(x[0], None, None, training=True), RuntimeError, r"shape \(n, c, ...\), saw \(3,\)"),
         (lambda x: norm.batch_norm(x, None, None, gf.ones(2), training=True), RuntimeError, r"weight of shape \(3,\)"),
         (lambda x: norm.group_norm(x, 2), RuntimeError, "group_norm: wanted channels divisible by 2 groups"),
         (lambda x: norm.group_norm(x[:1], 3), ValueError, "more than 1 value per group"),

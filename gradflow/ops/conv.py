@@ -42,12 +42,10 @@ _TRANSPOSE = """The input gradient of {name} as a layer of its own: x[n, k, i] w
 
 
 def check_arrays(name: str, x: Array, w: Array, b: Array | None = None, k: int = 0) -> None:
-    """RuntimeError unless all have one real dtype and the bias, if there is one, is of shape (k,)."""
+    """RuntimeError unless all have one dtype and the bias, if there is one, is of shape (k,)."""
     for v in (w, b):
         if v is not None and v.dtype != x.dtype:
             raise RuntimeError(f"{name}: wanted input, weight and bias of one dtype, saw {x.dtype} and {v.dtype}")
-    if x.dtype.kind == "c":
-        raise RuntimeError(f"{name}: wanted a real dtype, saw {x.dtype}")
     if b is not None and b.shape != (k,):
         raise RuntimeError(f"{name}: wanted a bias of shape ({k},), saw {b.shape}")
 

@@ -30,7 +30,7 @@ def correlate(x: Array, w: Array, b: Array | None, win: Window) -> Array:
     y = xp.empty((n, k, *win.out), x.dtype)
     wm = xp.ascontiguousarray(_wide(w)).reshape(g, k // g, -1)  # BLAS takes no negative strides
     if win.pointwise and prod(win.out) >= IMAGES:
-        z = xp.matmul(wm, _wide(x).reshape(n, g, c // g, -1)).reshape(y.shape)
+        z = xp.matmul(wm, _wide(x).reshape(n, g, c // g, prod(win.out))).reshape(y.shape)
         return (z if b is None else z + b.reshape(-1, *[1] * len(win.out))).astype(x.dtype, copy=False)
     bias = None if b is None else _wide(b).reshape(g, -1, 1)
     for images, rows, cols in _columns(x, win):

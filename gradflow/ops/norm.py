@@ -193,8 +193,10 @@ def batch_norm(
     In training mean and biased var are the batch's, and running_mean and running_var, if given, move by `momentum`
     towards them, the variance unbiased; else they are what is used. ValueError for one value per channel in training.
     """
+    if tuple(input.shape) == (0,):  # nothing to norm, in PyTorch too
+        return pointwise.mul(input, 1)
     if input.ndim < 2:
-        raise ValueError(f"batch_norm: wanted an input of shape (n, c, ...), saw {tuple(input.shape)}")
+        raise RuntimeError(f"batch_norm: wanted an input of shape (n, c, ...), saw {tuple(input.shape)}")
     _check_running("batch_norm", input, running_mean, running_var, not training)
     if not training:
         return batch_norm_eval(input, running_mean, running_var, weight, bias, eps)
@@ -277,6 +279,8 @@ def group_norm(input: Any, num_groups: int, weight: Any = None, bias: Any = None
     input (n, c, ...), weight and bias (c,) or None. RuntimeError unless num_groups divides c, ValueError for groups of
     one value.
     """
+    if input.ndim < 2:
+        raise RuntimeError(f"group_norm: wanted an input of shape (n, c, ...), saw {tuple(input.shape)}")
     _check_groups(input, num_groups)
     if math.prod(input.shape) == num_groups:
         raise ValueError(
@@ -343,4 +347,6 @@ def local_response_norm(input: Any, size: int, alpha: float = 1e-4, beta: float 
         raise ValueError(
             f"local_response_norm: wanted an input of at least 3 dimensions, saw shape {tuple(input.shape)}"
         )
+    if 0 in tuple(input.shape):
+        return input
     return input / (channel_window(pointwise.square(input), size // 2, (size - 1) // 2) * (alpha / size) + k) ** beta

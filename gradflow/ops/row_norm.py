@@ -8,7 +8,7 @@ import numpy as np
 
 from ..cases import Sampler, case
 from ..op import op
-from . import standardize
+from . import pointwise, reduce, standardize
 
 
 def _sizes(name: str, x: Any, normalized_shape: Any) -> tuple[int, ...]:
@@ -143,5 +143,11 @@ def rms_norm(input: Any, normalized_shape: Any, weight: Any = None, eps: float |
     """x / sqrt(mean(x^2) + eps) weight, the mean over the last dimensions (Zhang & Sennrich 2019).
 
     input (*, *normalized_shape), weight normalized_shape or None; eps defaults to that of the dtype computed in.
+    Complex numbers are squared as they are.
     """
+    if input.dtype.kind == "c":
+        over = tuple(range(-len(_sizes("rms_norm", input, normalized_shape)), 0))
+        size = float(np.finfo(input.dtype).eps) if eps is None else eps
+        y = input * pointwise.rsqrt(reduce.mean(input * input, over, keepdim=True) + size)
+        return y if weight is None else y * weight
     return rms_norm_forward(input, normalized_shape, weight, eps)[0]

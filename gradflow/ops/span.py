@@ -101,7 +101,11 @@ def _spans(
 
 
 def adaptive(name: str, x_shape: Sizes, rank: int, output_size: Any) -> list[Span]:
-    """The windows of an adaptive pooling to output_size; None keeps a size. RuntimeError where they do not fit."""
+    """The windows of an adaptive pooling to output_size; None keeps a size. RuntimeError where they do not fit,
+    ValueError for as many sizes as x has dims, as PyTorch says it.
+    """
+    if rank > 1 and isinstance(output_size, (tuple, list)) and len(x_shape) <= len(output_size):
+        raise ValueError(f"{name}: wanted an input of {len(output_size) + 1} dims at least, saw {tuple(x_shape)}")
     check_input(name, x_shape, rank)
     sizes = output_size if isinstance(output_size, (tuple, list)) else [output_size] * rank
     if len(sizes) == rank:
