@@ -264,7 +264,7 @@ half, float, double, short, int, long, bool = float16, float32, float64, int16, 
 inf, nan, pi, e = float32.type("inf").item(), float32.type("nan").item(), 3.141592653589793, 2.718281828459045
 
 # Loaded when first used, so that `import gradflow` stays quick; names.py has the functions.
-_SUBMODULES = {"cuda", "data", "examples", "fft", "io", "nn", "optim", "signal", "train"}
+_SUBMODULES = {"cuda", "data", "examples", "fft", "io", "masked", "nn", "optim", "signal", "train"}
 _LATE = {
     "io": "save load",
     "printing": "set_printoptions get_printoptions",

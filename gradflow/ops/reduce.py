@@ -312,17 +312,17 @@ def _dnorm(g: Any, x: Any, y: Any, p: float, dim: Any, keepdim: bool) -> Any:
     if p == 0:
         return x * 0
     if p == 1:
-        return g * pointwise.sign(x)
+        return g * pointwise.sgn(x)
     if abs(p) == math.inf:
         same = pointwise.cast(pointwise.abs(x) == y, x.dtype)
-        return pointwise.sign(x) * same * (g / sum(same, dim, True))
+        return pointwise.sgn(x) * same * (g / sum(same, dim, True))
     none = y == 0
     safe = pointwise.where(none, 1.0, y)
     if p == 2:
         return x * pointwise.where(none, 0.0, g / safe)
     # Where x is 0 its power of p - 2 may not exist; the slope there is 0 for p > 1, and taken as 0 for p < 1.
     size = pointwise.where(x == 0, 1.0, pointwise.abs(x))
-    slope = pointwise.where(x == 0, 0.0, pointwise.sign(x) * size ** (p - 1))
+    slope = pointwise.where(x == 0, 0.0, pointwise.sgn(x) * size ** (p - 1))
     return slope * pointwise.where(none, 0.0, g / safe ** (p - 1))
 
 
