@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ..backend import Array, namespace
+from ..backend import Array
 from ..cases import case
+from ..ops import pointwise
 from .optimizer import Optimizer, full
 from .update import many, rule
 
@@ -20,15 +21,26 @@ from .update import many, rule
     ]
 )
 def adagrad(
-    p: Array, g: Array, v: Array, step: Any, lr: Any, lr_decay: float, weight_decay: float, eps: float, maximize: bool
-) -> tuple:
+    p: Array,
+    g: Array,
+    v: Array,
+    /,
+    step: Any,
+    lr: Any,
+    lr_decay: float,
+    weight_decay: float,
+    eps: float,
+    maximize: bool,
+) -> None:
     """p - lr / (1 + (step - 1) lr_decay) g / (sqrt v + eps) with v <- v + g^2."""
     if maximize:
         g = -g
     if weight_decay:
         g = g + weight_decay * p
-    v = v + g * g
-    return p - lr / (1 + (step - 1) * lr_decay) * g / (namespace(p).sqrt(v) + eps), v
+    v += g * g
+    d = pointwise.sqrt(v)
+    d += eps
+    p -= lr / (1 + (step - 1) * lr_decay) * g / d
 
 
 class Adagrad(Optimizer):
@@ -66,6 +78,6 @@ class Adagrad(Optimizer):
     def update(self, group: dict, p: list, g: list, state: dict, step: Any, fresh: bool) -> None:
         """One step of `adagrad` for all of p."""
         many(
-            adagrad, p, g, [state["sum"]], step, self.rate(group, p[0]), group["lr_decay"], group["weight_decay"],
+            adagrad, p, g, [state["sum"]], step, group["lr"], group["lr_decay"], group["weight_decay"],
             group["eps"], group["maximize"],
         )  # fmt: skip

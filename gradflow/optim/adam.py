@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ..backend import Array, namespace
+from ..backend import Array
 from ..cases import case
+from ..ops import pointwise
+from ..tape import Traced
 from .optimizer import Optimizer, zeros
 from .update import many, rule
 
@@ -23,26 +25,30 @@ from .update import many, rule
     ]
 )
 def adam(
-    p: Array, g: Array, m: Array, v: Array, top: Array | None, step: Any, lr: Any, beta1: Any, beta2: Any, eps: float,
+    p: Array, g: Array, m: Array, v: Array, top: Array | None, /, step: Any, lr: Any, beta1: Any, beta2: Any, eps: float,
     weight_decay: float, decoupled: bool, maximize: bool,
-) -> tuple:  # fmt: skip
+) -> None:  # fmt: skip
     """p - lr m' / (sqrt v' + eps) with m <- beta1 m + (1 - beta1) g and v <- beta2 v + (1 - beta2) g^2.
 
     m' = m / (1 - beta1^step) and v' = v / (1 - beta2^step); top, if given, is the greatest v so far, in its place.
     """
-    xp = namespace(p)
     if maximize:
         g = -g
     if weight_decay and decoupled:
-        p = p * (1 - lr * weight_decay)
+        p *= 1 - lr * weight_decay
     elif weight_decay:
         g = g + weight_decay * p
-    m = m + (1 - beta1) * (g - m)
-    v = beta2 * v + (1 - beta2) * (g * g)
+    m *= beta1
+    m += (1 - beta1) * g
+    v *= beta2
+    v += (1 - beta2) * (g * g)
     if top is not None:
-        top = xp.maximum(top, v)
-    d = xp.sqrt(v if top is None else top) / (1 - beta2**step) ** 0.5 + eps
-    return p - lr / (1 - beta1**step) * m / d, m, v, top
+        top[...] = pointwise.maximum(top, v)
+        v = top
+    root = (1 - beta2**step) ** 0.5  # of v' = v / root^2: it is taken out of the fraction, and saves a pass
+    d = pointwise.sqrt(v)
+    d += eps * root
+    p -= lr * root / (1 - beta1**step) * m / d
 
 
 class Adam(Optimizer):
@@ -54,22 +60,33 @@ class Adam(Optimizer):
     amsgrad        the greatest v so far stands in the root
     maximize       climbs instead
     capturable     the count of steps is kept on the card, for CUDA graphs
+    differentiable   steps are recorded: the next parameters follow from the gradients, and from lr if it is a tensor
     ValueError for hyperparameters out of range. Kingma and Ba, "Adam: A Method for Stochastic Optimization", 2014;
     Reddi et al., "On the Convergence of Adam and Beyond", 2018.
     """
 
     def __init__(
-        self, params: Iterable[Any], lr: Any = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
+        self, params: Iterable[Any], lr: Any = 1e-3, betas: tuple[Any, Any] = (0.9, 0.999), eps: float = 1e-8,
         weight_decay: float = 0, amsgrad: bool = False, *, foreach: bool | None = None, maximize: bool = False,
         capturable: bool = False, differentiable: bool = False, fused: bool | None = None,
         decoupled_weight_decay: bool = False,
     ) -> None:  # fmt: skip
         self.at_least_zero(lr=lr, eps=eps, weight_decay=weight_decay)
         self.below_one(betas)
+        tensors = [isinstance(b, Traced) for b in betas]
+        if any(tensors) != all(tensors):
+            raise ValueError(
+                f"{type(self).__name__}: wanted betas that are both numbers or both tensors, saw a mixture"
+            )
+        if foreach and not capturable and (tensors[0] or isinstance(lr, Traced)):
+            raise ValueError(
+                f"{type(self).__name__}: foreach wants numbers as lr and betas, or capturable, saw a tensor"
+            )
         super().__init__(
             params,
             dict(
-                lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad, maximize=maximize,
+                lr=lr, betas=tuple(b.reshape(()) if isinstance(b, Traced) else b for b in betas), eps=eps,
+                weight_decay=weight_decay, amsgrad=amsgrad, maximize=maximize,
                 foreach=foreach, capturable=capturable, differentiable=differentiable, fused=fused,
                 decoupled_weight_decay=decoupled_weight_decay,
             ),
@@ -87,7 +104,7 @@ class Adam(Optimizer):
         beta1, beta2 = group["betas"]
         many(
             adam, p, g, [state["exp_avg"], state["exp_avg_sq"], state.get("max_exp_avg_sq")], step,
-            self.rate(group, p[0]), beta1, beta2, group["eps"], group["weight_decay"],
+            group["lr"], beta1, beta2, group["eps"], group["weight_decay"],
             group["decoupled_weight_decay"], group["maximize"],
         )  # fmt: skip
 

@@ -46,15 +46,15 @@ def gradient_norm(g: Array, order: float) -> Array:
         case(r(5, 3), r.positive(), 0.25), case(r(9001), r.positive(), 5.0), case(r(0), r.positive(), 1.0)
     ]
 )  # fmt: skip
-def scale_gradient(p: Array, norm: Array, most: float) -> tuple:
+def scale_gradient(p: Array, /, norm: Array, most: float) -> None:
     """p min(1, most / (norm + 10^-6))."""
-    return (p * namespace(p).minimum(most / (norm + 1e-6), 1.0),)
+    p *= namespace(p).minimum(most / (norm + 1e-6), 1.0)
 
 
 @rule(cases=lambda r: [case(r(5, 3), -0.5, 0.5), case(r(9001), -1.0, 0.25), case(r(0), -1.0, 1.0)])
-def clamp_gradient(p: Array, low: float, high: float) -> tuple:
+def clamp_gradient(p: Array, /, low: float, high: float) -> None:
     """p kept between two numbers; NaN stays NaN."""
-    return (p.clip(low, high),)
+    p.clip(low, high, out=p)
 
 
 def _kinds(tensors: list[Any]) -> list[list[Array]]:

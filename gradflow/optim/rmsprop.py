@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ..backend import Array, namespace
+from ..backend import Array
 from ..cases import case
+from ..ops import pointwise
 from .optimizer import Optimizer, zeros
 from .update import many, rule
 
@@ -22,25 +23,27 @@ from .update import many, rule
     ]
 )
 def rmsprop(
-    p: Array, g: Array, v: Array, m: Array | None, mean: Array | None, lr: Any, alpha: float, eps: float,
+    p: Array, g: Array, v: Array, m: Array | None, mean: Array | None, /, lr: Any, alpha: float, eps: float,
     weight_decay: float, momentum: float, maximize: bool,
-) -> tuple:  # fmt: skip
+) -> None:  # fmt: skip
     """p - lr g / (sqrt v + eps) with v <- alpha v + (1 - alpha) g^2; v - mean^2 in the root if centred; m momentum."""
-    xp = namespace(p)
     if maximize:
         g = -g
     if weight_decay:
         g = g + weight_decay * p
-    v = alpha * v + (1 - alpha) * (g * g)
-    if mean is None:
-        d = xp.sqrt(v)
-    else:
-        mean = mean + (1 - alpha) * (g - mean)
-        d = xp.sqrt(v - mean * mean)
-    s = g / (d + eps)
-    if m is not None:
-        s = m = momentum * m + s
-    return p - lr * s, v, m, mean
+    v *= alpha
+    v += (1 - alpha) * (g * g)
+    if mean is not None:
+        mean += (1 - alpha) * (g - mean)
+        v = v - mean * mean
+    d = pointwise.sqrt(v)
+    d += eps
+    if m is None:
+        p -= lr * g / d
+        return
+    m *= momentum
+    m += g / d
+    p -= lr * m
 
 
 class RMSprop(Optimizer):
@@ -78,6 +81,6 @@ class RMSprop(Optimizer):
         """One step of `rmsprop` for all of p."""
         many(
             rmsprop, p, g, [state["square_avg"], state.get("momentum_buffer"), state.get("grad_avg")],
-            self.rate(group, p[0]), group["alpha"], group["eps"], group["weight_decay"], group["momentum"],
+            group["lr"], group["alpha"], group["eps"], group["weight_decay"], group["momentum"],
             group["maximize"],
         )  # fmt: skip

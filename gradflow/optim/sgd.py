@@ -24,25 +24,29 @@ from .update import many, rule
     ]
 )
 def sgd(
-    p: Array, g: Array, m: Array | None, lr: Any, momentum: float, dampening: float, weight_decay: float,
+    p: Array, g: Array, m: Array | None, /, lr: Any, momentum: float, dampening: float, weight_decay: float,
     nesterov: bool, first: bool, maximize: bool,
-) -> tuple:  # fmt: skip
+) -> None:  # fmt: skip
     """p - lr m with m <- momentum m + (1 - dampening) g, at first m <- g; with nesterov p - lr (g + momentum m)."""
     if maximize:
         g = -g
     if weight_decay:
         g = g + weight_decay * p
+    if m is not None and first:
+        m[...] = g
+    elif m is not None:
+        m *= momentum
+        m += g if dampening == 0 else (1 - dampening) * g
     if m is not None:
-        m = g if first else momentum * m + (g if dampening == 0 else (1 - dampening) * g)
         g = g + momentum * m if nesterov else m
-    return p - lr * g, m
+    p -= lr * g
 
 
 class SGD(Optimizer):
     """Gradient descent: p <- p - lr m, where m <- momentum m + (1 - dampening) g and g includes weight_decay p.
 
-    Without momentum m is g; with nesterov the step is g + momentum m. maximize climbs instead.
-    ValueError for a negative lr, momentum or weight_decay, and for nesterov without momentum or with dampening.
+    Without momentum m is g; with nesterov the step is g + momentum m. maximize climbs instead. differentiable records the
+    steps. ValueError for a negative lr, momentum or weight_decay, and for nesterov without momentum or with dampening.
     Sutskever et al., "On the importance of initialization and momentum in deep learning", 2013.
     """
 
@@ -71,6 +75,6 @@ class SGD(Optimizer):
     def update(self, group: dict, p: list, g: list, state: dict, step: Any, fresh: bool) -> None:
         """One step of `sgd` for all of p."""
         many(
-            sgd, p, g, [state["momentum_buffer"] if group["momentum"] else None], self.rate(group, p[0]),
-            group["momentum"], group["dampening"], group["weight_decay"], group["nesterov"], fresh, group["maximize"],
+            sgd, p, g, [state["momentum_buffer"] if group["momentum"] else None], group["lr"], group["momentum"],
+group["dampening"], group["weight_decay"], group["nesterov"], fresh, group["maximize"],
         )  # fmt: skip

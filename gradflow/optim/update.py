@@ -1,76 +1,138 @@
 """An update rule: how a parameter's next value follows from its gradient and its state; many() takes a step with it.
 
     @rule(cases=lambda r: [case(r(3, 4), r(3, 4), r(3, 4), 0.1, 0.9)])
-    def heavy_ball(p, g, m, lr, momentum):
-        m = momentum * m + g
-        return p - lr * m, m
+    def heavy_ball(p, g, m, /, lr, momentum):
+        m *= momentum
+        m += g
+        p -= lr * m
 
-A rule is a pure function: arrays (p, g, *state), then numbers, and it returns the new (p, *state); a state that is None
-stays None. It is the definition of a kernel: its CUDA twin, the function of the same name in gradflow/cuda/optim.py,
-takes lists of arrays, all parameters of a model, and writes them in one launch. A number may be a 0-d array on the card
-(a learning rate, a count of steps), so that a captured graph sees new values.
+A rule writes into the arrays before the slash: p and its states, never into g; a state may be None. After the slash stand
+numbers. It is written with operators and ops, element by element, so that one text steps a piece of a large parameter, or
+many small ones laid end to end, and, with Tensors (differentiable=True), a step that is itself recorded. It is the
+definition of a kernel: its CUDA twin, the function of the same name in gradflow/cuda/optim.py, takes lists of arrays, all
+parameters of a model, and writes them in one launch. A number may be a 0-d array on the card (a learning rate, a count of
+steps), so that a captured graph sees new values.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import wraps
 from typing import Any
 
 import numpy as np
 
 from .. import kernel
-from ..backend import Array, float32, is_array, on_card
+from ..backend import Array, float32, namespace, on_card
 from ..cases import case
+from ..tape import Traced
 
-BLOCK = 1 << 15  # elements stepped together on the CPU: a rule's temporaries then stay in the cache
+BLOCK = 1 << 14  # elements stepped together on the CPU: a rule's temporaries then stay in the cache
+SMALL = 1 << 11  # parameters of fewer elements are stepped together, laid end to end
 
 
-def rule(cases: Callable[..., Any]) -> Callable[[Callable[..., Any]], kernel.Kernel]:
-    """Decorate the definition of an update rule. Arrays of 16 bits reach it as float32, and its results are rounded."""
+def rule(cases: Callable[..., Any]) -> Callable[[Callable[..., None]], kernel.Kernel]:
+    """Decorate the formula of an update rule: a kernel, whose definition gives copies, and whose .formula writes.
 
-    def wrap(formula: Callable[..., tuple]) -> kernel.Kernel:
+    Arrays of 16 bits reach the formula as float32, and its results are rounded.
+    """
+
+    def wrap(formula: Callable[..., None]) -> kernel.Kernel:
+        code = formula.__code__
+        written = [name != "g" for name in code.co_varnames[: code.co_posonlyargcount]]
+
         @wraps(formula)
-        def definition(p: Array, *rest: Any) -> tuple:
-            if p.dtype.itemsize != 2:
-                return formula(p, *rest)
-            wide = (x.astype(float32) if is_array(x) and x.dtype == p.dtype else x for x in (p, *rest))
-            return tuple(None if y is None else y.astype(p.dtype) for y in formula(*wide))
+        def definition(*args: Any) -> tuple:
+            p = args[0]
+            rows = [
+                None if x is None else _wide(x.copy() if w else x, p.dtype).reshape(-1)
+                for x, w in zip(args, written, strict=False)
+            ]
+            formula(*rows, *args[len(written) :])
+            new = (x for x, w in zip(rows, written, strict=True) if w)
+            return tuple(None if x is None else x.reshape(p.shape).astype(p.dtype, copy=False) for x in new)
 
-        return kernel.kernel("optim", cases)(definition)
+        k = kernel.kernel("optim", cases)(definition)
+        k.formula = formula  # type: ignore[attr-defined]
+        return k
 
     return wrap
 
 
-def many(
-    k: kernel.Kernel, p: list[Array], g: list[Array] | None, state: list[list[Array] | None], *numbers: Any
-) -> None:
-    """Write what the rule k gives into all of p and state: in one launch on the card, one after the other on the CPU.
+def many(k: kernel.Kernel, p: list[Any], g: list[Any] | None, state: list[list[Any] | None], *numbers: Any) -> None:
+    """Write what the rule k gives into all of p and state: in one launch on the card, piece by piece on the CPU.
 
     p, g and each state are lists of arrays of one dtype on one device; a number may be a list too, one per parameter.
+    They may be lists of Tensors: then every write is recorded.
     """
+    columns = [p, *([] if g is None else [g]), *state]
+    formula: Any = k.formula  # type: ignore[attr-defined]
+    if isinstance(p[0], Traced):
+        for row in zip(*([None] * len(p) if c is None else c for c in columns), strict=True):
+            formula(*row, *numbers)
+        return
     if on_card(p[0]) and not kernel.definitions_only:
         twin: Any = k.twin
-        if twin(p, *([] if g is None else [g]), *state, *numbers) is not NotImplemented:
+        if twin(*columns, *numbers) is not NotImplemented:
             return
-    for i, row in enumerate(zip(p, *([None] * len(p) if c is None else c for c in (g, *state)), strict=True)):
-        _step(k.definition, row, [n[i] if type(n) is list else n for n in numbers])
+    if any(type(n) is list for n in numbers):
+        for i, row in enumerate(zip(*([None] * len(p) if c is None else c for c in columns), strict=True)):
+            _together(
+                formula, [None if x is None else [x] for x in row], [n[i] if type(n) is list else n for n in numbers]
+            )
+        return
+    for batch in _batches(columns):
+        _together(formula, batch, numbers)
 
 
-def _step(definition: Callable[..., tuple], row: Any, numbers: list[Any]) -> None:
-    """Write one parameter p and its states, of the row (p, g, *states), block by block."""
-    parts = [row]
-    if type(row[0]) is np.ndarray and row[0].size > BLOCK and all(x is None or x.flags.c_contiguous for x in row):
-        flat = [None if x is None else x.reshape(-1) for x in row]
-        parts = [[None if x is None else x[i : i + BLOCK] for x in flat] for i in range(0, row[0].size, BLOCK)]
-    for p, g, *states in parts:
-        new = definition(p, *states, *numbers) if g is None else definition(p, g, *states, *numbers)
-        for old, y in zip((p, *states), new, strict=True):
-            if old is not None:
-                old[...] = y
+def _batches(columns: list[list[Array] | None]) -> Iterator[list[list[Array] | None]]:
+    """Columns of arrays to be stepped together: several small ones, or one piece of a large one."""
+    small: list[int] = []
+    filled = 0
+    for i, p in enumerate(columns[0] or ()):
+        if p.size < SMALL:
+            small.append(i)
+            filled += p.size
+            if filled >= BLOCK:
+                yield [c if c is None else [c[j] for j in small] for c in columns]
+                small, filled = [], 0
+            continue
+        row = [None if c is None else c[i] for c in columns]
+        if p.size > BLOCK and type(p) is np.ndarray and all(x is None or x.flags.c_contiguous for x in row):
+            flat = [None if x is None else x.reshape(-1) for x in row]
+            for at in range(0, p.size, BLOCK):
+                yield [None if x is None else [x[at : at + BLOCK]] for x in flat]
+        else:
+            yield [None if x is None else [x] for x in row]
+    if small:
+        yield [c if c is None else [c[j] for j in small] for c in columns]
+
+
+def _together(formula: Callable[..., None], columns: list[list[Array] | None], numbers: Any) -> None:
+    """One call of the formula for all arrays of the columns."""
+    p = columns[0] or []
+    if len(p) == 1 and p[0].dtype.itemsize != 2:
+        row = [None if c is None else c[0] for c in columns]
+        formula(*(row if p[0].ndim else [None if x is None else x.reshape(-1) for x in row]), *numbers)
+        return
+    xp = np if type(p[0]) is np.ndarray else namespace(p[0])
+    whole = [None if c is None else _wide(xp.concatenate([x.reshape(-1) for x in c]), p[0].dtype) for c in columns]
+    formula(*whole, *numbers)
+    code = formula.__code__
+    for name, column, new in zip(code.co_varnames[: code.co_posonlyargcount], columns, whole, strict=True):
+        if column is None or new is None or name == "g":
+            continue
+        at = 0
+        for x in column:
+            x[...] = new[at : at + x.size].reshape(x.shape)
+            at += x.size
+
+
+def _wide(x: Array, dtype: np.dtype) -> Array:
+    return x.astype(float32) if dtype.itemsize == 2 and x.dtype == dtype else x
 
 
 @rule(cases=lambda r: [case(r(1)), case(r())])
-def count_step(p: Array) -> tuple:
+def count_step(p: Array, /) -> None:
     """Counts of steps: p + 1."""
-    return (p + 1,)
+    p += 1
