@@ -60,6 +60,7 @@ class Traced:
     node: Any = None  # the Node (or Output, or Leaf) that made it; None when nothing is tracked
     version: Version
     source: Any = None  # how it was taken from its base, for views that share memory
+    whole: Any = None  # of a detached view, the array whose memory it sees a part of
 
 
 class Leaf:

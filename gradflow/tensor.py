@@ -15,6 +15,7 @@ from .ops import arrange, extreme, linalg, pointwise, reduce, scan
 from .ops import gather as gathering  # a tensor has attributes of these names
 from .ops import shape as shapes
 from .ops import sort as sorting
+from .ops.strided import whole
 from .tape import Leaf, Node, Output, Traced, Version, mode
 from .writes import Writable, data_ptr, in_place
 
@@ -193,6 +194,8 @@ class Tensor(Writable):
         """The same memory with no place on the tape; a write to either is noticed by both."""
         t = wrap(self.array)
         t.version = self.version
+        if self.source is not None or self.whole is not None:
+            t.whole = whole(self)
         return t
 
     def detach_(self) -> Tensor:
@@ -203,7 +206,10 @@ class Tensor(Writable):
     @property
     def data(self) -> Tensor:
         """The same memory with no place on the tape, and no version in common: writes to it go unnoticed."""
-        return wrap(self.array)
+        t = wrap(self.array)
+        if self.source is not None or self.whole is not None:
+            t.whole = whole(self)
+        return t
 
     @data.setter
     def data(self, value: Tensor) -> None:

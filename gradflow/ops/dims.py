@@ -56,11 +56,14 @@ _WORDS = {"axis": "dim", "keepdims": "keepdim", "input": "x"}
 
 def other_words(function: Callable[..., Any]) -> Callable[..., Any]:
     """The function, taking also NumPy's words for PyTorch's: axis and keepdims, and input for its first argument x."""
+    code = function.__code__
+    own = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    words = {word: name for word, name in _WORDS.items() if name in own and word not in own}
 
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        for word in _WORDS.keys() & kwargs.keys() if kwargs else ():
-            kwargs[_WORDS[word]] = kwargs.pop(word)
+        for word in words.keys() & kwargs.keys() if kwargs else ():
+            kwargs[words[word]] = kwargs.pop(word)
         return function(*args, **kwargs)
 
     return call

@@ -410,5 +410,10 @@ def view_write(x, value, way):
     The way to the view is (op, constants).
     """
     y = namespace(x).array(x, order="C")  # as in index_put; and of C order, so that the way is a view
+    if way[0].name == "as_strided" and not x.flags.c_contiguous:  # but for one by strides, which counts on x's own
+        steps = [s // x.itemsize for s in x.strides]
+        z = namespace(x).zeros(1 + sum((n - 1) * s for n, s in zip(x.shape, steps, strict=True)), x.dtype)
+        y = namespace(x).lib.stride_tricks.as_strided(z, x.shape, x.strides)
+        y[...] = x
     way[0](y, *way[1])[...] = value
     return y

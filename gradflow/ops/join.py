@@ -53,7 +53,8 @@ def concatenated(*xs, dim=0):
         raise
 
 
-def _joinable(name: str, tensors: Any) -> tuple:
+def joinable(name: str, tensors: Any) -> tuple:
+    """What was given to be joined, as a tuple: ValueError or RuntimeError for nothing, TypeError for what is no tensor."""
     if is_array(tensors) or isinstance(tensors, Traced):  # a tensor stands for the list of its parts
         tensors = unbind(tensors)
     if not tensors:
@@ -69,7 +70,7 @@ def cat(tensors: Any, dim: int = 0) -> Any:
     """The tensors one behind the other along dim. Their other sizes must agree; their dtypes are promoted.
     ValueError for no tensors, RuntimeError for 0-d tensors or sizes that differ.
     """
-    tensors = _joinable("cat", tensors)
+    tensors = joinable("cat", tensors)
     if len({x.ndim for x in tensors}) > 1:  # as PyTorch, pass over empty vectors
         tensors = tuple(x for x in tensors if tuple(x.shape) != (0,))
     return concatenated(*tensors, dim=dim)
@@ -100,25 +101,25 @@ def stack(tensors: Any, dim: int = 0) -> Any:
     """The tensors, all of one shape, side by side along a new dimension dim; their dtypes are promoted.
     RuntimeError for no tensors or shapes that differ.
     """
-    return stacked(*_joinable("stack", tensors), dim=dim)
+    return stacked(*joinable("stack", tensors), dim=dim)
 
 
 def hstack(tensors: Any) -> Any:
     """The tensors behind each other along dimension 1, vectors along dimension 0."""
-    tensors = [shape.reshape(x, (1,)) if x.ndim == 0 else x for x in _joinable("hstack", tensors)]
+    tensors = [shape.reshape(x, (1,)) if x.ndim == 0 else x for x in joinable("hstack", tensors)]
     return cat(tensors, 0 if tensors[0].ndim == 1 else 1)
 
 
 def vstack(tensors: Any) -> Any:
     """The tensors one below the other, along dimension 0; vectors are rows."""
-    tensors = _joinable("vstack", tensors)
+    tensors = joinable("vstack", tensors)
     return cat([shape.reshape(x, (1, *x.shape) if x.ndim else (1, 1)) if x.ndim < 2 else x for x in tensors])
 
 
 def dstack(tensors: Any) -> Any:
     """The tensors behind each other along dimension 2, vectors as (1, n, 1) and matrices as (m, n, 1)."""
     size = {0: lambda n: (1, 1, 1), 1: lambda n: (1, *n, 1), 2: lambda n: (*n, 1)}
-    tensors = _joinable("dstack", tensors)
+    tensors = joinable("dstack", tensors)
     return cat([shape.reshape(x, size[x.ndim](x.shape)) if x.ndim < 3 else x for x in tensors], 2)
 
 
