@@ -268,6 +268,7 @@ _SUBMODULES = {"cuda", "data", "examples", "fft", "io", "masked", "nn", "optim",
 _LATE = {
     "io": "save load",
     "printing": "set_printoptions get_printoptions",
+    "signal.windows": "bartlett_window blackman_window hamming_window hann_window kaiser_window",
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _LATE.items() for name in names.split()}
 
