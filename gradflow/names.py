@@ -15,8 +15,10 @@ FAMILIES = {
     "norm": "layer_norm group_norm rms_norm",
     "pool": "max_pool1d max_pool2d max_pool3d avg_pool1d adaptive_avg_pool1d",
     "products": "chain_matmul cross. kron. matrix_power. trace.",
+    "calculus": "cumulative_trapezoid gradient trapezoid trapz",
     "grids": """atleast_1d atleast_2d atleast_3d block_diag cartesian_prod column_stack combinations diagflat. dsplit. hsplit.
         vsplit. row_stack split_with_sizes. unravel_index unsafe_chunk. unsafe_split. unsafe_split_with_sizes.""",
+    "sort": "msort.",
     "softmax": "softmax. log_softmax.",
     "statistics": "bincount. corrcoef. cov. histc. histogram. histogramdd mode. nanquantile. quantile.",
     "strided": """as_strided. as_strided_scatter. select_scatter. slice_scatter. diagonal_scatter.

@@ -87,6 +87,12 @@ def argsort(x: Any, dim: int = -1, descending: bool = False, stable: bool = Fals
     return in_order(unwrapped(x), dim, descending, stable)[1]
 
 
+@other_words
+def msort(x: Any) -> Any:
+    """x sorted along its first dimension."""
+    return in_order(x, 0)[0]
+
+
 def unwrapped(x: Any) -> Any:
     """x without its place on the tape: for what has no gradient."""
     return wrap(x.array) if isinstance(x, Traced) else x
