@@ -1,0 +1,441 @@
+"""Decompositions of matrices: Cholesky's, QR, singular values, eigenvalues, with gradients of every order.
+
+The ops give bare tuples; the public functions name their parts and check their input. A rule that divides by a difference
+of singular values or eigenvalues has no value where two are equal, except for what does not depend on the vectors.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..backend import int32, namespace, strict
+from ..cases import Sampler, case
+from ..op import op
+from . import arrange, pointwise, shape, stacks, triangular
+from .stacks import columns, diag, diagonal, full, gaps, hollow, mH, quotient, rounded, rows
+
+
+def _spd(r: Sampler, *size: int) -> np.ndarray:
+    """A symmetric positive definite stack."""
+    x = r(*size)
+    return x @ np.swapaxes(x, -1, -2) + 2 * np.eye(size[-1])
+
+
+def _apart(r: Sampler, *size: int) -> np.ndarray:
+    """A stack whose singular values are apart."""
+    u, _, vh = np.linalg.svd(r(*size), full_matrices=False)
+    return (u * np.arange(1, u.shape[-1] + 1)) @ vh
+
+
+# --- Cholesky -----------------------------------------------------------------------------------------------
+
+
+def _dcholesky(g, y):
+    # Murray (2016), eq. 10: L^-H herm(Phi(L^H gL)) L^-1, where Phi takes the lower triangle and half the diagonal.
+    p = mH(y) @ g[0]
+    phi = (arrange.tril(p) + arrange.tril(p, -1)) * 0.5
+    lh = mH(y)
+    half = triangular.back_solve(lh, (phi + mH(phi)) * 0.5, True)
+    return mH(triangular.back_solve(lh, mH(half), True))
+
+
+@op(
+    name="linalg.cholesky",
+    outputs=("y", "info"),
+    dx=_dcholesky,
+    holomorphic=False,
+    cases=lambda r: [case(_spd(r, 3, 3), order=0), case(_spd(r, 2, 4, 4), order=0), case(r(0, 0)), case(_spd(r, 1, 1), order=0)],
+    reference="linalg.cholesky_ex",
+)
+def cholesky_of(x):
+    """The lower triangular L with x = L L^H, read from x's lower triangle, and the order of the first leading minor that
+    is not positive definite, or 0. The gradient is that of a Hermitian x: Murray (2016), arXiv:1602.07527.
+    """
+    xp, a = namespace(x), full(x)
+    info = xp.zeros(x.shape[:-2], int32)
+    try:
+        with strict(a):
+            y = xp.linalg.cholesky(a)
+    except np.linalg.LinAlgError:
+        flat = a.reshape(-1, *a.shape[-2:])
+        found = [_definite(xp, m) for m in flat]
+        y = xp.stack([m for m, _ in found]).reshape(a.shape)
+        info = xp.asarray([i for _, i in found], dtype=int32).reshape(x.shape[:-2])
+    return rounded(y, x.dtype), info
+
+
+def _definite(xp: Any, a: Any) -> tuple[Any, int]:
+    """(L, 0) of one matrix, or its L as far as it goes and the order of the leading minor at which it stops."""
+    good, bad = 0, a.shape[-1] + 1
+    y = xp.zeros_like(a)
+    while bad - good > 1:  # of a leading minor that is not positive definite, no larger one is
+        n = (good + bad) // 2 if bad <= a.shape[-1] or good else a.shape[-1]
+        try:
+            with strict(a):
+                part = xp.linalg.cholesky(a[:n, :n])
+            good = n
+            y[:n, :n] = part
+        except np.linalg.LinAlgError:
+            bad = n
+    return y, 0 if good == a.shape[-1] else bad
+
+
+class CholeskyEx(NamedTuple):
+    """A Cholesky factor, and 0 or the order of the leading minor that is not positive definite."""
+
+    L: Any
+    info: Any
+
+
+_INDEFINITE = "wanted a positive definite matrix, saw one whose leading minor of order {i} is not"
+
+
+def _cholesky(name: str, A: Any, upper: bool, check: bool) -> CholeskyEx:
+    stacks.square(name, A)
+    y, info = cholesky_of(mH(A) if upper else A)
+    if check:
+        stacks.succeeded(name, info, _INDEFINITE)
+    return CholeskyEx(mH(y) if upper else y, info)
+
+
+def cholesky(A: Any, *, upper: bool = False) -> Any:
+    """The lower triangular L with A = L L^H of Hermitian positive definite matrices (..., n, n); upper gives L^H.
+    LinAlgError where A is not positive definite, RuntimeError where it is not square.
+    """
+    return _cholesky("linalg.cholesky", A, upper, True).L
+
+
+def cholesky_ex(A: Any, *, upper: bool = False, check_errors: bool = False) -> CholeskyEx:
+    """(L, info) as cholesky, which says in `info` where A is not positive definite instead of raising."""
+    return _cholesky("linalg.cholesky_ex", A, upper, check_errors)
+
+
+# --- QR -----------------------------------------------------------------------------------------------------
+
+
+def _dqr(g, q, r, mode):
+    if mode == "r":
+        raise RuntimeError("linalg.qr: wanted mode 'reduced' or 'complete', saw 'r', of which Q, and so the gradient, is not known")
+    gq, gr = g
+    m, k, n = q.shape[-2], q.shape[-1], r.shape[-1]
+    if mode == "complete" and m > n:
+        raise RuntimeError("linalg.qr: wanted mode 'reduced' to differentiate a tall matrix, saw 'complete'")
+    if n > k:  # the further columns are q r2
+        r2, gr2 = r[..., k:], gr[..., k:]
+        gq = gq + q @ (r2 @ mH(gr2))
+        r, gr = r[..., :k], gr[..., :k]
+    p = arrange.tril(r @ mH(gr) - mH(gq) @ q)  # its lower triangle, mirrored: Walter & Lehmann (2012), section 4.2
+    h = (p + arrange.tril(p, -1)) * 0.5
+    first = mH(triangular.back_solve(r, mH(gq + q @ (h + mH(h))), True))
+    return first if n == k else shape.cat([first, q @ gr2], -1)
+
+
+@op(
+    name="linalg.qr",
+    outputs=("q", "r"),
+    dx=_dqr,
+    holomorphic=False,
+    cases=lambda r: [
+        case(r(4, 3)),
+        case(r(3, 3)),
+        case(r(2, 2, 4)),
+        case(r(3, 4), "complete"),
+        case(r(4, 2), "complete", grad=False),
+        case(r(4, 2), "r", grad=False),
+        case(r(3, 0)),
+        case(r(0, 3)),
+    ],
+    reference="linalg.qr",
+)
+def qr_of(x, mode="reduced"):
+    """x = Q R with orthonormal columns in Q and R upper triangular. Walter & Lehmann (2012), arXiv:1001.1654."""
+    a, xp = full(x), namespace(x)
+    if mode == "r":
+        r = xp.linalg.qr(a, "r") if a.size else xp.zeros((*a.shape[:-2], min(a.shape[-2:]), a.shape[-1]), a.dtype)
+        return xp.empty(0, x.dtype), rounded(r, x.dtype)
+    q, r = xp.linalg.qr(a, mode)
+    return rounded(q, x.dtype), rounded(r, x.dtype)
+
+
+class QR(NamedTuple):
+    """Orthonormal columns, and an upper triangle."""
+
+    Q: Any
+    R: Any
+
+
+def qr(A: Any, mode: str = "reduced") -> QR:
+    """(Q, R) with A = Q R, Q's columns orthonormal, R upper triangular; A (..., m, n) and k = min(m, n).
+
+    mode "reduced" gives Q (..., m, k) and R (..., k, n), "complete" (..., m, m) and (..., m, n), "r" an empty Q.
+    RuntimeError for another mode, and when mode "r", or "complete" of tall matrices, is differentiated.
+    """
+    stacks.matrices("linalg.qr", A)
+    if mode not in ("reduced", "complete", "r"):
+        raise RuntimeError(f"linalg.qr: wanted mode 'reduced', 'complete' or 'r', saw {mode!r}")
+    return QR(*qr_of(A, mode))
+
+
+# --- singular values ----------------------------------------------------------------------------------------
+
+
+def _dsvd(g, u, s, vh):
+    gu, gs, gvh = g
+    k = s.shape[-1]
+    u, gu, vh, gvh = u[..., :k], gu[..., :k], vh[..., :k, :], gvh[..., :k, :]  # of full matrices, the rest is arbitrary
+    uh, v = mH(u), mH(vh)
+    p, q = uh @ gu, vh @ mH(gvh)
+    p, q = p - mH(p), q - mH(q)
+    e = gaps(s) * (columns(s) + rows(s))
+    middle = quotient(hollow(p), e) * columns(s) + rows(s) * quotient(hollow(q), e) + diag(gs)
+    if p.dtype.kind == "c":  # the phases of u and v, which come in pairs
+        middle = middle + diag(quotient(diagonal(p) - diagonal(q), s * 4))
+    dx = u @ middle @ vh
+    if u.shape[-2] > k:
+        a = quotient(gu, columns(s) + gu * 0)
+        dx = dx + (a - u @ (uh @ a)) @ vh
+    if vh.shape[-1] > k:
+        b = quotient(gvh, rows(s) + gvh * 0)
+        dx = dx + u @ (b - (b @ v) @ vh)
+    return dx
+
+
+@op(
+    name="linalg.svd",
+    outputs=("u", "s", "vh"),
+    dx=_dsvd,
+    holomorphic=False,
+    cases=lambda r: [
+        case(_apart(r, 3, 3), False),
+        case(_apart(r, 4, 2), False),
+        case(_apart(r, 2, 2, 3), False),
+        case(_apart(r, 3, 2), True, grad=False),
+        case(r(0, 3), False),
+        case(r(2, 0), True, grad=False),
+    ],
+    reference=None,  # the signs of vectors are a library's own; tests/test_decomposition.py
+)
+def svd_of(x, full_matrices=True):
+    """x = U diag(s) V^H. Townsend (2016), "Differentiating the singular value decomposition"; for complex x, Wan & Zhang
+    (2019), arXiv:1909.02659.
+    """
+    xp = namespace(x)
+    u, s, vh = _converged("linalg.svd", lambda: xp.linalg.svd(full(x), full_matrices))
+    return rounded(u, x.dtype), rounded(s, x.dtype), rounded(vh, x.dtype)
+
+
+def _converged(name: str, compute: Any) -> Any:
+    try:
+        return compute()
+    except np.linalg.LinAlgError as e:
+        raise stacks.LinAlgError(f"{name}: wanted a matrix for which the algorithm converges: {e}") from None
+
+
+def _dsvdvals(g, x):
+    u, _, vh = svd_of(x, False)
+    return (u * columns(g)) @ vh
+
+
+@op(
+    name="linalg.svdvals",
+    dx=_dsvdvals,
+    holomorphic=False,
+    cases=lambda r: [case(_apart(r, 3, 3)), case(_apart(r, 2, 4, 3)), case(r(0, 3)), case(_apart(r, 1, 3))],
+    reference="linalg.svdvals",
+)
+def values(x):
+    """The singular values alone, from the largest on."""
+    xp = namespace(x)
+    return rounded(_converged("linalg.svdvals", lambda: xp.linalg.svd(full(x), compute_uv=False)), x.dtype)
+
+
+class SVD(NamedTuple):
+    """Left singular vectors as columns, singular values, right singular vectors as rows."""
+
+    U: Any
+    S: Any
+    Vh: Any
+
+
+_DRIVERS = ("gesvd", "gesvdj", "gesvda")
+
+
+def _driver(name: str, A: Any, driver: str | None) -> None:
+    stacks.matrices(name, A)
+    if driver is None:
+        return
+    if not _cuda(A):
+        raise RuntimeError(f"{name}: wanted driver=None on the CPU, saw {driver!r}")
+    if driver not in _DRIVERS:
+        raise RuntimeError(f"{name}: wanted a driver of {_DRIVERS}, saw {driver!r}")
+
+
+def _cuda(A: Any) -> bool:
+    return namespace(stacks.unwrap(A)) is not np
+
+
+def svd(A: Any, full_matrices: bool = True, *, driver: str | None = None) -> SVD:
+    """(U, S, Vh) with A = U diag(S) Vh, S from the largest on; A (..., m, n), U (..., m, m), Vh (..., n, n), or of k =
+    min(m, n) columns and rows with full_matrices=False.
+
+    Its gradient is that of functions that do not depend on the sign or phase of the vectors; of full matrices the further
+    vectors have none. RuntimeError for fewer than 2 dimensions; a driver is for the card, where CuPy chooses it.
+    """
+    _driver("linalg.svd", A, driver)
+    return SVD(*svd_of(A, bool(full_matrices)))
+
+
+def svdvals(A: Any, *, driver: str | None = None) -> Any:
+    """The singular values of A (..., m, n), from the largest on. Their gradient is finite where two are equal."""
+    _driver("linalg.svdvals", A, driver)
+    return values(A)
+
+
+# --- eigenvalues of Hermitian matrices ------------------------------------------------------------------------
+
+
+def _symmetric(r: Sampler, *size: int) -> np.ndarray:
+    q = np.linalg.qr(r(*size))[0]
+    return (q * np.arange(1, size[-1] + 1)) @ np.swapaxes(q, -1, -2)
+
+
+def _deigh(g, w, v):
+    gw, gv = g
+    p = mH(v) @ gv
+    middle = quotient(hollow(p - mH(p)) * 0.5, gaps(w)) + diag(gw)
+    return v @ middle @ mH(v)
+
+
+@op(
+    name="linalg.eigh",
+    outputs=("w", "v"),
+    dx=_deigh,
+    holomorphic=False,
+    cases=lambda r: [
+        case(_symmetric(r, 3, 3), "L", order=0),
+        case(_symmetric(r, 2, 4, 4), "U", order=0),
+        case(r(0, 0)),
+        case(r(1, 1)),
+    ],
+    reference=None,  # as svd
+)
+def eigh_of(x, uplo="L"):
+    """x = V diag(w) V^H for Hermitian x, of which one triangle is read. Giles (2008), section 3.1."""
+    xp = namespace(x)
+    w, v = _converged("linalg.eigh", lambda: xp.linalg.eigh(full(x), uplo))
+    return rounded(w, x.dtype), rounded(v, x.dtype)
+
+
+def _deigvalsh(g, x, uplo):
+    _, v = eigh_of(x, uplo)
+    return (v * columns(g)) @ mH(v)
+
+
+@op(
+    name="linalg.eigvalsh",
+    dx=_deigvalsh,
+    holomorphic=False,
+    cases=lambda r: [case(_symmetric(r, 3, 3), "L", order=0), case(_symmetric(r, 2, 2, 2), "U", order=0), case(r(1, 1))],
+    reference=lambda torch, x, uplo="L": torch.linalg.eigvalsh(x, uplo),
+)
+def hermitian_values(x, uplo="L"):
+    """The eigenvalues of Hermitian x alone, from the smallest on."""
+    xp = namespace(x)
+    return rounded(_converged("linalg.eigvalsh", lambda: xp.linalg.eigvalsh(full(x), uplo)), x.dtype)
+
+
+class Eigen(NamedTuple):
+    """Eigenvalues, and eigenvectors as columns."""
+
+    eigenvalues: Any
+    eigenvectors: Any
+
+
+def _uplo(name: str, A: Any, UPLO: str) -> str:
+    stacks.square(name, A)
+    if not isinstance(UPLO, str) or UPLO.upper() not in ("L", "U"):
+        raise RuntimeError(f"{name}: wanted UPLO 'L' or 'U', saw {UPLO!r}")
+    return UPLO.upper()
+
+
+def eigh(A: Any, UPLO: str = "L") -> Eigen:
+    """(eigenvalues, eigenvectors) of Hermitian matrices A (..., n, n), A = V diag(w) V^H, w real and ascending.
+
+    One triangle of A is read, the lower or ("U") the upper. Its gradient is that of functions that do not depend on the sign
+    or phase of the vectors. RuntimeError for matrices that are not square or another UPLO.
+    """
+    return Eigen(*eigh_of(A, _uplo("linalg.eigh", A, UPLO)))
+
+
+def eigvalsh(A: Any, UPLO: str = "L") -> Any:
+    """The eigenvalues of Hermitian matrices A (..., n, n), ascending. Their gradient is finite where two are equal."""
+    return hermitian_values(A, _uplo("linalg.eigvalsh", A, UPLO))
+
+
+# --- eigenvalues of any matrices ------------------------------------------------------------------------------
+
+
+def _deig(g, w, v):
+    gw, gv = g
+    vh = mH(v)
+    p = vh @ gv
+    along = diagonal(p)
+    p = p - (vh @ v) * columns((along + pointwise.conj(along)) * 0.5)  # vectors keep their length
+    middle = quotient(hollow(p), pointwise.conj(gaps(w))) + diag(gw)
+    return linalg_solve(vh, middle @ vh)
+
+
+def linalg_solve(a: Any, b: Any) -> Any:
+    """solve.solve_of, found late: that family stands on this one."""
+    from .solve import solve_of
+
+    return solve_of(a, b)[0]
+
+
+@op(
+    name="linalg.eig",
+    outputs=("w", "v"),
+    dx=_deig,
+    holomorphic=False,
+    cases=lambda r: [case(r(3, 3), grad=False), case(r(2, 2, 2), grad=False), case(r(0, 0), grad=False), case(r(1, 1), grad=False)],
+    reference="linalg.eig",
+)
+def eig_of(x):
+    """x V = V diag(w), complex; columns of V have length 1. Boeddeker et al. (2017), arXiv:1701.00392, section 4.8."""
+    xp, to = namespace(x), _complex(full(x).dtype)
+    if not np.isfinite(x).all():
+        raise stacks.LinAlgError("linalg.eig: wanted finite matrices, saw infinities or NaNs")
+    w, v = _converged("linalg.eig", lambda: xp.linalg.eig(full(x)))
+    return w.astype(to, copy=False), v.astype(to, copy=False)
+
+
+@op(name="linalg.eigvals", cases=lambda r: [case(r(3, 3)), case(r(2, 2, 2)), case(r(0, 0))], reference="linalg.eigvals")
+def general_values(x):
+    """The eigenvalues of any matrix alone."""
+    xp = namespace(x)
+    if not np.isfinite(x).all():
+        raise stacks.LinAlgError("linalg.eigvals: wanted finite matrices, saw infinities or NaNs")
+    w = _converged("linalg.eigvals", lambda: xp.linalg.eigvals(full(x)))
+    return w.astype(_complex(full(x).dtype), copy=False)
+
+
+def _complex(dtype: np.dtype) -> np.dtype:
+    return np.result_type(dtype, np.complex64)
+
+
+def eig(A: Any) -> Eigen:
+    """(eigenvalues, eigenvectors) of square matrices A (..., n, n), A V = V diag(w): complex, in no order, V's columns of
+    length 1. On the card CuPy's geev, which CUDA has from 12.6 on.
+
+    Its gradient is that of functions that do not depend on the phase of the vectors. LinAlgError for infinities and NaNs.
+    """
+    stacks.square("linalg.eig", A)
+    return Eigen(*eig_of(A))
+
+
+def eigvals(A: Any) -> Any:
+    """The eigenvalues of square matrices A (..., n, n), complex and in no order."""
+    stacks.square("linalg.eigvals", A)
+    return eig_of(A)[0] if getattr(A, "requires_grad", False) else general_values(A)

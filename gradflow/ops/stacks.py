@@ -1,0 +1,135 @@
+"""Stacks of matrices, (..., n, m): what functions of them ask of their input, and the error of those that have no answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..backend import float32, is_floating, namespace
+from ..op import unwrap, wrap
+from ..tape import Traced
+from . import arrange, linalg, pointwise, shape
+
+
+class LinAlgError(RuntimeError):
+    """A matrix is singular, not positive definite, or its decomposition did not converge."""
+
+
+# --- what is asked of the input ---------------------------------------------------------------------------
+
+
+def floating(name: str, *xs: Any) -> None:
+    """RuntimeError unless all are of one floating or complex dtype of 4 bytes a number or more."""
+    for x in xs:
+        if x.dtype.kind not in "fc" or x.dtype.itemsize < 4:
+            raise RuntimeError(f"{name}: wanted float32, float64, complex64 or complex128, saw {x.dtype}")
+        if x.dtype != xs[0].dtype:
+            raise RuntimeError(f"{name}: wanted one dtype, saw {xs[0].dtype} and {x.dtype}")
+
+
+def matrices(name: str, x: Any) -> None:
+    """RuntimeError unless x is a stack of matrices of a floating or complex dtype."""
+    if x.ndim < 2:
+        raise RuntimeError(f"{name}: wanted 2 dimensions or more, saw shape {tuple(x.shape)}")
+    floating(name, x)
+
+
+def square(name: str, x: Any) -> None:
+    """RuntimeError unless x is a stack of square matrices of a floating or complex dtype."""
+    if x.ndim < 2 or x.shape[-1] != x.shape[-2]:
+        raise RuntimeError(f"{name}: wanted square matrices of 2 dimensions or more, saw shape {tuple(x.shape)}")
+    floating(name, x)
+
+
+def succeeded(name: str, info: Any, what: str) -> None:
+    """LinAlgError that says `what` (of the first nonzero info, as {i}) went wrong, and in which matrix of the stack."""
+    found = unwrap(info)
+    if not found.any():
+        return
+    flat = found.reshape(-1)
+    at = int(flat.astype(bool).argmax())
+    which = f" (batch element {at})" if found.ndim else ""
+    raise LinAlgError(f"{name}:{which} {what.format(i=int(flat[at]))}")
+
+
+def batch(name: str, *xs: Any) -> tuple[int, ...]:
+    """The leading sizes to which those of all stacks broadcast. RuntimeError where they do not."""
+    try:
+        return np.broadcast_shapes(*(tuple(x.shape[:-2]) for x in xs))
+    except ValueError:
+        shapes = " and ".join(str(tuple(x.shape)) for x in xs)
+        raise RuntimeError(f"{name}: wanted leading sizes that broadcast, saw shapes {shapes}") from None
+
+
+def spread(x: Any, lead: tuple[int, ...]) -> Any:
+    """x expanded to these leading sizes."""
+    return x if tuple(x.shape[:-2]) == tuple(lead) else shape.expand(x, (*lead, *x.shape[-2:]))
+
+
+def alike(array: Any, x: Any) -> Any:
+    """A bare array as what x is: a Tensor or a bare array."""
+    return wrap(array) if isinstance(x, Traced) else array
+
+
+# --- half types are computed in float32 ---------------------------------------------------------------------
+
+
+def full(x: Any) -> Any:
+    """x in the dtype in which its matrices are computed: LAPACK has no half types."""
+    return x.astype(float32) if x.dtype.itemsize == 2 and is_floating(x.dtype) else x
+
+
+def rounded(y: Any, dtype: np.dtype) -> Any:
+    """y in `dtype` if it was computed wider."""
+    return y if dtype.itemsize > 2 else y.astype(dtype)
+
+
+# --- the words of the rules ---------------------------------------------------------------------------------
+
+
+def mH(x: Any) -> Any:
+    """The conjugate transpose of every matrix."""
+    return pointwise.conj(linalg.mT(x))
+
+
+def columns(s: Any) -> Any:
+    """A vector as one number for each column."""
+    return shape.unsqueeze(s, -2)
+
+
+def rows(s: Any) -> Any:
+    """A vector as one number for each row."""
+    return shape.unsqueeze(s, -1)
+
+
+def eye(x: Any, n: int) -> Any:
+    """The bare n by n identity where x lives, real and of x's precision."""
+    a = unwrap(x)
+    return namespace(a).eye(n, dtype=a.real.dtype)
+
+
+def quotient(a: Any, b: Any) -> Any:
+    """a / b, and 0 for 0 / 0: what no gradient came to needs no slope."""
+    none = pointwise.logical_and(a == 0, b == 0)
+    return a / pointwise.where(none, 1.0, b)
+
+
+def gaps(s: Any) -> Any:
+    """s_j - s_i, and 1 on the diagonal."""
+    return columns(s) - rows(s) + eye(s, s.shape[-1])
+
+
+def hollow(x: Any) -> Any:
+    """x with zeros on the diagonal."""
+    return arrange.tril(x, -1) + arrange.triu(x, 1)
+
+
+def diag(s: Any) -> Any:
+    """The matrix with the vector s on its diagonal."""
+    return arrange.diag_embed(s)
+
+
+def diagonal(x: Any) -> Any:
+    """The diagonal of every matrix."""
+    return arrange.diagonal(x, 0, -2, -1)
