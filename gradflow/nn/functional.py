@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 from .. import backend
@@ -52,6 +53,29 @@ def _face(function: Callable[..., Any], head: str) -> Callable[..., Any]:
     face.__name__ = face.__qualname__ = name
     face.__doc__, face.__module__ = function.__doc__, __name__
     return face
+
+
+# Families that are loaded when one of their functions is first asked for: a file of ops/, and names in it.
+_LATER = {
+    "fold": "fold unfold",
+    "fractional": """fractional_max_pool2d fractional_max_pool2d_with_indices
+        fractional_max_pool3d fractional_max_pool3d_with_indices""",
+    "pool": """max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices
+        adaptive_max_pool1d_with_indices adaptive_max_pool2d_with_indices adaptive_max_pool3d_with_indices""",
+    "unpool": "max_unpool1d max_unpool2d max_unpool3d",
+}
+_family_of = {name: family for family, names in _LATER.items() for name in names.split()}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _family_of:
+        raise AttributeError(f"nn.functional: wanted a function of this face, saw {name!r}")
+    globals()[name] = found = getattr(import_module(f"gradflow.ops.{_family_of[name]}"), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_family_of})
 
 
 pad = _face(arrange.pad, "pad(input, pad, mode='constant', value=None)")
