@@ -19,6 +19,7 @@ FAMILIES = {
     "grids": """atleast_1d atleast_2d atleast_3d block_diag cartesian_prod column_stack combinations diagflat. dsplit. hsplit.
         vsplit. row_stack split_with_sizes. unravel_index unsafe_chunk. unsafe_split. unsafe_split_with_sizes.""",
     "sort": "msort.",
+    "segment": "index_reduce_ nonzero_static. put_ segment_reduce",
     "softmax": "softmax. log_softmax.",
     "statistics": "bincount. corrcoef. cov. histc. histogram. histogramdd mode. nanquantile. quantile.",
     "strided": """as_strided. as_strided_scatter. select_scatter. slice_scatter. diagonal_scatter.

@@ -793,7 +793,7 @@ _WRITTEN_IN_PLACE = """
 for _name in names.methods:
     setattr(Tensor, _name, names.method(Tensor, _name))
 for _name in [*_WRITTEN_IN_PLACE.split(), *names.in_place]:
-    setattr(Tensor, f"{_name}_", in_place(getattr(Tensor, _name), f"{_name}_", apart=_name == "scatter_reduce"))
+    setattr(Tensor, f"{_name}_", in_place(getattr(Tensor, _name), f"{_name}_"))
 for _name in ["add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor"]:
     setattr(Tensor, f"__i{_name}__", in_place(getattr(Tensor, f"__{_name}__"), f"{_name}_"))
 

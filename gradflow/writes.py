@@ -17,7 +17,7 @@ from .backend import Array
 from .op import current, wrap
 from .ops import index
 from .ops import shape as shapes
-from .tape import Leaf, Node, Traced, mode
+from .tape import Leaf, Node, Traced, clock, mode
 from .traced import overlaps
 
 
@@ -143,13 +143,12 @@ class Writable(Traced):
         return self._write("zero_", 0)
 
 
-def in_place(function: Callable[..., Any], name: str, apart: bool = False) -> Callable[..., Any]:
-    """The method that writes what `function` of self gives into self: add_ from add. `apart` is for a function whose
-    gradient needs what self was, of which it gets a copy.
-    """
+def in_place(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """The method that writes what `function` of self gives into self: add_ from add."""
 
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        value = function(self.clone() if apart and mode.enabled else self, *args, **kwargs)
+        start = clock()
+        value = function(self, *args, **kwargs)
         if dtypes.category(value.array.dtype) > dtypes.category(self.array.dtype):
             raise RuntimeError(
                 f"{name}: wanted a result that fits into {self.array.dtype}, saw one of {value.array.dtype}"
@@ -158,11 +157,28 @@ def in_place(function: Callable[..., Any], name: str, apart: bool = False) -> Ca
             raise RuntimeError(
                 f"{name}: wanted a result of self's shape {tuple(self.array.shape)}, saw {tuple(value.array.shape)}"
             )
+        if type(value.node) is Node:
+            _keep(value.node, start, self.version)
         return self._write(name, value)
 
     method.__name__ = method.__qualname__ = name
     method.__doc__ = f"{function.__name__}, written into self."
     return method
+
+
+def _keep(node: Any, start: int, version: Any) -> None:
+    """Give the nodes recorded since `start`, of which a function was made, copies of what they saved of a storage that is
+    about to be written.
+    """
+    nodes, seen = [node], set()
+    while nodes:
+        node = nodes.pop()
+        if node.time <= start or id(node) in seen or type(node) is Leaf:
+            continue
+        seen.add(id(node))
+        if type(node) is Node and type(node.plan) is op.Plan:
+            node.plan.own(node, version)
+        nodes += node.edges
 
 
 def data_ptr(array: Array) -> int:

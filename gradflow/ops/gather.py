@@ -158,7 +158,7 @@ def segment_prod(x: Any, ids: Any, n: int) -> Any:
         has = xp.zeros(left.size, bool)
         has[:] = xp.append(rank, 0)[left + 1] % 2 == 1
         pair = index_get(x, (xp.where(has, left + 1, left),))
-        x, ids = index_get(x, (left,)) * pointwise.where(has, pair, 1.0), ids[left]
+        x, ids = index_get(x, (left,)) * pointwise.where(has, pair, 1), ids[left]
     return index_put(shape.filled(x, (n,), 1), (ids,), x)
 
 
@@ -169,6 +169,7 @@ def _dextreme(g: Any, x: Any, src: Any, ids: Any, y: Any) -> tuple:
 
 
 @op(
+    real=True,
     dx_dsrc=_dextreme,
     promote="x src",
     cases=lambda r: [
@@ -230,7 +231,7 @@ def scatter_reduce(x: Any, dim: int, index: Any, src: Any, reduce: str, *, inclu
 # --- whole slices along a dimension --------------------------------------------------------------------
 
 
-def _slices(name: str, x: Any, dim: int, index: Any, source: Any = None) -> tuple:
+def slices(name: str, x: Any, dim: int, index: Any, source: Any = None) -> tuple:
     """The index of x that reads x[..., index, ...] at dimension dim, for a vector or 0-d index of ints; of a source,
     which has as many slices as index and is otherwise like x, shape and dtype are checked.
     """
@@ -256,14 +257,14 @@ def index_select(x: Any, dim: int, index: Any) -> Any:
     """
     if x.ndim == 0:
         return shape.reshape(index_select(_up(x), dim, index), ())
-    return index_get(x, _slices("index_select", x, dim, index))
+    return index_get(x, slices("index_select", x, dim, index))
 
 
 def index_add(x: Any, dim: int, index: Any, source: Any, *, alpha: Any = 1) -> Any:
     """For dim = 0, y = x; y[index[i]] += alpha source[i], as often as a slice is named."""
     if x.ndim == 0:
         return shape.reshape(index_add(_up(x), dim, index, _up(source), alpha=alpha), ())
-    add = index_sum(source, _slices("index_add", x, dim, index, source), tuple(x.shape))
+    add = index_sum(source, slices("index_add", x, dim, index, source), tuple(x.shape))
     return x + (add if alpha == 1 else add * alpha)
 
 
@@ -271,14 +272,14 @@ def index_copy(x: Any, dim: int, index: Any, source: Any) -> Any:
     """For dim = 0, y = x; y[index[i]] = source[i]. Of a slice named twice the last write stays."""
     if x.ndim == 0:
         return shape.reshape(index_copy(_up(x), dim, index, _up(source)), ())
-    return index_put(x, _slices("index_copy", x, dim, index, source), source)
+    return index_put(x, slices("index_copy", x, dim, index, source), source)
 
 
 def index_fill(x: Any, dim: int, index: Any, value: Any) -> Any:
     """For dim = 0, y = x; y[index[i]] = value."""
     if x.ndim == 0:
         return shape.reshape(index_fill(_up(x), dim, index, value), ())
-    return index_put(x, _slices("index_fill", x, dim, index), value)
+    return index_put(x, slices("index_fill", x, dim, index), value)
 
 
 def put_at(x: Any, indices: Any, values: Any, accumulate: bool = False) -> Any:
