@@ -67,7 +67,7 @@ def correlate_input(dy: Array, w: Array, win: Window) -> Array:
             cols = _room(xp, "windows", (*wm.shape[:2], part.shape[2]), wm.dtype)
             (xp.multiply if k == g else xp.matmul)(wm, part, out=cols)
             cols = cols.reshape(c, *win.kernel, *counts)
-            for tap, seen in _seen(win, rows.start, counts[:-1]):
+            for tap, seen in taps_seen(win, rows.start, counts[:-1]):
                 laid[seen] += cols[tap]
         dx[(images, *todo.here)] = _images_first(laid[todo.there])
     return dx
@@ -161,7 +161,7 @@ def _scheduled(n: int, c: int, win: Window, room: int, images: int) -> Schedule:
 
 
 @lru_cache(maxsize=1024)
-def _seen(win: Window, row: int, counts: tuple[int, ...]) -> list[tuple[tuple[Any, ...], tuple[Any, ...]]]:
+def taps_seen(win: Window, row: int, counts: tuple[int, ...]) -> list[tuple[tuple[Any, ...], tuple[Any, ...]]]:
     """(each tap, where in the padded layout `counts` outputs from row `row` on see through it), as indices."""
     found = []
     for taps in product(*map(range, win.kernel)):

@@ -71,10 +71,11 @@ def _largest(rank: int) -> tuple[Callable[..., Any], ...]:
     with_indices = op(
         pool,
         name=name,
+        real=True,
         twin="pool",
         outputs=("values", "indices"),
-        dx=lambda g, indices, x_shape, kernel_size, stride, padding, dilation: (
-            backward(g[0], indices, x_shape, kernel_size, stride, padding, dilation)
+        dx=lambda g, indices, x_shape, kernel_size, stride, padding, dilation: backward(
+            g[0], indices, x_shape, kernel_size, stride, padding, dilation
         ),
         cases=lambda r: _max_cases(r, rank),
         reference=f"nn.functional.{name}",
@@ -82,6 +83,7 @@ def _largest(rank: int) -> tuple[Callable[..., Any], ...]:
     adaptive_with_indices = op(
         adaptive_pool,
         name=adaptive_name,
+        real=True,
         twin="pool",
         outputs=("values", "indices"),
         dx=lambda g, indices, x_shape: backward(g[0], indices, x_shape),
@@ -92,8 +94,8 @@ def _largest(rank: int) -> tuple[Callable[..., Any], ...]:
         pool_backward,
         name=backward_name,
         twin="pool",
-        dg=lambda gg, indices, kernel_size, stride, padding, dilation: (
-            gather(gg, indices, kernel_size, stride, padding, dilation)
+        dg=lambda gg, indices, kernel_size, stride, padding, dilation: gather(
+            gg, indices, kernel_size, stride, padding, dilation
         ),
         cases=lambda r: [*_places(r, _max_cases(r, rank), pool), *_places(r, _adaptive_cases(r, rank), adaptive_pool)],
         reference=None,
@@ -101,8 +103,8 @@ def _largest(rank: int) -> tuple[Callable[..., Any], ...]:
     gather = op(
         pool_gather,
         name=gather_name,
-        dx=lambda g, indices, x_shape, kernel_size, stride, padding, dilation: (
-            backward(g, indices, x_shape, kernel_size, stride, padding, dilation)
+        dx=lambda g, indices, x_shape, kernel_size, stride, padding, dilation: backward(
+            g, indices, x_shape, kernel_size, stride, padding, dilation
         ),
         cases=lambda r: [case(r(*c.args[2]), *c.args[1:2], *c.args[3:]) for c in backward.op.cases(r)],
         reference=None,
@@ -157,15 +159,16 @@ def _mean(rank: int) -> tuple[Callable[..., Any], ...]:
     adaptive_pool.__doc__ = _ADAPTIVE.format(what="The means", s=_SIZES[rank])
     pool_backward.__doc__ = _AVERAGE_BACKWARD.format(name=name)
     adaptive_pool_backward.__doc__ = _AVERAGE_BACKWARD.format(name=adaptive_name)
-    rule = lambda g, x_shape, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override: (
-        backward(g, x_shape, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+    rule = lambda g, x_shape, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override: backward(
+        g, x_shape, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
     )
-    rule1d = lambda g, x_shape, kernel_size, stride, padding, ceil_mode, count_include_pad: (
-        backward(g, x_shape, kernel_size, stride, padding, ceil_mode, count_include_pad)
+    rule1d = lambda g, x_shape, kernel_size, stride, padding, ceil_mode, count_include_pad: backward(
+        g, x_shape, kernel_size, stride, padding, ceil_mode, count_include_pad
     )
     avg_pool = op(
         pool1d if rank == 1 else pool,
         name=name,
+        real=True,
         twin="pool",
         dx=rule1d if rank == 1 else rule,
         cases=lambda r: _average_cases(r, rank),
@@ -188,6 +191,7 @@ def _mean(rank: int) -> tuple[Callable[..., Any], ...]:
     adaptive_avg_pool = op(
         adaptive_pool,
         name=adaptive_name,
+        real=True,
         twin="pool",
         dx=lambda g, x_shape: adaptive_backward(g, x_shape),
         cases=lambda r: _adaptive_cases(r, rank),
@@ -198,10 +202,7 @@ def _mean(rank: int) -> tuple[Callable[..., Any], ...]:
         name=adaptive_backward_name,
         twin="pool",
         dg=lambda gg, g_shape: adaptive_avg_pool(gg, tuple(g_shape[-rank:])),
-        cases=lambda r: [
-            case(r(*adaptive_pool(*c.args).shape), c.args[0].shape)
-            for c in _adaptive_cases(r, rank)
-        ],
+        cases=lambda r: [case(r(*adaptive_pool(*c.args).shape), c.args[0].shape) for c in _adaptive_cases(r, rank)],
         reference=None,
     )
     return avg_pool, backward, adaptive_avg_pool, adaptive_backward
@@ -346,3 +347,17 @@ def _power(rank: int, avg_pool: Callable[..., Any]) -> Callable[..., Any]:
 
 
 lp_pool1d, lp_pool2d, lp_pool3d = _power(1, avg_pool1d), _power(2, avg_pool2d), _power(3, avg_pool3d)
+
+
+def max_pool2d_with_indices_backward(
+    grad_output: Any,
+    self: Any,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    ceil_mode: bool,
+    indices: Any,
+) -> Any:
+    """The gradient of max_pool2d's input, with PyTorch's arguments."""
+    return max_pool2d_backward(grad_output, indices, tuple(self.shape), kernel_size, stride, padding, dilation)
