@@ -35,13 +35,17 @@ __all__ = [
 ]  # fmt: skip
 
 
-def fftfreq(n: int, d: float = 1.0, *, out: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Any:
+def fftfreq(
+    n: int, d: float = 1.0, *, out: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Any:
     """The frequencies of fft's n points at distance d: [0, 1, ..., -2, -1] / (d n)."""
     k = create.arange(-(n // 2), n - n // 2, device=device).roll(-(n // 2))
     return _finished(k, n * d, out, dtype, requires_grad)
 
 
-def rfftfreq(n: int, d: float = 1.0, *, out: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Any:
+def rfftfreq(
+    n: int, d: float = 1.0, *, out: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Any:
     """The frequencies of rfft's n // 2 + 1 points at distance d: [0, 1, ..., n // 2] / (d n)."""
     return _finished(create.arange(n // 2 + 1, device=device), n * d, out, dtype, requires_grad)
 

@@ -35,7 +35,11 @@ def _mask(name: str, x: Any, mask: Any) -> Any:
 
 def _filled(name: str, x: Any, mask: Any, value: Any) -> Any:
     """x with `value` where the mask leaves elements out."""
-    return x if mask is None else pointwise.where(_mask(name, x, mask), x, create.full((), value, dtype=x.dtype, device=x.device))
+    return (
+        x
+        if mask is None
+        else pointwise.where(_mask(name, x, mask), x, create.full((), value, dtype=x.dtype, device=x.device))
+    )
 
 
 def _dims(x: Any, dim: Any) -> Any:
@@ -144,7 +148,9 @@ def logaddexp(input: Any, other: Any, *, dtype: Any = None, input_mask: Any = No
     return pointwise.logaddexp(a, b)
 
 
-def norm(input: Any, ord: Any = 2.0, dim: Any = None, *, keepdim: bool = False, dtype: Any = None, mask: Any = None) -> Any:
+def norm(
+    input: Any, ord: Any = 2.0, dim: Any = None, *, keepdim: bool = False, dtype: Any = None, mask: Any = None
+) -> Any:
     """(sum |x|^ord)^(1/ord) of the elements kept."""
     x = _filled("norm", _as(input, dtype), mask, math.inf if ord == -math.inf else 0)
     return reduce.norm(x, ord, _dims(x, dim), keepdim)
@@ -165,12 +171,30 @@ def _variance(
     return y.to(dtype)
 
 
-def var(input: Any, dim: Any = None, unbiased: Any = None, *, correction: Any = None, keepdim: bool = False, dtype: Any = None, mask: Any = None) -> Any:
+def var(
+    input: Any,
+    dim: Any = None,
+    unbiased: Any = None,
+    *,
+    correction: Any = None,
+    keepdim: bool = False,
+    dtype: Any = None,
+    mask: Any = None,
+) -> Any:
     """The variance of the elements kept, over their number less `correction` (1, or 0 with unbiased=False)."""
     return _variance("var", input, dim, unbiased, correction, keepdim, dtype, mask)
 
 
-def std(input: Any, dim: Any = None, unbiased: Any = None, *, correction: Any = None, keepdim: bool = False, dtype: Any = None, mask: Any = None) -> Any:
+def std(
+    input: Any,
+    dim: Any = None,
+    unbiased: Any = None,
+    *,
+    correction: Any = None,
+    keepdim: bool = False,
+    dtype: Any = None,
+    mask: Any = None,
+) -> Any:
     """The square root of var."""
     return pointwise.sqrt(_variance("std", input, dim, unbiased, correction, keepdim, dtype, mask))
 
@@ -193,5 +217,8 @@ def softmin(input: Any, dim: int, *, dtype: Any = None, mask: Any = None) -> Any
 def normalize(input: Any, ord: float, dim: int, *, eps: float = 1e-12, dtype: Any = None, mask: Any = None) -> Any:
     """x / max(norm of the elements kept, eps); 0 where left out."""
     x = _as(input, dtype)
-    size = pointwise.maximum(norm(x, ord, dim, keepdim=True, mask=mask), create.full((), eps, dtype=np.zeros(0, x.dtype).real.dtype, device=x.device))
+    size = pointwise.maximum(
+        norm(x, ord, dim, keepdim=True, mask=mask),
+        create.full((), eps, dtype=np.zeros(0, x.dtype).real.dtype, device=x.device),
+    )
     return pointwise.div(_filled("normalize", x, mask, 0), size)

@@ -34,7 +34,7 @@ def reference(entry):
 def to_torch(v, grad):
     if isinstance(v, np.ndarray):
         t = torch.from_numpy(np.ascontiguousarray(v)).reshape(v.shape)
-        return t.requires_grad_() if grad and t.is_floating_point() else t
+        return t.requires_grad_() if grad and (t.is_floating_point() or t.is_complex()) else t
     if isinstance(v, (list, tuple)) and any(isinstance(u, np.ndarray) for u in v):
         return type(v)(to_torch(u, grad) for u in v)
     return v
@@ -43,7 +43,7 @@ def to_torch(v, grad):
 def to_gradflow(v, grad):
     if isinstance(v, np.ndarray):
         t = gf.tensor(v)
-        return t.requires_grad_() if grad and t.is_floating_point() else t
+        return t.requires_grad_() if grad and (t.is_floating_point() or t.is_complex()) else t
     if isinstance(v, (list, tuple)) and any(isinstance(u, np.ndarray) for u in v):
         return type(v)(to_gradflow(u, grad) for u in v)
     return v

@@ -154,6 +154,7 @@ def _reference(torch: Any, q: Any, k: Any, v: Any, mask: Any, scale: float, caus
 
 
 @op(
+    real=True,
     dq_dk_dv_dmask=lambda g, q, k, v, mask, scale, causal, drop, seed, reserve, needs: attention_backward(
         g, q, k, v, mask, scale, causal, drop, seed, reserve, needs
     ),

@@ -83,6 +83,7 @@ def _entropy_backward_cases(r: Sampler) -> list[case]:
 
 
 @op(
+    real=True,
     dx=lambda g, x, target, ignore_index, reduction, label_smoothing, lse, total: cross_entropy_backward(
         g[0], x, target, lse, total, g[1], ignore_index, reduction, label_smoothing
     ),
@@ -164,6 +165,7 @@ def _dentropy(
 
 
 @op(
+    real=True,
     dx=lambda g, target, ignore_index, x_shape: class_place(g, target, ignore_index, x_shape),
     cases=lambda r: [*_class_cases(r, -100), *_class_cases(r, 2)[:2], case(r(0, 3), r.integers(0, 3, 0), -100)],
     reference=lambda torch, x, target, ignore_index: (
@@ -212,6 +214,7 @@ def _margin_cases(r: Sampler) -> list[case]:
 
 
 @op(
+    real=True,
     dx=lambda g, x, target, p, margin, reduction: multi_margin_backward(g, x, target, p, margin, reduction),
     cases=_margin_cases,
     reference=lambda torch, x, target, p, margin, reduction: (

@@ -52,7 +52,7 @@ def _checked(name: str, x: Any, dim: Any) -> Any:
     return over
 
 
-@op(dx=shared, cases=_cases)
+@op(real=True, dx=shared, cases=_cases)
 def amax(x, dim=None, keepdim=False):
     """The largest elements over dim, NaN if one is; those that have it share its gradient.
     IndexError where there is no element.
@@ -60,7 +60,7 @@ def amax(x, dim=None, keepdim=False):
     return x.max(_checked("amax", x, dim), keepdims=keepdim)
 
 
-@op(dx=shared, cases=_cases)
+@op(real=True, dx=shared, cases=_cases)
 def amin(x, dim=None, keepdim=False):
     """The smallest elements over dim, NaN if one is; those that have it share its gradient.
     IndexError where there is no element.
@@ -105,13 +105,13 @@ def _place(name: str, largest: bool, x: Any, dim: int | None, keepdim: bool) -> 
     return namespace(x).expand_dims(y, over[0]) if keepdim else y
 
 
-@op(cases=lambda r: [*_place_cases(r), case(r.distinct(3, 4)), case(r.distinct(3, 4), None, True), case(r())])
+@op(real=True, cases=lambda r: [*_place_cases(r), case(r.distinct(3, 4)), case(r.distinct(3, 4), None, True), case(r())])
 def argmax(x, dim=None, keepdim=False):
     """Where along dim, or in x as a vector, the largest element is: the first of several, the first NaN if one is."""
     return _place("argmax", True, x, dim, keepdim)
 
 
-@op(cases=lambda r: [*_place_cases(r), case(r.distinct(3, 4)), case(r.distinct(3, 4), None, True), case(r())])
+@op(real=True, cases=lambda r: [*_place_cases(r), case(r.distinct(3, 4)), case(r.distinct(3, 4), None, True), case(r())])
 def argmin(x, dim=None, keepdim=False):
     """Where along dim, or in x as a vector, the smallest element is: the first of several, the first NaN if one is."""
     return _place("argmin", False, x, dim, keepdim)
@@ -140,6 +140,7 @@ def _best(name: str, largest: bool, x: Any, dim: int, keepdim: bool) -> tuple:
 
 
 _best_rule = dict(
+    real=True,
     dx=lambda g, indices, x_shape, dim, keepdim: chosen(g, indices, x_shape, dim, keepdim),
     outputs=("values", "indices"),
 )

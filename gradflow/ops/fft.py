@@ -61,7 +61,13 @@ def _dhalf(g: Any, x_shape: tuple, dim: int, norm: str) -> Any:
     dx=_dhalf,
     holomorphic=False,
     real=True,
-    cases=lambda r: [case(r(5), 0), case(r(2, 4), 1, "ortho"), case(r(6, 2), 0, "forward"), case(r(1), 0), case(r(0, 2), 1)],
+    cases=lambda r: [
+        case(r(5), 0),
+        case(r(2, 4), 1, "ortho"),
+        case(r(6, 2), 0, "forward"),
+        case(r(1), 0),
+        case(r(0, 2), 1),
+    ],
     reference=lambda torch, x, dim, norm="backward": torch.fft.rfft(x, dim=dim, norm=norm),
 )
 def half_spectrum(x, dim, norm="backward"):
@@ -119,7 +125,7 @@ def _dims(name: str, x: Any, s: Any, dim: Any) -> tuple[tuple[int, ...], tuple[i
     if dim is None:
         if s is not None and len(s) > rank:
             raise RuntimeError(f"{name}: wanted at most {rank} sizes, saw {len(s)}")
-        dim = range(rank if s is None else rank)[0 if s is None else rank - len(s) :]
+        dim = range(0 if s is None else rank - len(s), rank)
     dim = (dim,) if isinstance(dim, int) else tuple(dim)
     if s is not None and len(s) != len(dim):
         raise RuntimeError(f"{name}: wanted as many sizes as dimensions, saw {tuple(s)} for {dim}")
@@ -194,7 +200,11 @@ _DOC = {
     "ifft": (_complex, True, "The inverse of fft."),
     "rfft": (_real_to_half, False, "The transform of a real x: the half of it that is not the conjugate of the other."),
     "irfft": (_half_to_real, True, "The inverse of rfft; the last size is 2 (m - 1) of m frequencies unless given."),
-    "hfft": (_half_to_real, False, "The real transform of a signal with x(-t) = conj x(t), of which x is the half t >= 0."),
+    "hfft": (
+        _half_to_real,
+        False,
+        "The real transform of a signal with x(-t) = conj x(t), of which x is the half t >= 0.",
+    ),
     "ihfft": (_real_to_half, True, "The inverse of hfft: half of the inverse transform of a real x."),
 }
 
@@ -214,7 +224,11 @@ def _family(name: str) -> tuple[Any, Any, Any]:
     def many(input, s=None, dim=None, norm=None, *, out=None):
         return written(way(f"{name}n", inverse, input, s, dim, norm), out)
 
-    ends = (("", one, "over one dimension"), ("2", two, "over two dimensions"), ("n", many, "over `dim`, all unless given"))
+    ends = (
+        ("", one, "over one dimension"),
+        ("2", two, "over two dimensions"),
+        ("n", many, "over `dim`, all unless given"),
+    )
     for end, f, where in ends:
         f.__name__ = f.__qualname__ = f"{name}{end}"
         f.__doc__ = (
@@ -250,4 +264,8 @@ def ifftshift(input: Any, dim: Any = None) -> Any:
 def _shift(x: Any, dim: Any, way: int) -> Any:
     sizes = unwrap(x).shape
     dims = tuple(range(len(sizes))) if dim is None else (dim,) if isinstance(dim, int) else tuple(dim)
-    return arrange.roll(x, tuple(way * (sizes[d] // 2) if way > 0 else -(sizes[d] // 2) for d in dims), dims) if dims else x
+    return (
+        arrange.roll(x, tuple(way * (sizes[d] // 2) if way > 0 else -(sizes[d] // 2) for d in dims), dims)
+        if dims
+        else x
+    )

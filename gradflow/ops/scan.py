@@ -235,6 +235,7 @@ def _running(name: str, ufunc: Any, x: Any, dim: int) -> tuple:
 
 
 _running_options = dict(
+    real=True,
     dx=lambda g, indices, x_shape, dim: (
         index.index_sum(g[0], gather.along("cummax", dim, indices, x_shape, known=True), x_shape) if x_shape else g[0]
     ),

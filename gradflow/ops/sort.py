@@ -59,6 +59,7 @@ _sorted_options = dict(outputs=("values", "indices"))
 
 @op(
     name="sort",
+    real=True,
     dx=_dsorted,
     cases=_cases,
     reference=lambda torch, x, dim=-1, descending=False, stable=False: torch.sort(
@@ -100,6 +101,7 @@ def unwrapped(x: Any) -> Any:
 
 @op(
     name="topk",
+    real=True,
     dx=_dsorted,
     cases=lambda r: [
         case(r.distinct(3, 5), 2),
@@ -159,7 +161,7 @@ def _kth(name: str, x: Any, k: Any, dim: int, keepdim: bool) -> tuple:
     return (values, places) if keepdim else (values.squeeze(d), places.squeeze(d))
 
 
-_kth_options = dict(dx=_dchosen, outputs=("values", "indices"))
+_kth_options = dict(dx=_dchosen, real=True, outputs=("values", "indices"))
 
 
 @op(
@@ -225,6 +227,7 @@ def nanmiddle(x, dim, keepdim=False):
 
 
 @op(
+    real=True,
     dx=extreme.shared,
     cases=lambda r: [case(r.distinct(3, 5)), case(r()), case(np.array([1.0, 1, 1, 0]), grad=False)],
     reference="median",
@@ -235,6 +238,7 @@ def median_of_all(x, dim=None, keepdim=False):
 
 
 @op(
+    real=True,
     dx=extreme.shared,
     cases=lambda r: [case(r.distinct(3, 5)), case(np.array([1.0, np.nan, 1, 0, 3, 5]), grad=False)],
     reference="nanmedian",
@@ -267,6 +271,7 @@ def nanmedian(x: Any, dim: int | None = None, keepdim: bool = False) -> Any:
 
 @op(
     name="searchsorted",
+    real=True,
     cases=lambda r: [
         case(np.sort(r(7)), r(3, 2)),
         case(np.array([1.0, 2, 2, 3]), np.array([2.0, 0, 4]), right=True),

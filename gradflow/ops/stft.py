@@ -113,7 +113,9 @@ def istft(
     if a.dtype.kind != "c":
         raise RuntimeError(f"istft: wanted a complex input, saw {a.dtype}")
     if a.ndim not in (2, 3) or a.size == 0:
-        raise RuntimeError(f"istft: wanted shape (frequencies, times) or with a batch before, none empty, saw {tuple(a.shape)}")
+        raise RuntimeError(
+            f"istft: wanted shape (frequencies, times) or with a batch before, none empty, saw {tuple(a.shape)}"
+        )
     hop, window_length = _steps("istft", n_fft, hop_length, win_length)
     half = n_fft // 2 + 1
     onesided = a.shape[-2] != n_fft if onesided is None else onesided

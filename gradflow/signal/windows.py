@@ -128,7 +128,9 @@ def general_hamming(
     requires_grad: bool = False,
 ) -> Any:  # fmt: skip
     """alpha - (1 - alpha) cos(2 pi t / (M - 1))."""
-    return _made("general_hamming", M, _cosines(alpha, 1 - alpha), sym, ValueError, dtype, layout, device, requires_grad)
+    return _made(
+        "general_hamming", M, _cosines(alpha, 1 - alpha), sym, ValueError, dtype, layout, device, requires_grad
+    )
 
 
 def hamming(
@@ -166,29 +168,81 @@ def nuttall(
 # --- PyTorch's older spelling ---------------------------------------------------------------------------
 
 
-def bartlett_window(window_length: int, periodic: bool = True, *, dtype: Any = None, layout: Any = None, device: Any = None, pin_memory: bool = False, requires_grad: bool = False) -> Any:
+def bartlett_window(
+    window_length: int,
+    periodic: bool = True,
+    *,
+    dtype: Any = None,
+    layout: Any = None,
+    device: Any = None,
+    pin_memory: bool = False,
+    requires_grad: bool = False,
+) -> Any:
     """bartlett(window_length), of a period unless periodic=False."""
-    return _made("bartlett_window", window_length, _bartlett, not periodic, RuntimeError, dtype, layout, device, requires_grad)
+    return _made(
+        "bartlett_window", window_length, _bartlett, not periodic, RuntimeError, dtype, layout, device, requires_grad
+    )
 
 
-def blackman_window(window_length: int, periodic: bool = True, *, dtype: Any = None, layout: Any = None, device: Any = None, pin_memory: bool = False, requires_grad: bool = False) -> Any:
+def blackman_window(
+    window_length: int,
+    periodic: bool = True,
+    *,
+    dtype: Any = None,
+    layout: Any = None,
+    device: Any = None,
+    pin_memory: bool = False,
+    requires_grad: bool = False,
+) -> Any:
     """blackman(window_length), of a period unless periodic=False."""
     f = _cosines(0.42, 0.5, 0.08)
     return _made("blackman_window", window_length, f, not periodic, RuntimeError, dtype, layout, device, requires_grad)
 
 
-def hann_window(window_length: int, periodic: bool = True, *, dtype: Any = None, layout: Any = None, device: Any = None, pin_memory: bool = False, requires_grad: bool = False) -> Any:
+def hann_window(
+    window_length: int,
+    periodic: bool = True,
+    *,
+    dtype: Any = None,
+    layout: Any = None,
+    device: Any = None,
+    pin_memory: bool = False,
+    requires_grad: bool = False,
+) -> Any:
     """hann(window_length), of a period unless periodic=False."""
     f = _cosines(0.5, 0.5)
     return _made("hann_window", window_length, f, not periodic, RuntimeError, dtype, layout, device, requires_grad)
 
 
-def hamming_window(window_length: int, periodic: bool = True, alpha: float = 0.54, beta: float = 0.46, *, dtype: Any = None, layout: Any = None, device: Any = None, pin_memory: bool = False, requires_grad: bool = False) -> Any:
+def hamming_window(
+    window_length: int,
+    periodic: bool = True,
+    alpha: float = 0.54,
+    beta: float = 0.46,
+    *,
+    dtype: Any = None,
+    layout: Any = None,
+    device: Any = None,
+    pin_memory: bool = False,
+    requires_grad: bool = False,
+) -> Any:
     """alpha - beta cos(2 pi t / window_length), of a period unless periodic=False."""
     f = _cosines(alpha, beta)
     return _made("hamming_window", window_length, f, not periodic, RuntimeError, dtype, layout, device, requires_grad)
 
 
-def kaiser_window(window_length: int, periodic: bool = True, beta: float = 12.0, *, dtype: Any = None, layout: Any = None, device: Any = None, pin_memory: bool = False, requires_grad: bool = False) -> Any:
+def kaiser_window(
+    window_length: int,
+    periodic: bool = True,
+    beta: float = 12.0,
+    *,
+    dtype: Any = None,
+    layout: Any = None,
+    device: Any = None,
+    pin_memory: bool = False,
+    requires_grad: bool = False,
+) -> Any:
     """kaiser(window_length, beta=beta), of a period unless periodic=False."""
-    return _made("kaiser_window", window_length, _kaiser(beta), not periodic, RuntimeError, dtype, layout, device, requires_grad)
+    return _made(
+        "kaiser_window", window_length, _kaiser(beta), not periodic, RuntimeError, dtype, layout, device, requires_grad
+    )

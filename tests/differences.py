@@ -1,0 +1,9 @@
+"""What PyTorch's own samples find different, and why; every other operator answers as PyTorch does (tests/test_samples.py)."""
+
+from __future__ import annotations
+
+# Operator: why gradflow's answer to one of PyTorch's samples is another, or there is none.
+DIFFERENCES = {
+    "istft": "the sample's window is a view made without gradients, for which PyTorch has none; gradflow does",
+    "masked.logaddexp": "where both inputs are left out, PyTorch's second gradient is NaN; gradflow's is 0",
+}
