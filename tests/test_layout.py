@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 ORDER = [
     ["backend"], ["kernel", "cases"], ["tape"], ["traced", "dtypes"], ["plan"], ["call"], ["op"], ["ops"], ["cuda"], ["writes"],
     ["printing"], ["tensor"],
-    ["create"], ["autograd"], ["nn", "optim", "data", "amp", "graphs", "io", "fft", "masked", "signal"], ["train"], ["examples"], ["cli", "benchmark"],
+    ["create"], ["autograd"], ["nn", "optim", "data", "amp", "graphs", "io", "fft", "linalg", "masked", "signal"], ["train"], ["examples"], ["cli", "benchmark"], ["torch"],
 ]  # fmt: skip
 RANK = {name: i for i, names in enumerate(ORDER) for name in names}
 

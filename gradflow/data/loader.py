@@ -103,14 +103,21 @@ class DataLoader:
         if self._resume:
             self._resume = False
         else:
-            words = (self.generator or backend.default_generator).words(1)
-            self._seed, self._batch = int(words[0]), 0
+            self._seed, self._batch = self._draw_seed(), 0
         return self._epoch(self._seed, self._batch)
+
+    def _draw_seed(self) -> int:
+        """The seed of a new epoch."""
+        return int((self.generator or backend.default_generator).words(1)[0])
+
+    def _order(self, source: Any, seed: int) -> Iterator[Any]:
+        """What the sampler or batch sampler yields in an epoch of this seed."""
+        return draw(source, Generator(seed))
 
     def _epoch(self, seed: int | None, first: int) -> Iterator[Any]:
         assert seed is not None
         source: Any = self.sampler if self.batch_sampler is None else self.batch_sampler
-        order = draw(source, Generator(seed))
+        order = self._order(source, seed)
         jobs = itertools.islice(enumerate(order), first, None)
         fetch = Fetch(self, seed)
         batches: Any = self._from_workers(fetch, jobs) if self.num_workers else (fetch(job) for job in jobs)

@@ -1,0 +1,173 @@
+"""PyTorch's dtypes: NumPy's, under the names that programs print and compare, and with what they are asked."""
+
+from __future__ import annotations
+
+import builtins
+from typing import Any
+
+import numpy as np
+
+from .. import backend
+from ..dtypes import promote_types as promote
+from ..dtypes import result_type as result
+
+NAMES = {
+    "float16": "half", "float32": "float", "float64": "double", "bfloat16": "", "uint8": "", "uint16": "", "uint32": "",
+    "uint64": "", "int8": "", "int16": "short", "int32": "int", "int64": "long", "bool": "", "complex64": "cfloat",
+    "complex128": "cdouble",
+}  # fmt: skip
+
+
+class dtype:
+    """torch.float32 and its like. NumPy takes it for its own dtype, which is its attribute `dtype`."""
+
+    __slots__ = ("name",)
+    name: str
+
+    @property
+    def dtype(self) -> np.dtype:
+        """NumPy's dtype. ImportError for bfloat16 where the package ml_dtypes is not installed."""
+        return backend.bfloat16() if self.name == "bfloat16" else np.dtype(self.name)
+
+    @property
+    def is_floating_point(self) -> bool:
+        """Whether it is a real floating type."""
+        return "float" in self.name
+
+    @property
+    def is_complex(self) -> bool:
+        """Whether it is complex."""
+        return self.name.startswith("complex")
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether it has numbers below zero."""
+        return self.name != "bool" and not self.name.startswith("u")
+
+    def to_real(self) -> dtype:
+        """The dtype of the parts of its complex numbers; itself if it is not complex."""
+        return {"complex64": float32, "complex128": float64}.get(self.name, self)
+
+    def to_complex(self) -> dtype:
+        """The complex dtype with parts of its precision."""
+        return {"float32": complex64, "float64": complex128}.get(self.name, self if self.is_complex else complex64)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.dtype, name)  # kind, itemsize, type, ... as NumPy's has them
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, dtype):
+            return self.name == other.name
+        if other is None or (self.name == "bfloat16" and getattr(other, "name", "") != "bfloat16"):
+            return False
+        return self.dtype == other
+
+    def __hash__(self) -> int:
+        return hash(self.dtype)
+
+    def __repr__(self) -> str:
+        return f"torch.{self.name}"
+
+    def __reduce__(self) -> Any:
+        return of, (self.name,)
+
+
+def _make(name: str) -> dtype:
+    made = object.__new__(dtype)
+    made.name = name
+    return made
+
+
+def refuse(cls: type, *args: Any) -> Any:
+    """There are no dtypes but these."""
+    raise TypeError(f"dtype: wanted one of torch's own, such as torch.float32, saw torch.dtype{args}")
+
+
+_made = {name: _make(name) for name in NAMES}
+dtype.__new__ = refuse  # type: ignore[assignment]
+float16, float32, float64, bfloat16 = (_made[n] for n in ("float16", "float32", "float64", "bfloat16"))
+uint8, uint16, uint32, uint64 = (_made[n] for n in ("uint8", "uint16", "uint32", "uint64"))
+int8, int16, int32, int64 = (_made[n] for n in ("int8", "int16", "int32", "int64"))
+bool, complex64, complex128 = _made["bool"], _made["complex64"], _made["complex128"]
+half, float, double, short, int, long = float16, float32, float64, int16, int32, int64
+cfloat, cdouble = complex64, complex128
+
+
+def of(kind: Any) -> dtype:
+    """PyTorch's dtype for a NumPy dtype, or its name."""
+    return _made[kind if isinstance(kind, str) else kind.name]
+
+
+def get_default_dtype() -> dtype:
+    """The floating dtype of new tensors made from Python numbers."""
+    return of(backend.get_default_dtype())
+
+
+def promote_types(type1: Any, type2: Any) -> dtype:
+    """The dtype that holds a value of either."""
+    return of(promote(np.dtype(type1), np.dtype(type2)))
+
+
+def result_type(tensor1: Any, tensor2: Any) -> dtype:
+    """The dtype of what comes of two tensors or numbers."""
+    return of(result(tensor1, tensor2))
+
+
+def can_cast(from_: Any, to: Any) -> Any:
+    """Whether a cast keeps the kind: no complex number becomes real, none floating whole, no number a bool."""
+    order = ["b", "u", "i", "f", "c"]
+    a, b = (order.index("f" if backend.is_floating(np.dtype(d)) else np.dtype(d).kind) for d in (from_, to))
+    return a <= b or (a, b) == (2, 1)
+
+
+# --- classes named after dtypes -----------------------------------------------------------------------
+
+
+class _Legacy(type):
+    """What torch.FloatTensor and its like have in common: calling one makes a tensor of its dtype."""
+
+    dtype: np.dtype
+    device: str
+
+    def __instancecheck__(cls, x: object) -> Any:
+        from ..tensor import Tensor
+
+        return isinstance(x, Tensor) and x.array.dtype == cls.dtype and x.is_cuda == (cls.device == "cuda")
+
+    def __call__(cls, *data: Any) -> Any:
+        from ..create import empty, tensor
+
+        if len(data) == 1 and not isinstance(data[0], builtins.int):
+            return tensor(data[0], dtype=cls.dtype, device=cls.device)
+        return empty(*(data or (0,)), dtype=cls.dtype, device=cls.device)
+
+    def __repr__(cls) -> str:
+        return f"<class '{cls.__module__}.{cls.__name__}'>"
+
+
+LEGACY = {
+    "FloatTensor": "float32", "DoubleTensor": "float64", "HalfTensor": "float16", "ByteTensor": "uint8",
+    "CharTensor": "int8", "ShortTensor": "int16", "IntTensor": "int32", "LongTensor": "int64", "BoolTensor": "bool",
+}  # fmt: skip
+
+
+def _legacy(name: str, device: str) -> Any:
+    module = "torch" if device == "cpu" else "torch.cuda"
+    return _Legacy(name, (), {"dtype": np.dtype(LEGACY[name]), "device": device, "__module__": module})
+
+
+of_cpu = {name: _legacy(name, "cpu") for name in LEGACY}
+of_card = {name: _legacy(name, "cuda") for name in LEGACY}
+
+
+def type_name(t: Any) -> str:
+    """What t.type() says: torch.FloatTensor."""
+    found = next((n for n, d in LEGACY.items() if d == t.array.dtype.name), None)
+    found = found or {"bfloat16": "BFloat16Tensor"}.get(t.array.dtype.name, f"{t.array.dtype.name}.Tensor")
+    return f"torch.{'cuda.' if t.is_cuda else ''}{found}"
+
+
+def called(name: str) -> Any:
+    """The dtype of a name such as "torch.FloatTensor" or "torch.float32"."""
+    last = name.rpartition(".")[2]
+    return np.dtype(LEGACY[last]) if last in LEGACY else of(last).dtype

@@ -1,0 +1,97 @@
+"""Modules called torch and torch.*: each finds its names in gradflow when they are asked for."""
+
+from __future__ import annotations
+
+import dis
+import sys
+from collections.abc import Iterable, Sequence
+from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
+from types import FrameType, ModuleType
+from typing import Any
+
+from .missing import missing
+from .places import ROOTS, sources
+
+_MENTIONS = {"LOAD_ATTR", "LOAD_METHOD", "IMPORT_FROM", "LOAD_SUPER_ATTR"}
+
+
+def _mentions(frame: FrameType) -> bool:
+    """Whether a frame's current instruction reads a name as `torch.X` or `from torch import X` do, and not hasattr."""
+    if frame.f_code.co_name == "_handle_fromlist":  # the part of `from torch import X` that importlib does
+        return True
+    return dis.opname[frame.f_code.co_code[frame.f_lasti]] in _MENTIONS
+
+
+class Face(ModuleType):
+    """A module of torch's tree. A name that gradflow has not can be mentioned; hasattr() says that it is not there."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, f"gradflow in the place of {name}.")
+        self.__path__: list[str] = []
+        self._sources = sources(name) or ()
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "__all__":
+            return sorted(n for n in dir(self) if not n.startswith("_"))
+        if not (name.startswith("__") and name.endswith("__")):
+            path = f"{self.__name__}.{name}"
+            if sources(path) is not None:
+                return import_module(path)
+            for source in self._sources:
+                found = source.get(name, _NONE) if isinstance(source, dict) else _in(source, name)
+                if found is not _NONE:
+                    setattr(self, name, found)
+                    return found
+            if _mentions(sys._getframe(1)):
+                return missing(path)
+        raise AttributeError(f"gradflow has no {self.__name__}.{name}")
+
+    def __dir__(self) -> Iterable[str]:
+        names = set(self.__dict__)
+        for source in self._sources:
+            if isinstance(source, dict) or find_spec(source) is not None:
+                names |= set(source if isinstance(source, dict) else dir(import_module(source)))
+        return sorted(names)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError(f"gradflow has no {self.__name__}")
+
+    def __repr__(self) -> str:
+        return f"<module {self.__name__!r}, which gradflow stands for>"
+
+
+_NONE = object()
+
+
+def _in(source: Any, name: str) -> Any:
+    """The public thing of this name in a gradflow module; its own modules and private names are not torch's."""
+    if name.startswith("_"):
+        return _NONE
+    try:
+        found = getattr(import_module(source), name)
+    except (AttributeError, ModuleNotFoundError):
+        return _NONE
+    return _NONE if isinstance(found, ModuleType) else found
+
+
+class Finder(MetaPathFinder, Loader):
+    """Answers for torch and everything below it."""
+
+    def find_spec(self, name: str, path: Sequence[str] | None = None, target: Any = None) -> ModuleSpec | None:
+        """A spec for a module of torch's tree, None for any other."""
+        parts = name.split(".")
+        if parts[0] != "torch" or (len(parts) > 1 and parts[1] not in ROOTS):
+            return None
+        return ModuleSpec(name, self, is_package=True)
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        """The module itself."""
+        return Face(spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Names are found when they are asked for, but for torch.__version__."""
+        if module.__name__ == "torch":
+            module.__version__ = module.version_of_torch  # type: ignore[attr-defined]

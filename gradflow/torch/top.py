@@ -1,0 +1,234 @@
+"""Names of torch itself that gradflow has under another name, in another place, or only for programs of PyTorch."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+
+import gradflow
+
+from .. import autograd, backend
+from ..backend import device
+from ..io import load, save
+from ..nn import functional
+from ..tensor import Size, Tensor
+from . import amp, program
+from .dtype import (  # the dtypes, under all their names
+    bfloat16,
+    bool,
+    can_cast,
+    cdouble,
+    cfloat,
+    complex64,
+    complex128,
+    double,
+    dtype,
+    float,
+    float16,
+    float32,
+    float64,
+    get_default_dtype,
+    half,
+    int,
+    int8,
+    int16,
+    int32,
+    int64,
+    long,
+    of_cpu,
+    promote_types,
+    result_type,
+    short,
+    uint8,
+    uint16,
+    uint32,
+    uint64,
+)  # fmt: skip
+from .missing import missing
+from .random import Generator, default_generator, get_rng_state, initial_seed, manual_seed, seed, set_rng_state
+from .switches import (
+    are_deterministic_algorithms_enabled,
+    get_deterministic_debug_mode,
+    get_float32_matmul_precision,
+    get_num_interop_threads,
+    get_num_threads,
+    is_deterministic_algorithms_warn_only_enabled,
+    is_warn_always_enabled,
+    set_deterministic_debug_mode,
+    set_float32_matmul_precision,
+    set_flush_denormal,
+    set_num_interop_threads,
+    set_num_threads,
+    set_warn_always,
+    use_deterministic_algorithms,
+)  # fmt: skip
+
+__all__ = [
+    "Generator", "Size", "Tensor", "are_deterministic_algorithms_enabled", "bfloat16", "bool", "can_cast", "cdouble",
+    "cfloat", "complex64", "complex128", "default_generator", "device", "double", "dtype", "float", "float16", "float32",
+    "float64", "get_default_dtype", "get_deterministic_debug_mode", "get_float32_matmul_precision",
+    "get_num_interop_threads", "get_num_threads", "get_rng_state", "half", "initial_seed", "int", "int8", "int16",
+    "int32", "int64", "is_deterministic_algorithms_warn_only_enabled", "is_warn_always_enabled", "load", "long",
+    "manual_seed", "promote_types", "result_type", "save", "seed", "set_deterministic_debug_mode",
+    "set_float32_matmul_precision", "set_flush_denormal", "set_num_interop_threads", "set_num_threads",
+    "set_rng_state", "set_warn_always", "short", "uint8", "uint16", "uint32", "uint64", "use_deterministic_algorithms",
+]  # fmt: skip
+
+globals().update(of_cpu)
+
+VERSION = "2.13.0+gradflow"
+
+
+class TorchVersion(str):
+    """A version that compares with other versions, strings and tuples by its numbers."""
+
+    __slots__ = ()
+    __hash__ = str.__hash__
+
+    @staticmethod
+    def _numbers(v: Any) -> tuple[builtins.int, ...]:
+        parts = v if isinstance(v, tuple) else str(v).partition("+")[0].split(".")
+        found = []
+        for part in parts:
+            digits = "".join(c for c in str(part) if c.isdigit())
+            found.append(builtins.int(digits or 0))
+        return tuple(found)
+
+    def _compare(self, other: Any, how: Callable[[Any, Any], Any]) -> Any:
+        a, b = self._numbers(str(self)), self._numbers(other)
+        n = max(len(a), len(b))
+        return how(a + (0,) * (n - len(a)), b + (0,) * (n - len(b)))
+
+    def __lt__(self, other: Any) -> Any:
+        return self._compare(other, lambda a, b: a < b)
+
+    def __le__(self, other: Any) -> Any:
+        return self._compare(other, lambda a, b: a <= b)
+
+    def __gt__(self, other: Any) -> Any:
+        return self._compare(other, lambda a, b: a > b)
+
+    def __ge__(self, other: Any) -> Any:
+        return self._compare(other, lambda a, b: a >= b)
+
+
+version_of_torch = TorchVersion(VERSION)
+compile, autocast, GradScaler = program.compile, amp.autocast, amp.GradScaler
+newaxis, inf, nan, pi, e = None, builtins.float("inf"), builtins.float("nan"), np.pi, np.e
+Device: TypeAlias = Any
+Number: TypeAlias = builtins.int | builtins.float | builtins.bool
+OutOfMemoryError = MemoryError
+
+
+class memory_format:
+    """A name for an order in memory; arrays here are in C order, and other orders change nothing."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"torch.{self.name}"
+
+
+class layout(memory_format):
+    """A name for a way to store elements; here they are all stored, strided."""
+
+
+contiguous_format, channels_last, channels_last_3d, preserve_format = (
+    memory_format(n) for n in ("contiguous_format", "channels_last", "channels_last_3d", "preserve_format")
+)
+strided = layout("strided")
+
+# Functions that gradflow has as methods of Tensor only, and in nn.functional only.
+_METHODS = """
+    detach detach_ get_device is_nonzero is_signed relu_ sigmoid_ tanh_ zero_ fill_ exp_ neg_ sqrt_ clamp_ abs_ square_
+    is_same_size conj_physical_ index_put_ nan_to_num_ log_ sin_ cos_ floor_ ceil_ round_ rsqrt_ reciprocal_ resolve_conj
+    resolve_neg adjoint unfold_copy is_conj is_neg ger
+"""
+_FUNCTIONAL = """
+    adaptive_avg_pool1d adaptive_max_pool1d alpha_dropout avg_pool1d batch_norm bilinear binary_cross_entropy_with_logits
+    celu celu_ channel_shuffle conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d cosine_embedding_loss
+    cosine_similarity ctc_loss dropout dropout_ embedding_bag feature_alpha_dropout group_norm hardshrink hinge_embedding_loss
+    instance_norm kl_div layer_norm margin_ranking_loss max_pool1d max_pool2d max_pool3d pairwise_distance pdist
+    pixel_shuffle pixel_unshuffle poisson_nll_loss prelu relu_ rms_norm rrelu rrelu_ selu selu_ threshold threshold_
+    triplet_margin_loss
+"""
+
+
+def __getattr__(name: str) -> Any:
+    if name in _METHODS.split() and hasattr(Tensor, name):
+        return getattr(Tensor, name)
+    if name in _FUNCTIONAL.split() and not hasattr(gradflow, name) and hasattr(functional, name):
+        return getattr(functional, name)
+    raise AttributeError(f"gradflow has no torch.{name}")
+
+
+def embedding(weight: Any, input: Any, padding_idx: builtins.int = -1, *rest: Any) -> Any:
+    """weight[input]: the weight first, other than in nn.functional."""
+    return functional.embedding(input, weight, None if padding_idx < 0 else padding_idx)
+
+
+def range(start: Any, end: Any, step: Any = 1, **kwargs: Any) -> Any:
+    """start, start + step, ... to end, which is included where a step hits it; floats unless dtype is given."""
+    kwargs.setdefault("dtype", get_default_dtype())
+    return gradflow.arange(start, end + step * 0.5, step, **kwargs)
+
+
+def is_storage(obj: Any) -> builtins.bool:
+    """False: memory is an array's."""
+    return False
+
+
+def set_default_tensor_type(t: Any) -> None:
+    """The dtype of new tensors made from Python numbers, by the class of its tensors or the class's name."""
+    from .dtype import called
+
+    backend.set_default_dtype(called(t) if isinstance(t, str) else t.dtype)
+
+
+def is_inference_mode_enabled() -> builtins.bool:
+    """Whether gradients are off for good here: as is_grad_enabled."""
+    return not autograd.is_grad_enabled()
+
+
+def is_anomaly_enabled() -> builtins.bool:
+    """False: the errors of backward name the op without it."""
+    return False
+
+
+def is_autocast_enabled(device_type: str | None = None) -> builtins.bool:
+    """False."""
+    return False
+
+
+def to_dlpack(tensor: Any) -> Any:
+    """A DLPack capsule that shares the tensor's memory."""
+    return tensor.__dlpack__()
+
+
+def typename(obj: Any) -> str:
+    """The name of a tensor's type, or of an object's class."""
+    from .dtype import type_name
+
+    if isinstance(obj, Tensor):
+        return type_name(obj)
+    cls = obj if isinstance(obj, type) else type(obj)
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+class _Named:
+    """torch.return_types: results with named parts are tuples of classes that gradflow does not name."""
+
+    def __getattr__(self, name: str) -> Any:
+        return missing(f"torch.return_types.{name}")
+
+
+return_types = _Named()
+
+
+def compiled_with_cxx11_abi() -> builtins.bool:
+    """True."""
+    return True
