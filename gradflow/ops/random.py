@@ -38,7 +38,7 @@ def _draw(what: str, shape: Any, dtype: Any, xp: Any, generator: Generator | Non
     dtype = np.dtype(dtype)
     if what != "words" and not is_floating(dtype):
         raise RuntimeError(f"{what}: wanted a floating dtype, saw {dtype}")
-    sequence = _sequence(xp, generator)
+    sequence = sequence_of(xp, generator)
     if sequence is not None and what != "words":
         return getattr(sequence, what)(shape, dtype)
     n = math.prod(shape)
@@ -52,7 +52,7 @@ def _draw(what: str, shape: Any, dtype: Any, xp: Any, generator: Generator | Non
     return y if xp is np else xp.asarray(y)
 
 
-def _sequence(xp: Any, generator: Generator | None) -> Any:
+def sequence_of(xp: Any, generator: Generator | None = None) -> Any:
     """What draws a generator's numbers one after the other, or None where they are counted."""
     return (generator or backend.default_generator).sequence if xp is np else None
 
@@ -71,7 +71,7 @@ def uniform_between(
     low: float, high: float, shape: Any, dtype: Any = float32, xp: Any = np, generator: Generator | None = None
 ) -> Array:
     """Uniform in [low, high)."""
-    sequence = _sequence(xp, generator)
+    sequence = sequence_of(xp, generator)
     if sequence is not None:
         return sequence.uniform(tuple(shape), np.dtype(dtype), low, high)
     return uniform(shape, dtype, xp, generator) * (high - low) + low
@@ -123,7 +123,7 @@ _definitions = {"words": _words, "uniform": _uniform, "normal": _normal}
 
 def exponential(shape: Any, dtype: Any = float32, xp: Any = np, generator: Generator | None = None) -> Array:
     """Exponential with mean 1: -log(1 - u)."""
-    sequence = _sequence(xp, generator)
+    sequence = sequence_of(xp, generator)
     if sequence is not None:
         return sequence.exponential((shape,) if isinstance(shape, int) else tuple(shape), np.dtype(dtype))
     u = uniform(shape, dtype if np.dtype(dtype).itemsize > 2 else float32, xp, generator)
@@ -152,7 +152,7 @@ def integers(
     if dtype.kind in "iu" and not (np.iinfo(dtype).min <= low and high - 1 <= np.iinfo(dtype).max):
         raise RuntimeError(f"randint: wanted bounds within {dtype}, saw {low} and {high}")
     shape = (shape,) if isinstance(shape, int) else tuple(shape)
-    sequence = _sequence(xp, generator)
+    sequence = sequence_of(xp, generator)
     if sequence is not None:
         return sequence.integers(int(low), int(high), shape, dtype)
     w = _times(_draw("words", shape, np.uint64, xp, generator), int(high) - int(low))
@@ -167,7 +167,7 @@ def bernoulli(p: Array, generator: Generator | None = None) -> Array:
         raise RuntimeError(f"bernoulli: wanted floating probabilities, saw {p.dtype}")
     if isinstance(p, np.ndarray) and not ((p >= 0) & (p <= 1)).all():
         raise RuntimeError("bernoulli: wanted probabilities in [0, 1], saw one outside")
-    sequence = _sequence(namespace(p), generator)
+    sequence = sequence_of(namespace(p), generator)
     if sequence is not None:
         return sequence.bernoulli(p)
     u = uniform(p.shape, float64 if p.dtype == float64 else float32, namespace(p), generator)
@@ -178,7 +178,7 @@ def permutation(n: int, xp: Any = np, generator: Generator | None = None) -> Arr
     """0 .. n - 1 in random order, int64: the indices ride in the low bits of random words that are sorted."""
     if n < 0:
         raise RuntimeError(f"randperm: wanted n of at least 0, saw {n}")
-    sequence = _sequence(xp, generator)
+    sequence = sequence_of(xp, generator)
     if sequence is not None:
         return sequence.permutation(n)
     bits = max(n - 1, 1).bit_length()
@@ -205,7 +205,7 @@ def multinomial(weights: Array, n: int, replacement: bool = False, generator: Ge
             raise RuntimeError("multinomial: wanted finite weights of at least 0, saw others")
         if ((w > 0).sum(1) < (1 if replacement else n)).any():
             raise RuntimeError(f"multinomial: wanted {1 if replacement else n} nonzero weights in each row, saw fewer")
-    rows, sequence = len(w), _sequence(xp, generator)
+    rows, sequence = len(w), sequence_of(xp, generator)
     if sequence is not None:
         index = sequence.multinomial(weights.reshape(w.shape), n, replacement)
     elif replacement:
@@ -252,6 +252,21 @@ def dropout(x, p, key, counter):
     return (y * scale(p)).astype(x.dtype, copy=False)
 
 
+@op(
+    dx=lambda g, kept, p: dropped(g, kept, p),
+    cases=lambda r: [
+        case(r(3, 4), r.mask(3, 4), 0.5), case(r.strided(5, 3), r.mask(5, 3), 0.1), case(r(), r.mask(), 0.5),
+        case(r(0), r.mask(0), 0.5), case(r(4), np.zeros(4, np.bool_), 1.0),
+    ],
+    reference=lambda torch, x, kept, p: x * kept * (1 / (1 - p) if p < 1 else 0.0),
+)  # fmt: skip
+def dropped(x, kept, p):
+    """x / (1 - p) where kept, else 0: dropout by a mask, which costs a byte an element and is quicker than drawing again."""
+    y = (x.astype(float32) if x.dtype.itemsize == 2 else x) * kept
+    y *= y.dtype.type(scale(p))
+    return y.astype(x.dtype, copy=False)
+
+
 def limit(p: float) -> int:
     """The least 32-bit number that is kept; for p = 1 there is none."""
     return round(p * 2**32)
@@ -265,15 +280,19 @@ def scale(p: float) -> float:
 def drop(x: Any, p: float = 0.5, generator: Generator | None = None) -> Any:
     """dropout of an array or Tensor with the generator's next bits."""
     bare = unwrap(x)
-    sequence = _sequence(namespace(bare), generator)
+    sequence = sequence_of(namespace(bare), generator)
     if sequence is not None:
         mask = sequence.kept(bare.shape, 1 - p).astype(bare.dtype) * bare.dtype.type(scale(p))
         return x * (mask if x is bare else wrap(mask))
     key, counter = (generator or backend.default_generator).reserve(-(-bare.size // 2))
+    if type(bare) is np.ndarray and 0 <= p <= 1 and backend.is_differentiable(bare.dtype):
+        n = bare.size
+        kept = _halves(n, key, counter) >= limit(p) if p < 1 else np.zeros(n, np.bool_)
+        return dropped(x, kept.reshape(bare.shape), p)
     return dropout(x, p, key, counter)
 
 
 def keep(p: float, shape: tuple[int, ...], xp: Any = np, generator: Generator | None = None) -> Array:
     """True with the probability p, a number."""
-    sequence = _sequence(xp, generator)
+    sequence = sequence_of(xp, generator)
     return uniform(shape, float32, xp, generator) < p if sequence is None else sequence.kept(shape, p)
