@@ -13,9 +13,26 @@ from gradflow.autograd import gradcheck, gradgradcheck
 DIFFERENTIABLE = [e for e in op.table.values() if e.rules and e.cases]
 
 
+def split(z):
+    """A complex array as real and imaginary parts in a last dimension, which is what a finite difference can be taken of."""
+    return np.stack([z.real, z.imag], -1)
+
+
+def joined(t):
+    return t[..., 0] + t[..., 1] * 1j
+
+
+def real_parts(y):
+    """What a real loss can be made of: real and imaginary part of a complex output."""
+    if not isinstance(y, gf.Tensor) or not y.is_complex():
+        return (y,)
+    return y.to(gf.float64), (y * -1j).to(gf.float64)
+
+
 def tensors(args, dtype=np.float64):
     return [
-        gf.tensor(a.astype(dtype), requires_grad=True) if isinstance(a, np.ndarray) and a.dtype.kind == "f"
+        gf.tensor(split(a), requires_grad=True) if isinstance(a, np.ndarray) and a.dtype.kind == "c"
+        else gf.tensor(a.astype(dtype), requires_grad=True) if isinstance(a, np.ndarray) and a.dtype.kind == "f"
         else gf.tensor(a) if isinstance(a, np.ndarray)
         else a
         for a in args
@@ -29,11 +46,15 @@ def test_first_and_second_order(entry):
         if not case.grad or case.order == 0:
             continue
         args = tensors(case.args)
+        paired = [isinstance(a, np.ndarray) and a.dtype.kind == "c" for a in case.args]
         names = [n for n, v in case.kwargs.items() if isinstance(v, np.ndarray) and v.dtype.kind == "f"]
         extra = tensors([case.kwargs[n] for n in names])
 
-        def function(*values, n=len(args), names=names, case=case):
-            return entry(*values[:n], **{**case.kwargs, **dict(zip(names, values[n:], strict=True))})
+        def function(*values, n=len(args), names=names, case=case, paired=paired):
+            given = [joined(v) if pair else v for v, pair in zip(values, paired, strict=False)]
+            y = entry(*given, **{**case.kwargs, **dict(zip(names, values[n:], strict=True))})
+            y = tuple(part for v in (y if isinstance(y, tuple) else (y,)) for part in real_parts(v))
+            return y if len(y) > 1 else y[0]
 
         inputs = [*args, *extra]
         outputs = function(*inputs)
