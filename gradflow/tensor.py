@@ -35,8 +35,13 @@ class Tensor(Writable):
     __array_priority__ = 1000  # NumPy leaves `array * tensor` to the tensor
     __array_ufunc__ = None
 
-    def __init__(self, data: Any = (), dtype: Any = None) -> None:
-        self.array = np.array(data.array if isinstance(data, Traced) else data, dtype or backend.get_default_dtype())
+    def __init__(self, *data: Any, dtype: Any = None) -> None:
+        """Tensor([1, 2]) of data, in the default dtype; Tensor(2, 3) of a size, not set."""
+        dtype, first = dtype or backend.get_default_dtype(), data[0] if data else ()
+        if isinstance(first, (int, np.integer, Size)) and not isinstance(first, bool):
+            self.array = np.empty(first if isinstance(first, Size) else data, dtype)
+        else:
+            self.array = np.array(first.array if isinstance(first, Traced) else first, dtype)
         self.node = None
         self.version = Version()
 
