@@ -97,7 +97,7 @@ def _weights(q: Any, k: Any, mask: Any, scale: float, causal: bool) -> Any:
 
 
 def _composed(scale, causal, drop, seed):
-    """The same attention from ops, for replay."""
+    """The same attention from ops, for replay; without a seed dropout draws from the default generator."""
 
     def run(q, k, v, mask):
         xp = namespace(unwrap(q))
@@ -108,7 +108,8 @@ def _composed(scale, causal, drop, seed):
             s = pointwise.where(_causal(xp, *s.shape[-2:]), s, -math.inf)
         seen = (unwrap(s) > -math.inf).any(-1, keepdims=True) if unwrap(s).size else True
         p = softmax.softmax(pointwise.where(seen, s, 0.0), -1) * xp.asarray(seen, s.dtype)
-        p = random.dropout(p, drop, *seed) if drop else p
+        if drop:
+            p = random.drop(p, drop) if seed is None else random.dropout(p, drop, *seed)
         return (linalg.matmul(p, v),)
 
     return run
@@ -250,6 +251,8 @@ def scaled_dot_product_attention(
     scale = 1 / math.sqrt(shapes[0][-1]) if scale is None else float(scale)
     seed = (0, 0)
     if dropout_p:
+        if random.sequence_of(namespace(unwrap(query))) is not None:
+            return _composed(scale, bool(is_causal), dropout_p, None)(query, key, value, attn_mask)[0]
         whole = (*np.broadcast_shapes(shapes[0][:-2], shapes[1][:-2]), rows, columns)
         if attn_mask is not None:
             whole = np.broadcast_shapes(whole, tuple(attn_mask.shape))
