@@ -282,7 +282,8 @@ def drop(x: Any, p: float = 0.5, generator: Generator | None = None) -> Any:
     bare = unwrap(x)
     sequence = sequence_of(namespace(bare), generator)
     if sequence is not None:
-        mask = sequence.kept(bare.shape, 1 - p).astype(bare.dtype) * bare.dtype.type(scale(p))
+        mask = np.empty_like(bare)  # of x's order in memory, in which PyTorch draws
+        mask.ravel("K")[...] = sequence.kept((mask.size,), 1 - p) * bare.dtype.type(scale(p))
         return x * (mask if x is bare else wrap(mask))
     key, counter = (generator or backend.default_generator).reserve(-(-bare.size // 2))
     if type(bare) is np.ndarray and 0 <= p <= 1 and backend.is_differentiable(bare.dtype):
