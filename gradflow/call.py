@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import linecache
 from collections.abc import Callable
+from functools import wraps
 from types import FunctionType
 from typing import Any
 
@@ -33,6 +34,13 @@ from .traced import View, current, shares  # noqa: F401
 
 MISSING: Any = type("MISSING", (), {"__repr__": lambda self: "MISSING"})()
 _ALIASES = {"dim": "axis", "keepdim": "keepdims"}  # NumPy's words for PyTorch's
+
+# The vmaps under way in all threads. Only while there are some does a call look for batched tensors among its arguments,
+# and it has no line for that at all before the first vmap, when func/ hangs these functions here (`watch`).
+batching: list[Any] = []
+batched: Callable[..., Any] | None = None  # (op, arguments) -> result, NotImplemented without batched tensors
+by_samples: Callable[..., Any] | None = None  # the same for a function that is no op, with its keywords
+by_draws: Callable[..., Any] | None = None  # the same for a function that draws random numbers
 
 
 def written_out(entry: Any) -> Callable[..., Any]:
@@ -49,6 +57,43 @@ def written_out(entry: Any) -> Callable[..., Any]:
 
 
 call_of: dict[str, FunctionType] = {}  # the function of every op, to give it its code
+
+
+def watch(ops: Callable[..., Any], functions: Callable[..., Any], draws: Callable[..., Any]) -> None:
+    """Let every call look for batched tensors from now on."""
+    global batched, by_samples, by_draws
+    batched, by_samples, by_draws = ops, functions, draws
+    for call in call_of.values():
+        if call.__code__.co_filename.startswith("<the call of"):
+            _write_out(call.op, call)  # type: ignore[attr-defined]
+
+
+def sampled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that is no op and looks into the values it is given; of batched tensors it is called for each sample."""
+
+    @wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if batching and by_samples is not None:
+            y = by_samples(function, args, kwargs)
+            if y is not NotImplemented:
+                return y
+        return function(*args, **kwargs)
+
+    return call
+
+
+def drawn(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that draws random numbers; what that means inside vmap is for the vmap's `randomness` to say."""
+
+    @wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if batching and by_draws is not None:
+            y = by_draws(function, args, kwargs)
+            if y is not NotImplemented:
+                return y
+        return function(*args, **kwargs)
+
+    return call
 
 
 def _write_out(entry: Any, call: FunctionType) -> None:
@@ -84,6 +129,8 @@ def _text(entry: Any) -> str:
         )
     given = ", ".join(names)
     arrays = ", ".join(f"_{n}" for n in names)
+    if batched is not None:
+        body += ["if batching:", f"    __b = batched(entry, ({given},))", "    if __b is not NotImplemented: return __b"]
     body += [f"_{n} = {n}.array if isinstance({n}, Traced) else {n}" for n in names]
     bare = " and ".join(f"_{n} is {n}" for n in names)
     compute = f"entry.definition({arrays})"

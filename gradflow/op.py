@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from . import backend
+from . import call as calls
 from .backend import is_differentiable, is_floating, on_card
 from .call import written_out
 from .dtypes import promote, promote_types, result_type
@@ -124,6 +125,10 @@ class Op:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Compute, and record what the rules will need if an input asks for a gradient."""
         args = self.bind(*args, **kwargs)
+        if calls.batching and calls.batched is not None:
+            y = calls.batched(self, args)
+            if y is not NotImplemented:
+                return y
         traced = False
         for a in args:
             if isinstance(a, Traced):

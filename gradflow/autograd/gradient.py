@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import tape
+from .. import call, tape
 from ..backend import namespace
 from ..op import current, wrap
 from ..tape import Traced, mode
@@ -86,34 +86,82 @@ def grad(
     retain_graph: bool | None = None,
     create_graph: bool = False,
     allow_unused: bool | None = None,
+    is_grads_batched: bool = False,
     materialize_grads: bool = False,
 ) -> tuple[Any, ...]:
     """The gradients of `outputs`, contracted with `grad_outputs`, with respect to `inputs`; no grad attribute changes.
 
-    create_graph=True makes them differentiable. RuntimeError for an input that the outputs do not depend on, unless
-    allow_unused (its gradient is None) or materialize_grads (zeros).
+    create_graph=True makes them differentiable; is_grads_batched takes many grad_outputs at once, along dimension 0, and
+    gives as many gradients. RuntimeError for an input that the outputs do not depend on, unless allow_unused (its gradient
+    is None) or materialize_grads (zeros).
     """
+    if materialize_grads and allow_unused is False:
+        raise ValueError("grad: wanted allow_unused=True, or not given, with materialize_grads=True")
     outputs, inputs = several(outputs), several(inputs)
     retain = create_graph if retain_graph is None else retain_graph
+    if is_grads_batched:
+        return _batched_grad(
+            outputs, inputs, several(grad_outputs), retain, create_graph, allow_unused, materialize_grads
+        )
+    if not inputs:
+        raise ValueError("grad: wanted inputs, saw none")
+    for t in inputs:
+        if not isinstance(t, Traced):
+            raise TypeError(f"grad: wanted tensors as inputs, saw {type(t).__name__}")
     wanted = [current(t) for t in inputs]
     for t, node in zip(inputs, wanted, strict=True):
         if node is None:
             raise RuntimeError(f"grad: the input of shape {tuple(t.array.shape)} does not require a gradient")
-    roots = _roots("grad", outputs, grad_outputs, create_graph)
+    traced = create_graph
+    if call.batching and any(hasattr(t, "levels") for t in (*outputs, *inputs, *several(grad_outputs))):
+        from ..func.sides import roots as batched_roots
+
+        roots, traced = batched_roots(outputs, several(grad_outputs), create_graph)
+    else:
+        roots = _roots("grad", outputs, grad_outputs, create_graph)
     before, mode.enabled = mode.enabled, create_graph
     try:
-        arrived = tape.backward(roots, retain, create_graph, wanted)
+        arrived = tape.backward(roots, retain, traced, wanted)
+        found: list[Any] = []
+        for t, node in zip(inputs, wanted, strict=True):
+            g = arrived.get(node)
+            if g is None and not (allow_unused or materialize_grads):
+                raise RuntimeError(
+                    f"grad: the outputs do not depend on the input of shape {tuple(t.array.shape)}; pass "
+                    "allow_unused=True to get None for it"
+                )
+            if g is None and materialize_grads:
+                g = wrap(namespace(t.array).zeros(t.array.shape, t.array.dtype))
+            elif g is not None:
+                g = g if isinstance(g, Traced) else wrap(g)
+                if hasattr(t, "levels"):
+                    from ..func.batched import implicit
+
+                    g = implicit(g, t.levels)
+            found.append(g)
     finally:
         mode.enabled = before
-    found: list[Any] = []
-    for t, node in zip(inputs, wanted, strict=True):
-        g = arrived.get(node)
-        if g is None and not (allow_unused or materialize_grads):
-            raise RuntimeError(
-                f"grad: the outputs do not depend on the input of shape {tuple(t.array.shape)}; pass allow_unused=True "
-                "to get None for it"
-            )
-        if g is None and materialize_grads:
-            g = namespace(t.array).zeros_like(t.array)
-        found.append(g if g is None or isinstance(g, Traced) else wrap(g))
+    return tuple(found)
+
+
+def _batched_grad(
+    outputs: tuple, inputs: tuple, gs: tuple, retain: bool, create: bool, allow_unused: Any, materialize: bool
+) -> tuple:
+    """grad for many grad_outputs at once: mapped over their first dimension; None stays None."""
+    from ..func.mapping import vmap
+
+    given = [i for i, g in enumerate(gs) if g is not None]
+    missing: list[int] = []
+
+    def one(*some: Any) -> tuple:
+        every: list[Any] = [None] * len(outputs)
+        for i, g in zip(given, some, strict=True):
+            every[i] = g
+        found = grad(outputs, inputs, tuple(every), True if retain is None else retain, create, allow_unused, False, materialize)
+        missing[:] = [i for i, g in enumerate(found) if g is None]
+        return tuple(g for g in found if g is not None)
+
+    found = list(vmap(one)(*[gs[i] for i in given]))
+    for i in missing:
+        found.insert(i, None)
     return tuple(found)

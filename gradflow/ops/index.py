@@ -111,6 +111,8 @@ def _item(i: Any, array: Any) -> Any:
         return slice(*parts)
     if isinstance(i, Traced):
         i = i.array
+        if not is_array(i):  # batched by vmap: index_get's rule knows what to do
+            return i
     elif isinstance(i, range):
         i = np.arange(i.start, i.stop, i.step)
     elif isinstance(i, (list, tuple)):

@@ -1,0 +1,200 @@
+"""Batching rules of pooling, normalisation, dropout and the like, whose first dimension takes the samples in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..ops import pointwise, random, reduce
+from ..ops import shape as shapes
+from .dispatch import Call, drawn, expand
+from .rules import raised, rule
+
+# --- pooling: x (N, C, ...) or (C, ...) -----------------------------------------------------------------
+
+
+def _fold(x: Any, whole: int) -> Any:
+    """Samples first: (B, N, C, ...) as (B N, C, ...); (B, C, ...) is as it should be."""
+    return x if x.ndim == whole else shapes.reshape(x, (x.shape[0] * x.shape[1], *x.shape[2:]))
+
+
+def _pool(c: Call) -> Any:
+    """Every array folded; `x_shape` says what was there before."""
+    whole = _spatial(c.op.name) + 2
+    changed: dict[str, Any] = {}
+    one: tuple[int, ...] = ()
+    for name in ("x", "g", "indices"):
+        if c.has(name) and hasattr(c[name], "ndim"):
+            v = c.full(name)
+            one = tuple(v.shape[1:2]) if v.ndim == whole + 1 else ()
+            changed[name] = _fold(v, whole)
+    if c.has("x_shape"):
+        s = (c.n, *c["x_shape"])
+        changed["x_shape"] = s if len(s) == whole else (s[0] * s[1], *s[2:])
+    y = c.run(**changed)
+    back = lambda v: shapes.reshape(v, (c.n, *one, *v.shape[1:])) if one else v  # noqa: E731
+    return tuple(map(back, y)) if isinstance(y, tuple) else back(y)
+
+
+def _spatial(name: str) -> int:
+    """The number of spatial dimensions in an op's name."""
+    return next(int(a) for a, b in zip(name, name[1:], strict=False) if b == "d" and a in "123")
+
+
+for _k in "123":
+    rule(
+        f"max_pool{_k}d_with_indices adaptive_max_pool{_k}d_with_indices max_pool{_k}d_backward max_pool{_k}d_gather "
+        f"avg_pool{_k}d avg_pool{_k}d_backward adaptive_avg_pool{_k}d adaptive_avg_pool{_k}d_backward",
+        _pool,
+    )
+
+
+# --- normalisation -----------------------------------------------------------------------------------------
+
+
+def _none(*flags: Any) -> bool:
+    return not any(f is True for f in flags)
+
+
+@rule("layer_norm_forward rms_norm_forward")
+def _row_norm(c: Call) -> Any:
+    """The last dimensions are normalised, so the samples may stand in front; weights of their own are put on after."""
+    has_b = c.has("b")
+    if _none(c.batched("w"), has_b and c.batched("b")):
+        return c.run()
+    changed: dict[str, Any] = {"x": c.full("x"), "w": None}
+    if has_b:
+        changed["b"] = None
+    y, *rest = c.run(**changed)
+    most = y.ndim - 1
+    for name in ("w", "b") if has_b else ("w",):
+        v = c[name]
+        if v is not None:
+            v = raised(v, most) if c.batched(name) else v
+            y = y * v if name == "w" else y + v
+    return (y, *rest)
+
+
+@rule("layer_norm_backward rms_norm_backward")
+def _row_norm_backward(c: Call) -> Any:
+    """dx as it stands; the weights' gradients are sums over each sample's own rows."""
+    needs = c["needs"]
+    if c.batched("w"):
+        return NotImplemented
+    changed = {n: c.full(n) for n in ("g", "x", "mean", "rstd", "gmean", "grstd") if c.has(n)}
+    dx = c.run(**changed, needs=(True, *(False,) * (len(needs) - 1)))[0] if needs[0] else None
+    if not any(needs[1:]):
+        return (dx, *(None,) * (len(needs) - 1))
+    g, x, rstd = changed["g"], changed["x"], changed["rstd"]
+    rows = x.ndim - 1 - len(c["normalized_shape"] if isinstance(c["normalized_shape"], (tuple, list)) else (1,))
+    over = tuple(range(1, 1 + rows))
+    centred = x - changed["mean"] if "mean" in changed else x
+    dw = g * (pointwise.cast(centred * rstd, g.dtype)) if needs[1] else None
+    found = [dx, None if dw is None else reduce.sum(dw, over) if over else dw]
+    if len(needs) > 2:
+        found.append((reduce.sum(g, over) if over else g) if needs[2] else None)
+    return tuple(found)
+
+
+def _beside(x: Any) -> Any:
+    """(B, N, C, ...) as (N, B C, ...)."""
+    x = shapes.movedim(x, 0, 1)
+    s = tuple(x.shape)
+    return shapes.reshape(x, (s[0], s[1] * s[2], *s[3:]))
+
+
+def _apart(y: Any, n: int) -> Any:
+    s = tuple(y.shape)
+    return shapes.movedim(shapes.reshape(y, (s[0], n, s[1] // n, *s[2:])), 1, 0)
+
+
+def _channels(c: Call) -> dict[str, Any]:
+    """Arguments with the samples' channels side by side: what belongs to channels in a row, else channels second."""
+    changed = {}
+    for name in ("x", "g"):
+        if c.has(name):
+            changed[name] = _beside(c.full(name))
+    for name in ("w", "b", "mean", "var", "rstd", "gmean", "grstd"):
+        if c.has(name) and c[name] is not None:
+            changed[name] = shapes.reshape(c.full(name), (-1,))
+    return changed
+
+
+@rule("batch_norm_forward batch_norm_backward")
+def _batch_norm(c: Call) -> Any:
+    if not c.n:
+        return NotImplemented
+    y, *rest = c.run(**_channels(c))
+    per = [None if v is None else shapes.reshape(v, (c.n, -1)) for v in rest]
+    return (None if y is None else _apart(y, c.n), *per)
+
+
+@rule("batch_norm_eval")
+def _batch_norm_eval(c: Call) -> Any:
+    if not c.n:
+        return NotImplemented
+    if _none(*(c.batched(n) for n in ("mean", "var", "w", "b"))):
+        x = c["x"]
+        return shapes.reshape(c.run(x=shapes.reshape(x, (-1, *x.shape[2:]))), x.shape)
+    return _apart(c.run(**_channels(c)), c.n)
+
+
+@rule("group_norm_forward")
+def _group_norm(c: Call) -> Any:
+    """Each sample's rows are normalised on their own, so all are folded together; weights are put on after."""
+    if not c.n:
+        return NotImplemented
+    x, w, b = c.full("x"), c["w"], c["b"]
+    s = tuple(x.shape)
+    own = not _none(c.batched("w"), c.batched("b"))
+    folded = shapes.reshape(x, (s[0] * s[1], *s[2:]))
+    y, mean, rstd = c.run(x=folded, **({"w": None, "b": None} if own else {}))
+    y = shapes.reshape(y, s)
+    if own:
+        along = lambda v, f: shapes.reshape(v, (c.n if f else 1, 1, -1, *(1,) * (len(s) - 3)))  # noqa: E731
+        y = y if w is None else y * along(w, c.batched("w"))
+        y = y if b is None else y + along(b, c.batched("b"))
+    per = (s[0], s[1], mean.shape[-1])
+    return y, shapes.reshape(mean, per), shapes.reshape(rstd, per)
+
+
+@rule("channel_window")
+def _channel_window(c: Call) -> Any:
+    x = c["x"]
+    return shapes.reshape(c.run(x=shapes.reshape(x, (-1, *x.shape[2:]))), x.shape) if c.n else NotImplemented
+
+
+@rule("attention")
+def _attention(c: Call) -> Any:
+    """Dimensions before the last two are stacks: samples are one more."""
+    if c["drop"] or c["reserve"] is not None:
+        return NotImplemented
+    q, k, v, mask = (c[n] for n in ("q", "k", "v", "mask"))
+    most = max(c.rank(n) for n in ("q", "k", "v"))
+    if mask is not None:
+        most = max(most, c.rank("mask"))
+    up = lambda x, f: raised(expand(x, f, c.n), most)  # noqa: E731
+    whole = shapes.broadcast_shapes(*(tuple(up(x, c.batched(n)).shape[:-2]) for n, x in zip("qkv", (q, k, v), strict=True)))
+    q, k, v = (
+        shapes.expand(y, (*whole, *y.shape[-2:]))
+        for y in (up(x, c.batched(n)) for n, x in zip("qkv", (q, k, v), strict=True))
+    )
+    return c.run(q=q, k=k, v=v, mask=mask if mask is None else up(mask, c.batched("mask")))
+
+
+# --- random numbers ---------------------------------------------------------------------------------------
+
+
+@rule("dropout")
+def _dropout(c: Call) -> Any:
+    """Of the same elements in each sample: (key, counter) are those of one."""
+    if not c.n or not c.batched("x"):
+        return NotImplemented
+    return c["x"] * c.run(x=shapes.filled(c["x"], c.sizes("x"), 1.0))
+
+
+def _drop(c: Call, x: Any, p: float = 0.5, generator: Any = None) -> Any:
+    """Of different elements in each sample: one draw for all."""
+    return random.drop(expand(x, c.flags[0], c.n), p, generator)
+
+
+drawn["drop"] = _drop
