@@ -10,7 +10,9 @@
 constexpr int CHUNK = 8192;    // elements per block; gradflow/cuda/optim.py knows it too
 constexpr int THREADS = 256;
 
-struct row { index_t p, g, s[3], step, n, first; };  // addresses; then how many elements, and the first block
+// Addresses of the parameter, its gradient, its states, its cells (0-d numbers: the count of steps, rates that follow from
+// it) if they are on the card; then how many elements, and the first block.
+struct row { index_t p, g, s[3], cell[3], n, first; };
 
 // The row of this block's parameter. All threads look at once: their loads overlap.
 __device__ __forceinline__ row my_row(const row* rows, int count) {
@@ -24,6 +26,9 @@ __device__ __forceinline__ row my_row(const row* rows, int count) {
 }
 
 __device__ __forceinline__ double value(const float* at, double otherwise) { return at ? double(*at) : otherwise; }
+__device__ __forceinline__ double cell(const row& r, int i, double otherwise) {
+  return value(reinterpret_cast<const float*>(r.cell[i]), otherwise);
+}
 
 // Where a block's chunk of an array starts.
 template <class T> __device__ __forceinline__ T* chunk(const row& r, index_t address) {
@@ -104,14 +109,15 @@ __global__ void __launch_bounds__(THREADS, 2) adam(
   const row r = my_row(rows, count);
   __shared__ double bias[2];
   if (threadIdx.x < 2)
-    bias[threadIdx.x] = 1 - pow(threadIdx.x ? beta2 : beta1, value(reinterpret_cast<const float*>(r.step), step));
+    bias[threadIdx.x] = 1 - pow(threadIdx.x ? beta2 : beta1, cell(r, 0, step));
   __syncthreads();
   const double lr = value(lr_at, lr_value);
-  const A rate = lr / bias[0], root = 1 / sqrt(bias[1]), small = eps, b2 = beta2, c1 = 1 - beta1, c2 = 1 - beta2;
+  const A rate = lr / bias[0], root = 1 / sqrt(bias[1]), small = eps;
+  const A b1 = beta1, b2 = beta2, c1 = 1 - beta1, c2 = 1 - beta2;
   const A shrink = decoupled ? 1 - lr * weight_decay : 1, decay = decoupled ? 0 : weight_decay, sign = maximize ? -1 : 1;
   each<T, amsgrad ? 3 : 2, true>(r, [=](A p, A g, A* s) {
     g = decayed(sign * g, decay, p);
-    s[0] += c1 * (g - s[0]);
+    s[0] = b1 * s[0] + c1 * g;
     s[1] = b2 * s[1] + c2 * (g * g);
     if (amsgrad) s[2] = nan_max(s[2], s[1]);
     return shrink * p - rate * s[0] / (sqrt(amsgrad ? s[2] : s[1]) * root + small);
@@ -147,13 +153,157 @@ __global__ void __launch_bounds__(THREADS, 2) adagrad(
     double eps, bool maximize) {
   using A = acc_t<T>;
   const row r = my_row(rows, count);
-  const double t = value(reinterpret_cast<const float*>(r.step), step);
+  const double t = cell(r, 0, step);
   const A lr = value(lr_at, lr_value) / (1 + (t - 1) * lr_decay), decay = weight_decay, small = eps;
   const A sign = maximize ? -1 : 1;
   each<T, 1, true>(r, [=](A p, A g, A* s) {
     g = decayed(sign * g, decay, p);
     s[0] += g * g;
     return p - lr * g / (sqrt(s[0]) + small);
+  });
+}
+
+// The states are the running means of g^2 and of the steps' squares.
+template <class T>
+__global__ void __launch_bounds__(THREADS, 2) adadelta(
+    const row* rows, int count, const float* lr_at, double lr_value, double rho, double eps, double weight_decay,
+    bool maximize) {
+  using A = acc_t<T>;
+  const row r = my_row(rows, count);
+  const A lr = value(lr_at, lr_value), a = rho, b = 1 - rho, small = eps, decay = weight_decay, sign = maximize ? -1 : 1;
+  each<T, 2, true>(r, [=](A p, A g, A* s) {
+    g = decayed(sign * g, decay, p);
+    s[0] = a * s[0] + b * (g * g);
+    const A step = sqrt(s[1] + small) / sqrt(s[0] + small) * g;
+    s[1] = a * s[1] + b * (step * step);
+    return p - lr * step;
+  });
+}
+
+// The states are the running mean m and the running maximum u.
+template <class T>
+__global__ void __launch_bounds__(THREADS, 2) adamax(
+    const row* rows, int count, const float* lr_at, double lr_value, double step, double beta1, double beta2, double eps,
+    double weight_decay, bool maximize) {
+  using A = acc_t<T>;
+  const row r = my_row(rows, count);
+  __shared__ double bias;
+  if (threadIdx.x == 0) bias = 1 - pow(beta1, cell(r, 0, step));
+  __syncthreads();
+  const A rate = value(lr_at, lr_value) / bias, b1 = beta1, b2 = beta2, c1 = 1 - beta1, small = eps;
+  const A decay = weight_decay, sign = maximize ? -1 : 1;
+  each<T, 2, true>(r, [=](A p, A g, A* s) {
+    g = decayed(sign * g, decay, p);
+    s[0] = b1 * s[0] + c1 * g;
+    s[1] = nan_max(b2 * s[1], (g < 0 ? -g : g) + small);
+    return p - rate * s[0] / s[1];
+  });
+}
+
+__device__ __forceinline__ double momentum(double step, double beta1, double decay) {
+  return beta1 * (1 - 0.5 * pow(0.96, step * decay));
+}
+
+// The cells are the count of steps and the product of momentums so far.
+template <class T>
+__global__ void __launch_bounds__(THREADS, 2) nadam(
+    const row* rows, int count, const float* lr_at, double lr_value, double step, double product, double beta1, double beta2,
+    double eps, double weight_decay, double momentum_decay, bool decoupled, bool maximize) {
+  using A = acc_t<T>;
+  const row r = my_row(rows, count);
+  __shared__ double root, of_g, of_m;
+  if (threadIdx.x == 0) {
+    const double t = cell(r, 0, step), so_far = cell(r, 1, product), next = momentum(t + 1, beta1, momentum_decay);
+    root = sqrt(1 - pow(beta2, t));
+    of_g = (1 - momentum(t, beta1, momentum_decay)) / (1 - so_far);
+    of_m = next / (1 - so_far * next);
+  }
+  __syncthreads();
+  const double lr = value(lr_at, lr_value);
+  const A kg = lr * root * of_g, km = lr * root * of_m, small = eps * root;
+  const A b1 = beta1, b2 = beta2, c1 = 1 - beta1, c2 = 1 - beta2, sign = maximize ? -1 : 1;
+  const A shrink = decoupled ? 1 - lr * weight_decay : 1, decay = decoupled ? 0 : weight_decay;
+  each<T, 2, true>(r, [=](A p, A g, A* s) {
+    g = decayed(sign * g, decay, p);
+    s[0] = b1 * s[0] + c1 * g;
+    s[1] = b2 * s[1] + c2 * (g * g);
+    return shrink * p - (kg * g + km * s[0]) / (sqrt(s[1]) + small);
+  });
+}
+
+template <class T>
+__global__ void __launch_bounds__(THREADS, 2) radam(
+    const row* rows, int count, const float* lr_at, double lr_value, double step, double beta1, double beta2, double eps,
+    double weight_decay, bool decoupled, bool maximize) {
+  using A = acc_t<T>;
+  const row r = my_row(rows, count);
+  __shared__ double bias1, rect;  // rect is 0 while v is not to be trusted
+  if (threadIdx.x == 0) {
+    const double t = cell(r, 0, step), most = 2 / (1 - beta2) - 1, b2t = pow(beta2, t), bias2 = 1 - b2t;
+    const double n = most - 2 * t * b2t / bias2;
+    bias1 = 1 - pow(beta1, t);
+    rect = n > 5 ? sqrt((n - 4) * (n - 2) * most / ((most - 4) * (most - 2) * n) * bias2) : 0;
+  }
+  __syncthreads();
+  const double lr = value(lr_at, lr_value);
+  const bool adaptive = rect != 0;
+  const A rate = lr / bias1 * (adaptive ? rect : 1), small = eps;
+  const A b1 = beta1, b2 = beta2, c1 = 1 - beta1, c2 = 1 - beta2, sign = maximize ? -1 : 1;
+  const A shrink = decoupled ? 1 - lr * weight_decay : 1, decay = decoupled ? 0 : weight_decay;
+  each<T, 2, true>(r, [=](A p, A g, A* s) {
+    g = decayed(sign * g, decay, p);
+    s[0] = b1 * s[0] + c1 * g;
+    s[1] = b2 * s[1] + c2 * (g * g);
+    return shrink * p - (adaptive ? rate * s[0] / (sqrt(s[1]) + small) : rate * s[0]);
+  });
+}
+
+// The states are the gradient before and the size of each step.
+template <class T>
+__global__ void __launch_bounds__(THREADS, 2) rprop(
+    const row* rows, int count, double shrink_, double grow_, double least_, double most_, bool maximize) {
+  using A = acc_t<T>;
+  const A shrink = shrink_, grow = grow_, least = least_, most = most_, sign = maximize ? -1 : 1;
+  each<T, 2, true>(my_row(rows, count), [=](A p, A g, A* s) {
+    g *= sign;
+    const A turn = g * s[0];
+    s[1] = nan_min(nan_max(turn > 0 ? s[1] * grow : turn < 0 ? s[1] * shrink : s[1], least), most);
+    s[0] = turn < 0 ? A(0) : g;
+    return p - (s[0] > 0 ? s[1] : s[0] < 0 ? -s[1] : s[0] * s[1]);  // 0 where g counts as 0, NaN where it is NaN
+  });
+}
+
+// The state is the mean of the parameters; the cells are its weight mu and the rate eta.
+template <class T>
+__global__ void __launch_bounds__(THREADS, 2) asgd(
+    const row* rows, int count, double eta_value, double mu_value, double lambd, double weight_decay, bool maximize) {
+  using A = acc_t<T>;
+  const row r = my_row(rows, count);
+  const double rate = cell(r, 0, eta_value);
+  const A eta = rate, mu = cell(r, 1, mu_value), shrink = 1 - lambd * rate, decay = weight_decay, sign = maximize ? -1 : 1;
+  each<T, 1, true>(r, [=](A p, A g, A* s) {
+    p = shrink * p - eta * decayed(sign * g, decay, p);
+    s[0] = mu == 1 ? p : s[0] + (p - s[0]) * mu;
+    return p;
+  });
+}
+
+// What follows from counts of steps, here g, that live on the card: products of NAdam's momentums, ASGD's next rates.
+template <class T>
+__global__ void __launch_bounds__(THREADS, 2) momentum_product(
+    const row* rows, int count, double beta1, double momentum_decay) {
+  using A = acc_t<T>;
+  each<T, 0, true>(my_row(rows, count), [=](A p, A g, A*) { return A(p * momentum(g, beta1, momentum_decay)); });
+}
+
+template <class T>
+__global__ void __launch_bounds__(THREADS, 2) asgd_rates(
+    const row* rows, int count, const float* lr_at, double lr_value, double lambd, double alpha, double t0) {
+  using A = acc_t<T>;
+  const double lr = value(lr_at, lr_value);
+  each<T, 1, true>(my_row(rows, count), [=](A, A g, A* s) {
+    s[0] = 1 / nan_max(A(1), A(g - t0));
+    return A(lr / pow(1 + lambd * lr * g, alpha));
   });
 }
 
@@ -208,7 +358,7 @@ __global__ void __launch_bounds__(THREADS, 2) norm_whole(const double* parts, in
 
 // ---- the table, where a capture forbids copies from the host ------------------------------------------------------------
 
-__global__ void write_row(row* rows, int i, index_t p, index_t g, index_t s0, index_t s1, index_t s2, index_t step, index_t n,
-                          index_t first) {
-  rows[i] = {p, g, {s0, s1, s2}, step, n, first};
+__global__ void write_row(row* rows, int i, index_t p, index_t g, index_t s0, index_t s1, index_t s2, index_t c0, index_t c1,
+                          index_t c2, index_t n, index_t first) {
+  rows[i] = {p, g, {s0, s1, s2}, {c0, c1, c2}, n, first};
 }

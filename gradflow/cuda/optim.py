@@ -14,6 +14,10 @@ from ..backend import Array, need_card, on_card
 from .launch import blocks, contiguous, ctype, launch
 
 CHUNK, THREADS = 8192, 256  # as in kernels/optim.cu
+PLAIN = (
+    "adagrad", "adadelta", "adamax", "nadam", "radam", "rprop", "asgd", "momentum_product", "asgd_rates", "count_step",
+    "scale_gradient", "clamp_gradient",
+)  # fmt: skip
 KINDS = {1.0: 1, 2.0: 2, float("inf"): 3}  # the norms that have a kernel
 
 
@@ -23,7 +27,7 @@ def instantiations() -> list[str]:
     return [
         *(f"{name}<{t}, {flag}>" for name, t, flag in product(("sgd", "adam"), types, flags)),
         *(f"rmsprop<{t}, {m}, {c}>" for t, m, c in product(types, flags, flags)),
-        *(f"{name}<{t}>" for name, t in product(("adagrad", "count_step", "scale_gradient", "clamp_gradient"), types)),
+        *(f"{name}<{t}>" for name, t in product(PLAIN, types)),
         *(f"norm_parts<{t}, {k}>" for t, k in product(types, KINDS.values())),
         *(f"norm_whole<{t}, {k}>" for t, k in product(types[:2], KINDS.values())),
         "write_row",
@@ -37,17 +41,18 @@ _captured: dict[tuple, Array] = {}  # tables that a CUDA graph reads: it may be 
 KEPT = 64
 
 
-def table(columns: list[list[Array] | None], steps: list[Array] | None) -> tuple[Array, int]:
+def table(columns: list[list[Array] | None], cells: tuple[Any, ...] = ()) -> tuple[Array, int]:
     """(rows, blocks): for each parameter the addresses of its arrays, its size and its first block, in device memory.
 
     columns   the parameters, their gradients, up to three states
-    steps     their counts of steps, if those are on the card
+    cells     up to three lists of 0-d arrays, such as counts of steps; what is no list is not on the card
     """
     p = columns[0]
     assert p is not None
     address = [[0] * len(p) if c is None else [x.data.ptr for x in c] for c in columns]
     address += [[0] * len(p)] * (5 - len(columns))
-    address.append([0] * len(p) if steps is None else [x.data.ptr for x in steps])
+    address += [[x.data.ptr for x in c] if type(c) is list else [0] * len(p) for c in cells]
+    address += [[0] * len(p)] * (8 - len(address))
     sizes = [x.size for x in p]
     firsts = [0]
     for n in sizes:
@@ -63,7 +68,7 @@ def table(columns: list[list[Array] | None], steps: list[Array] | None) -> tuple
             if capturing:
                 _captured[key] = rows
         elif capturing:
-            rows = cp.empty((len(p), 8), np.int64)
+            rows = cp.empty((len(p), 10), np.int64)
             for i, values in enumerate(zip(*address, sizes, firsts[:-1], strict=True)):
                 launch("optim", "write_row", 1, 1, rows, np.int32(i), *values)
         else:
@@ -78,8 +83,14 @@ def table(columns: list[list[Array] | None], steps: list[Array] | None) -> tuple
 # --- steps --------------------------------------------------------------------------------------
 
 
-def step(kernel: str, columns: list[Any], steps: Any, *numbers: Any) -> Any:
-    """Launch `kernel`, T standing for the dtype, over lists of arrays; NotImplemented if one to be written has gaps."""
+def step(kernel: str, columns: list[Any], cells: tuple[Any, ...], *numbers: Any) -> Any:
+    """Launch `kernel`, T standing for the dtype, over lists of arrays; NotImplemented if one to be written has gaps.
+
+    cells   numbers of each parameter: a list of 0-d float32 arrays where they are on the card
+    """
+    for c in cells:
+        if type(c) is list and c[0].dtype != np.float32:
+            return NotImplemented
     p = columns[0]
     columns = [c for i, c in enumerate(columns) if i < 2 or c is not None]
     for i, column in enumerate(columns):
@@ -90,7 +101,7 @@ def step(kernel: str, columns: list[Any], steps: Any, *numbers: Any) -> Any:
                 return NotImplemented
     if len(columns) > 1:
         columns[1] = [contiguous(g) for g in columns[1]]
-    rows, grid = table(columns, steps if type(steps) is list else None)
+    rows, grid = table(columns, cells)
     launch("optim", kernel.replace("T", ctype(p[0].dtype)), grid, THREADS, rows, np.int32(len(p)), *numbers)
     return None
 
@@ -121,7 +132,7 @@ def number(x: Any) -> tuple[Any, np.float64]:
 
 
 def count(step: Any) -> np.float64:
-    """A count of steps as a value; zero if the counts are on the card, where the table says."""
+    """A count of steps, or another cell, as a value; zero if they are on the card, where the table says."""
     return np.float64(0 if type(step) is list else step)
 
 
@@ -137,7 +148,7 @@ def sgd(
 ) -> Any:  # fmt: skip
     """Gradient descent."""
     return step(
-        f"sgd<T, {flag(m is not None)}>", [p, g, m], None, *number(lr), np.float64(momentum), np.float64(dampening),
+        f"sgd<T, {flag(m is not None)}>", [p, g, m], (), *number(lr), np.float64(momentum), np.float64(dampening),
         np.float64(weight_decay), bool(nesterov), bool(first), bool(maximize),
     )  # fmt: skip
 
@@ -149,7 +160,7 @@ def adam(
 ) -> Any:  # fmt: skip
     """Adam and AdamW."""
     return step(
-        f"adam<T, {flag(top is not None)}>", [p, g, m, v, top], t, *number(lr), count(t), np.float64(beta1),
+        f"adam<T, {flag(top is not None)}>", [p, g, m, v, top], (t,), *number(lr), count(t), np.float64(beta1),
         np.float64(beta2), np.float64(eps), np.float64(weight_decay), bool(decoupled), bool(maximize),
     )  # fmt: skip
 
@@ -161,26 +172,104 @@ def rmsprop(
 ) -> Any:  # fmt: skip
     """RMSprop."""
     return step(
-        f"rmsprop<T, {flag(m is not None)}, {flag(mean is not None)}>", [p, g, v, m, mean], None, *number(lr),
+        f"rmsprop<T, {flag(m is not None)}, {flag(mean is not None)}>", [p, g, v, m, mean], (), *number(lr),
         np.float64(alpha), np.float64(eps), np.float64(weight_decay), np.float64(momentum), bool(maximize),
     )  # fmt: skip
 
 
 @in_place(3)
-def adagrad(
-    p: Any, g: Any, v: Any, t: Any, lr: Any, lr_decay: Any, weight_decay: Any, eps: Any, maximize: bool
-) -> Any:
+def adagrad(p: Any, g: Any, v: Any, t: Any, lr: Any, lr_decay: Any, weight_decay: Any, eps: Any, maximize: bool) -> Any:
     """Adagrad."""
     return step(
-        "adagrad<T>", [p, g, v], t, *number(lr), count(t), np.float64(lr_decay), np.float64(weight_decay),
+        "adagrad<T>", [p, g, v], (t,), *number(lr), count(t), np.float64(lr_decay), np.float64(weight_decay),
         np.float64(eps), bool(maximize),
+    )  # fmt: skip
+
+
+@in_place(4)
+def adadelta(p: Any, g: Any, v: Any, u: Any, lr: Any, rho: Any, eps: Any, weight_decay: Any, maximize: bool) -> Any:
+    """Adadelta."""
+    return step(
+        "adadelta<T>", [p, g, v, u], (), *number(lr), np.float64(rho), np.float64(eps), np.float64(weight_decay),
+        bool(maximize),
+    )  # fmt: skip
+
+
+@in_place(4)
+def adamax(
+    p: Any, g: Any, m: Any, u: Any, t: Any, lr: Any, beta1: Any, beta2: Any, eps: Any, weight_decay: Any, maximize: bool
+) -> Any:
+    """Adamax."""
+    return step(
+        "adamax<T>", [p, g, m, u], (t,), *number(lr), count(t), np.float64(beta1), np.float64(beta2), np.float64(eps),
+        np.float64(weight_decay), bool(maximize),
+    )  # fmt: skip
+
+
+@in_place(4)
+def nadam(
+    p: Any, g: Any, m: Any, v: Any, t: Any, product: Any, lr: Any, beta1: Any, beta2: Any, eps: Any, weight_decay: Any,
+    momentum_decay: Any, decoupled: bool, maximize: bool,
+) -> Any:  # fmt: skip
+    """NAdam."""
+    return step(
+        "nadam<T>", [p, g, m, v], (t, product), *number(lr), count(t), count(product), np.float64(beta1),
+        np.float64(beta2), np.float64(eps), np.float64(weight_decay), np.float64(momentum_decay), bool(decoupled),
+        bool(maximize),
+    )  # fmt: skip
+
+
+@in_place(4)
+def radam(
+    p: Any, g: Any, m: Any, v: Any, t: Any, lr: Any, beta1: Any, beta2: Any, eps: Any, weight_decay: Any,
+    decoupled: bool, maximize: bool,
+) -> Any:  # fmt: skip
+    """RAdam."""
+    return step(
+        "radam<T>", [p, g, m, v], (t,), *number(lr), count(t), np.float64(beta1), np.float64(beta2), np.float64(eps),
+        np.float64(weight_decay), bool(decoupled), bool(maximize),
+    )  # fmt: skip
+
+
+@in_place(4)
+def rprop(p: Any, g: Any, before: Any, size: Any, shrink: Any, grow: Any, least: Any, most: Any, maximize: bool) -> Any:
+    """Rprop."""
+    return step(
+        "rprop<T>", [p, g, before, size], (), np.float64(shrink), np.float64(grow), np.float64(least), np.float64(most),
+        bool(maximize),
+    )  # fmt: skip
+
+
+@in_place(3)
+def asgd(p: Any, g: Any, mean: Any, eta: Any, mu: Any, lambd: Any, weight_decay: Any, maximize: bool) -> Any:
+    """ASGD."""
+    return step(
+        "asgd<T>", [p, g, mean], (eta, mu), count(eta), count(mu), np.float64(lambd), np.float64(weight_decay),
+        bool(maximize),
+    )  # fmt: skip
+
+
+# --- counts, and what follows from them, on the card ------------------------------------------------
+
+
+@in_place(2)
+def momentum_product(p: Any, g: Any, beta1: Any, momentum_decay: Any) -> Any:
+    """Products of NAdam's momentums."""
+    return step("momentum_product<T>", [p, g], (), np.float64(beta1), np.float64(momentum_decay))
+
+
+@in_place(3)
+def asgd_rates(p: Any, g: Any, mu: Any, lr: Any, lambd: Any, alpha: Any, t0: Any) -> Any:
+    """ASGD's rates of the next step."""
+    return step(
+        "asgd_rates<T>", [p, g, mu], (), *number(lr), np.float64(lambd), np.float64(alpha), np.float64(t0)
     )  # fmt: skip
 
 
 @in_place(1)
 def count_step(p: Any) -> Any:
     """One step more, for counts on the card."""
-    return step("count_step<T>", [p], None)
+    return step("count_step<T>", [p], ())
 
 
 # --- clipping -----------------------------------------------------------------------------------
@@ -191,13 +280,13 @@ def scale_gradient(p: Any, norm: Array, most: Any) -> Any:
     """Gradients scaled down to a norm of `most`."""
     dtype = (p[0] if type(p) is list else p).dtype
     norm = norm.astype(np.float32 if dtype.itemsize == 2 else dtype, copy=False)
-    return step("scale_gradient<T>", [p], None, norm, np.float64(most))
+    return step("scale_gradient<T>", [p], (), norm, np.float64(most))
 
 
 @in_place(1)
 def clamp_gradient(p: Any, low: Any, high: Any) -> Any:
     """Gradients kept between two numbers."""
-    return step("clamp_gradient<T>", [p], None, np.float64(low), np.float64(high))
+    return step("clamp_gradient<T>", [p], (), np.float64(low), np.float64(high))
 
 
 def gradient_norm(p: Any, order: float) -> Any:
@@ -207,7 +296,7 @@ def gradient_norm(p: Any, order: float) -> Any:
     if kind is None:
         return NotImplemented
     first = arrays[0]
-    rows, grid = table([arrays], None)
+    rows, grid = table([arrays])
     cp = need_card("gradient_norm")
     with first.device:
         parts = cp.empty(grid, np.float64)

@@ -8,6 +8,7 @@ from typing import Any
 from ..backend import Array
 from ..cases import case
 from ..ops import pointwise
+from ..ops import shape as shapes
 from ..tape import Traced
 from .optimizer import Optimizer, zeros
 from .update import many, rule
@@ -85,7 +86,7 @@ class Adam(Optimizer):
         super().__init__(
             params,
             dict(
-                lr=lr, betas=tuple(b.reshape(()) if isinstance(b, Traced) else b for b in betas), eps=eps,
+                lr=lr, betas=tuple(shapes.reshape(b, ()) if isinstance(b, Traced) else b for b in betas), eps=eps,
                 weight_decay=weight_decay, amsgrad=amsgrad, maximize=maximize,
                 foreach=foreach, capturable=capturable, differentiable=differentiable, fused=fused,
                 decoupled_weight_decay=decoupled_weight_decay,

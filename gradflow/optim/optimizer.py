@@ -292,16 +292,17 @@ class Optimizer(Saved):
                 self.update(numbers, [x], [g], held, step, fresh)
                 back = pointwise.view_as_complex if p.array.dtype.kind == "c" else lambda t: t
                 p.copy_(back(x))
-                self.state[p] = {name: v if name in self.scalars else back(v) for name, v in new.items()}
+                if new:
+                    self.state[p] = {name: v if name in self.scalars else back(v) for name, v in new.items()}
         finally:
             mode.enabled = before
 
     def __repr__(self) -> str:
-        lines = [f"{type(self).__name__} ("]
+        groups = []
         for i, group in enumerate(self.param_groups):
-            lines.append(f"Parameter Group {i}")
-            lines.extend(f"    {k}: {group[k]}" for k in sorted(group) if k != "params")
-        return "\n".join([*lines, ")"])
+            lines = [f"Parameter Group {i}", *(f"    {k}: {group[k]}" for k in sorted(group) if k != "params")]
+            groups.append("\n".join(lines) + "\n")
+        return f"{type(self).__name__} (" + "".join("\n" + text for text in groups) + ")"
 
 
 def _recorded(t: Tensor) -> Any:

@@ -27,7 +27,7 @@ from ..backend import Array, float32, namespace, on_card
 from ..cases import case
 from ..tape import Traced
 
-BLOCK = 1 << 14  # elements stepped together on the CPU: a rule's temporaries then stay in the cache
+BLOCK = 1 << 15  # elements stepped together on the CPU: a rule's temporaries then stay in the cache
 SMALL = 1 << 11  # parameters of fewer elements are stepped together, laid end to end
 
 
