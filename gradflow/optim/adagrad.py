@@ -38,8 +38,7 @@ def adagrad(
     if weight_decay:
         g = g + weight_decay * p
     v += g * g
-    d = pointwise.sqrt(v)
-    d += eps
+    d = pointwise.sqrt(v) + eps
     p -= lr / (1 + (step - 1) * lr_decay) * g / d
 
 

@@ -11,7 +11,7 @@ from ..ops import pointwise
 from ..ops import shape as shapes
 from ..tape import Traced
 from .optimizer import Optimizer, zeros
-from .update import many, rule
+from .update import before, many, rule
 
 
 @rule(
@@ -44,11 +44,10 @@ def adam(
     v *= beta2
     v += (1 - beta2) * (g * g)
     if top is not None:
-        top[...] = pointwise.maximum(top, v)
+        top[...] = pointwise.maximum(before(top), v)
         v = top
     root = (1 - beta2**step) ** 0.5  # of v' = v / root^2: it is taken out of the fraction, and saves a pass
-    d = pointwise.sqrt(v)
-    d += eps * root
+    d = pointwise.sqrt(v) + eps * root
     p -= lr * root / (1 - beta1**step) * m / d
 
 

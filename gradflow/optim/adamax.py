@@ -32,8 +32,7 @@ def adamax(
         g = g + weight_decay * p
     m *= beta1
     m += (1 - beta1) * g
-    u *= beta2
-    u[...] = pointwise.maximum(u, pointwise.abs(g) + eps)
+    u[...] = pointwise.maximum(beta2 * u, pointwise.abs(g) + eps)
     p -= lr / (1 - beta1**step) * m / u
 
 

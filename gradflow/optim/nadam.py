@@ -43,8 +43,7 @@ def nadam(
     v *= beta2
     v += (1 - beta2) * (g * g)
     root = (1 - beta2**step) ** 0.5
-    d = pointwise.sqrt(v)
-    d += eps * root
+    d = pointwise.sqrt(v) + eps * root
     s = lr * root * (1 - mu) / (1 - product) * g
     s += lr * root * following / (1 - product * following) * m
     p -= s / d

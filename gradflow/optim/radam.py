@@ -45,8 +45,7 @@ def radam(
     n = most - 2 * step * beta2**step / bias
     if n > 5:
         r = ((n - 4) * (n - 2) * most / ((most - 4) * (most - 2) * n)) ** 0.5
-        d = pointwise.sqrt(v)
-        d += eps
+        d = pointwise.sqrt(v) + eps
         p -= rate * r * bias**0.5 * m / d
     else:
         p -= rate * m

@@ -36,8 +36,7 @@ def rmsprop(
     if mean is not None:
         mean += (1 - alpha) * (g - mean)
         v = v - mean * mean
-    d = pointwise.sqrt(v)
-    d += eps
+    d = pointwise.sqrt(v) + eps
     if m is None:
         p -= lr * g / d
         return

@@ -25,6 +25,7 @@ import numpy as np
 from .. import kernel
 from ..backend import Array, float32, namespace, on_card
 from ..cases import case
+from ..ops import shape as shapes
 from ..tape import Traced
 
 BLOCK = 1 << 15  # elements stepped together on the CPU: a rule's temporaries then stay in the cache
@@ -130,6 +131,11 @@ def _together(formula: Callable[..., None], columns: list[list[Array] | None], n
 
 def _wide(x: Array, dtype: np.dtype) -> Array:
     return x.astype(float32) if dtype.itemsize == 2 and x.dtype == dtype else x
+
+
+def before(x: Any) -> Any:
+    """A state as it is before a write that follows from it: itself, or a copy of a Tensor, as the record needs it."""
+    return shapes.clone(x) if isinstance(x, Traced) else x
 
 
 @rule(cases=lambda r: [case(r(1)), case(r())])
