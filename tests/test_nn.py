@@ -821,7 +821,6 @@ def test_recurrent_layers_check_their_input():
         (lambda x: F.interpolate(x, 3, mode="best"), NotImplementedError, "saw 'best'"),
         (lambda x: F.interpolate(x, 3, align_corners=True), ValueError, "align_corners is for"),
         (lambda x: F.interpolate(x, 3, recompute_scale_factor=True), ValueError, "recompute_scale_factor is for"),
-        (lambda x: F.interpolate(x, 3, mode="bilinear", antialias=True), NotImplementedError, "antialias"),
         (lambda x: F.interpolate(x, scale_factor=0.1), RuntimeError, "sizes above 0"),
         (lambda x: F.pixel_shuffle(x, 2), RuntimeError, r"divisible by 2\^2, saw 3"),
         (lambda x: F.pixel_unshuffle(x, 3), RuntimeError, "divisible by 3, saw 4 and 4"),

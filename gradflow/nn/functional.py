@@ -28,7 +28,6 @@ from ..ops import (
 from ..ops import embedding as tables
 from ..ops import softmax as softmaxes
 from ..tape import Traced
-from .images import channel_shuffle, interpolate, pixel_shuffle, pixel_unshuffle  # noqa: F401  (part of this face)
 
 
 def _into(name: str, input: Any, value: Any) -> Any:
@@ -60,8 +59,11 @@ _LATER = {
     "fold": "fold unfold",
     "fractional": """fractional_max_pool2d fractional_max_pool2d_with_indices
         fractional_max_pool3d fractional_max_pool3d_with_indices""",
+    "grid": "affine_grid grid_sample",
     "pool": """max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices
         adaptive_max_pool1d_with_indices adaptive_max_pool2d_with_indices adaptive_max_pool3d_with_indices""",
+    "resample": "interpolate upsample upsample_nearest upsample_bilinear",
+    "shuffle": "channel_shuffle native_channel_shuffle pixel_shuffle pixel_unshuffle",
     "unpool": "max_unpool1d max_unpool2d max_unpool3d",
 }
 _family_of = {name: family for family, names in _LATER.items() for name in names.split()}
