@@ -15,46 +15,55 @@ from .backend import (
     float16,
     float32,
     float64,
+    get_default_device,
     get_default_dtype,
     int8,
     int16,
     int32,
     int64,
     manual_seed,
+    set_default_device,
     set_default_dtype,
     uint8,
     uint16,
     uint32,
     uint64,
 )  # fmt: skip
+from .convert import as_tensor, asarray, from_dlpack, from_numpy, frombuffer, tensor
 from .create import (
     arange,
-    as_tensor,
-    asarray,
-    bernoulli,
     empty,
     empty_like,
+    empty_permuted,
+    empty_strided,
     eye,
-    from_dlpack,
-    from_numpy,
     full,
     full_like,
     linspace,
     logspace,
-    multinomial,
-    normal,
     ones,
     ones_like,
+    range,
+    scalar_tensor,
+    tril_indices,
+    triu_indices,
+    zeros,
+    zeros_like,
+)
+from .draws import (
+    bernoulli,
+    binomial,
+    multinomial,
+    normal,
+    poisson,
     rand,
     rand_like,
     randint,
+    randint_like,
     randn,
     randn_like,
     randperm,
-    tensor,
-    zeros,
-    zeros_like,
-)  # fmt: skip
+)
 from .dtypes import finfo, iinfo
 from .op import promote_types, result_type
 from .ops.arrange import (
@@ -264,11 +273,15 @@ half, float, double, short, int, long, bool = float16, float32, float64, int16, 
 inf, nan, pi, e = float32.type("inf").item(), float32.type("nan").item(), 3.141592653589793, 2.718281828459045
 
 # Loaded when first used, so that `import gradflow` stays quick; names.py has the functions.
-_SUBMODULES = {"cuda", "data", "examples", "fft", "io", "masked", "nn", "optim", "signal", "train"}
+_SUBMODULES = {"cuda", "data", "distributions", "examples", "fft", "func", "io", "linalg", "masked", "nn", "optim", "signal", "train"}
 _LATE = {
+    "func": "vmap",
     "io": "save load",
     "printing": "set_printoptions get_printoptions",
     "signal.windows": "bartlett_window blackman_window hamming_window hann_window kaiser_window",
+    "formats": "channels_last channels_last_3d contiguous_format layout memory_format preserve_format strided",
+    "legacy": """FloatTensor DoubleTensor HalfTensor BFloat16Tensor ByteTensor CharTensor ShortTensor IntTensor LongTensor
+        BoolTensor ComplexFloatTensor ComplexDoubleTensor set_default_tensor_type""",
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _LATE.items() for name in names.split()}
 

@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -152,8 +152,26 @@ class device:
             f"device(type={self.type!r})" if self.index is None else f"device(type={self.type!r}, index={self.index})"
         )
 
+    def __enter__(self) -> Self:
+        _defaults.append(self)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        _defaults.pop()
+
 
 CPU = device("cpu")
+_defaults = [CPU]  # the devices on which new tensors were to be made: the last is where they are
+
+
+def get_default_device() -> device:
+    """The device on which new tensors are made unless one is given."""
+    return _defaults[-1]
+
+
+def set_default_device(where: str | device | None) -> None:
+    """Change the device on which new tensors are made unless one is given; None is the CPU."""
+    _defaults[-1] = CPU if where is None else device(where)
 
 
 def device_of(x: Array) -> device:
@@ -198,6 +216,7 @@ class Generator:
     sequence: what draws for the CPU instead, one number after the other, if a program asked for PyTorch's own numbers.
     """
 
+    guard: Any = None  # called before every draw: vmap refuses those that have no meaning inside it
     sequence: Any = None
 
     def __init__(self, seed: int = 0) -> None:
@@ -221,6 +240,8 @@ class Generator:
 
     def reserve(self, words: int) -> tuple[int, int]:
         """(key, counter) of a stretch of at least `words` 64-bit words that no other draw will see."""
+        if self.guard is not None:
+            self.guard()
         with self._lock:
             start = self.counter
             self.counter += -(-words // 4)

@@ -1,4 +1,4 @@
-"""How tensors are made: from data, filled, counted out, or drawn at random."""
+"""How tensors are made: filled, or counted out. convert.py makes them of data, draws.py at random."""
 
 from __future__ import annotations
 
@@ -9,118 +9,56 @@ from typing import Any
 import numpy as np
 
 from . import backend
-from .backend import Generator, device, get_default_dtype
+from .backend import get_default_dtype
+from .convert import dtype_of, made, place
 from .dtypes import wrapped
 from .op import wrap
-from .ops import random
 from .tape import Traced
 from .tensor import Tensor
 
 
-def _finish(array: Any, requires_grad: bool) -> Tensor:
-    t = wrap(array)
-    return t.requires_grad_() if requires_grad else t
-
-
-def _data(data: Any) -> Any:
-    """Nested lists that hold Tensors, as nested lists of numbers."""
-    if isinstance(data, Traced):
-        return backend.asnumpy(data.array)
-    if isinstance(data, (list, tuple)) and any(isinstance(v, (Traced, list, tuple)) for v in data):
-        return [_data(v) for v in data]
-    return data
-
-
-def _array(name: str, data: Any, dtype: Any, where: Any, copy: bool) -> Any:
-    if isinstance(data, Traced):
-        data = data.array
-    if backend.is_array(data) or isinstance(data, np.generic):
-        array = np.asarray(data) if isinstance(data, np.generic) else data
-    else:
-        try:
-            array = np.asarray(_data(data))
-        except ValueError as e:
-            raise ValueError(f"{name}: wanted nested sequences of equal lengths, saw ragged ones") from e
-        copy = False
-        if array.dtype.kind not in "biufcV":
-            raise TypeError(f"{name}: wanted numbers, saw {type(data).__name__} of {array.dtype}")
-        if dtype is None:
-            # Python floats have no dtype of their own: they take the default one.
-            if array.dtype == backend.float64 and not _has_arrays(data):
-                array = array.astype(get_default_dtype())
-            elif array.dtype == backend.complex128 and not _has_arrays(data):
-                array = array.astype(backend.complex64)
-    if dtype is not None and array.dtype != np.dtype(dtype):
-        array, copy = array.astype(np.dtype(dtype)), False
-    if where is not None and device(where) != backend.device_of(array):
-        return backend.to_device(array, where)
-    return array.copy() if copy else array
-
-
-def _has_arrays(data: Any) -> bool:
-    if isinstance(data, (list, tuple)):
-        return any(_has_arrays(v) for v in data[:1])
-    return isinstance(data, np.generic) or backend.is_array(data)
-
-
-def tensor(
-    data: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False, pin_memory: bool = False
-) -> Tensor:
-    """A new tensor that copies `data`: numbers, nested sequences, arrays or tensors. Python floats become float32."""
-    return _finish(_array("tensor", data, dtype, device, True), requires_grad)
-
-
-def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
-    """A tensor of `data`, sharing its memory (and a tensor's place on the tape) where dtype and device allow."""
-    if isinstance(data, Tensor):
-        return data.to(device=device, dtype=dtype)
-    return wrap(_array("as_tensor", data, dtype, device, False))
-
-
-asarray = as_tensor
-
-
-def from_numpy(array: np.ndarray) -> Tensor:
-    """A tensor that shares the memory of a NumPy array. TypeError for anything else."""
-    if not isinstance(array, np.ndarray):
-        raise TypeError(f"from_numpy: wanted a numpy.ndarray, saw {type(array).__name__}")
-    return wrap(array)
-
-
-def from_dlpack(x: Any) -> Tensor:
-    """A tensor that shares the memory of any DLPack array: NumPy, CuPy, PyTorch, JAX, ..."""
-    on_card = x.__dlpack_device__()[0] == 2
-    return wrap((backend.need_card("from_dlpack") if on_card else np).from_dlpack(x))
-
-
-def _size(name: str, size: tuple, named: Any = None) -> tuple[int, ...]:
+def size_of(name: str, size: tuple, named: Any = None) -> tuple[int, ...]:
     """A size given as f(2, 3), as f((2, 3)) or by name, checked."""
-    size = size if named is None else (named,)
+    if named is not None:
+        size = (named,)
+    elif not size:
+        raise TypeError(f"{name}: wanted a size, saw none")
     if len(size) == 1 and isinstance(size[0], (tuple, list)):
         size = tuple(size[0])
-    size = tuple(operator.index(n) for n in size)
+    try:
+        size = tuple(operator.index(n) for n in size)
+    except TypeError:
+        raise TypeError(f"{name}: wanted a size of ints, saw {size}") from None
     if any(n < 0 for n in size):
         raise RuntimeError(f"{name}: wanted sizes of at least 0, saw {size}")
     return size
 
 
-def _filled(how: str) -> Any:
-    def make(
-        *sizes: Any, size: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False
-    ) -> Tensor:
-        with backend.on(backend.device(device or "cpu")) as xp:
-            return _finish(getattr(xp, how)(_size(how, sizes, size), np.dtype(dtype or get_default_dtype())), requires_grad)
+# --- filled -----------------------------------------------------------------------------------------------
 
-    def make_like(input: Tensor, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+
+def _filled(how: str) -> Any:
+    @made
+    def make(*sizes: Any, size: Any = None, dtype: Any = None, device: Any = None) -> Tensor:
+        with place(device) as xp:
+            return wrap(getattr(xp, how)(size_of(how, sizes, size), np.dtype(dtype or get_default_dtype())))
+
+    @made
+    def make_like(input: Tensor, *, dtype: Any = None, device: Any = None) -> Tensor:
+        like(f"{how}_like", input)
         with backend.on(backend.device(device or input.device)) as xp:
-            return _finish(getattr(xp, how)(input.array.shape, np.dtype(dtype or input.dtype)), requires_grad)
+            return wrap(getattr(xp, how)(input.array.shape, np.dtype(dtype or input.dtype)))
 
     make.__name__, make_like.__name__ = how, f"{how}_like"
-    make.__doc__ = (
-        f"{how.capitalize()}, of the given size: {how}(2, 3) or {how}((2, 3)); float32 unless dtype is given."
-    )
+    make.__doc__ = f"{how.capitalize()}, of the given size: {how}(2, 3) or {how}((2, 3)); float32 unless dtype is given."
     make_like.__doc__ = f"{how.capitalize()}, of the size, dtype and device of `input` unless given."
     return make, make_like
+
+
+def like(name: str, input: Any) -> None:
+    """TypeError unless there is a tensor to be like."""
+    if not isinstance(input, Traced):
+        raise TypeError(f"{name}: wanted a tensor, saw {type(input).__name__}")
 
 
 zeros, zeros_like = _filled("zeros")
@@ -128,54 +66,117 @@ ones, ones_like = _filled("ones")
 empty, empty_like = _filled("empty")
 
 
-def full(size: Any, fill_value: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+@made
+def full(size: Any, fill_value: Any, dtype: Any = None, device: Any = None) -> Tensor:
     """Every element fill_value; its dtype follows the value unless given."""
-    with backend.on(backend.device(device or "cpu")) as xp:
-        dtype = np.dtype(dtype or _array("full", fill_value, None, None, False).dtype)
-        value = fill_value.array.astype(dtype) if isinstance(fill_value, Traced) else fill_value
-        value = wrapped(value, dtype) if type(value) is int and dtype.kind in "iu" else value
-        return _finish(xp.full(_size("full", (size,)), value, dtype), requires_grad)
+    if isinstance(fill_value, Traced):
+        if fill_value.array.ndim:
+            raise TypeError(f"full: wanted a number or a 0-d tensor, saw shape {tuple(fill_value.array.shape)}")
+        fill_value = fill_value.array.item()
+    dtype = np.dtype(dtype or dtype_of(fill_value))
+    if isinstance(fill_value, complex) and dtype.kind not in "cb":
+        raise RuntimeError(f"full: wanted a value that fits into {dtype}, saw {fill_value}")
+    with place(device) as xp:
+        value = wrapped(fill_value, dtype) if type(fill_value) is int and dtype.kind in "iu" else fill_value
+        return wrap(xp.full(size_of("full", (size,)), value, dtype))
 
 
-def full_like(
-    input: Tensor, fill_value: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False
-) -> Tensor:
+@made
+def full_like(input: Tensor, fill_value: Any, dtype: Any = None, device: Any = None) -> Tensor:
     """Every element fill_value, of the size, dtype and device of `input` unless given."""
-    return full(input.array.shape, fill_value, dtype or input.dtype, device or input.device, requires_grad)
+    like("full_like", input)
+    return full(input.array.shape, fill_value, dtype or input.dtype, device or input.device)
 
 
-def arange(
-    start: Any, end: Any = None, step: Any = 1, dtype: Any = None, device: Any = None, requires_grad: bool = False
-) -> Tensor:
-    """start, start + step, ... below end: int64 if all three are integers, else the default floating dtype."""
+@made
+def scalar_tensor(s: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """The number s as a 0-d tensor of the default floating dtype unless given."""
+    return full((), s, dtype or get_default_dtype(), device)
+
+
+@made
+def empty_strided(size: Any, stride: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """Memory for a size with the given strides, in elements, not set. RuntimeError for numbers below 0."""
+    size, stride = size_of("empty_strided", (size,)), tuple(int(n) for n in stride)
+    if len(size) != len(stride) or any(n < 0 for n in stride):
+        raise RuntimeError(f"empty_strided: wanted a stride of at least 0 for each of {size}, saw {stride}")
+    dtype = np.dtype(dtype or get_default_dtype())
+    with place(device) as xp:
+        n = 0 if 0 in size else 1 + sum((m - 1) * s for m, s in zip(size, stride, strict=True))
+        memory = xp.empty(max(n, 1), dtype)
+        return wrap(xp.lib.stride_tricks.as_strided(memory, size, tuple(s * dtype.itemsize for s in stride)))
+
+
+@made
+def empty_permuted(size: Any, physical_layout: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """Memory for a size, not set, whose dimensions lie in the order physical_layout, the outermost first.
+    RuntimeError unless that is an order of all dimensions.
+    """
+    size, order = size_of("empty_permuted", (size,)), tuple(int(d) for d in physical_layout)
+    if sorted(order) != list(range(len(size))):
+        raise RuntimeError(f"empty_permuted: wanted an order of {len(size)} dimensions, saw {order}")
+    return empty([size[d] for d in order], dtype=dtype, device=device).permute([order.index(d) for d in range(len(size))])
+
+
+# --- counted out ------------------------------------------------------------------------------------------
+
+_floats = (float, np.floating)
+
+
+@made
+def arange(start: Any = None, end: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """start, start + step, ... below end: int64 if all three are integers, else the default floating dtype.
+    RuntimeError for a step of zero or away from end, NotImplementedError for a bool or complex dtype.
+    """
     if end is None:
         start, end = 0, start
-    start, end, step = (v.item() if isinstance(v, Tensor) else v for v in (start, end, step))
+    start, end, step = (v.item() if isinstance(v, Tensor) else v for v in (0 if start is None else start, end, step))
+    if any(isinstance(v, complex) for v in (start, end, step)) or end is None:
+        raise (TypeError if end is None else RuntimeError)(f"arange: wanted real ends, saw {start} and {end}")
     if step == 0 or (end - start) * step < 0:
         raise RuntimeError(f"arange: wanted a step from {start} towards {end}, saw {step}")
     if dtype is None:
-        dtype = (
-            get_default_dtype()
-            if any(isinstance(v, (float, np.floating)) for v in (start, end, step))
-            else backend.int64
-        )
+        dtype = get_default_dtype() if any(isinstance(v, _floats) for v in (start, end, step)) else backend.int64
+    dtype = np.dtype(dtype)
+    if dtype.kind in "bc":
+        raise NotImplementedError(f"arange: wanted a dtype of real numbers, saw {dtype}")
     if not all(math.isfinite(v) for v in (start, end)):
         raise RuntimeError(f"arange: wanted finite ends, saw {start} and {end}")
-    if np.dtype(dtype) == backend.int64:  # whole numbers count whole steps
+    if dtype == backend.int64:  # whole numbers count whole steps
         start, end, step = int(start), int(end), int(step)
         if step == 0:
-            raise RuntimeError("arange: wanted a whole step other than 0 for int64, saw 0")
-    n = -((start - end) // step) if isinstance(step, int) else math.ceil((end - start) / step)
-    if np.dtype(dtype).kind in "iu":
+            raise ValueError("arange: wanted a whole step other than 0 for int64, saw 0")
+    n = -((start - end) // step) if isinstance(step, int) and isinstance(start, int) else math.ceil((end - start) / step)
+    if dtype.kind in "iu":
         start, step = int(start), int(step)
-    with backend.on(backend.device(device or "cpu")) as xp:
+    return _counted(start, step, n, dtype, device)
+
+
+def _counted(start: Any, step: Any, n: int, dtype: np.dtype, where: Any) -> Tensor:
+    with place(where) as xp:
         # start + i step, not repeated addition, so that no rounding accumulates
-        return _finish((xp.arange(n) * step + start).astype(np.dtype(dtype)), requires_grad)
+        return wrap((xp.arange(n) * step + start).astype(dtype))
+
+
+@made
+def range(start: Any, end: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """start, start + step, ... up to end, which is reached where a step hits it; floats unless dtype is given.
+    RuntimeError for a step of zero or away from end.
+    """
+    start, end = (0, start) if end is None else (start, end)
+    if step == 0 or (end - start) * step < 0:
+        raise RuntimeError(f"range: wanted a step from {start} towards {end}, saw {step}")
+    return _counted(start, step, math.floor((end - start) / step) + 1, np.dtype(dtype or get_default_dtype()), device)
 
 
 def _spaced(name: str, start: Any, end: Any, steps: Any, dtype: Any) -> tuple[Any, Any, int, np.dtype]:
     """The arguments of linspace as numbers, checked."""
-    dtype, steps = np.dtype(dtype or get_default_dtype()), operator.index(steps)
+    if steps is None:
+        raise TypeError(f"{name}: wanted a number of steps, saw none")
+    try:
+        steps = operator.index(steps)
+    except TypeError:
+        raise TypeError(f"{name}: wanted steps as an int, saw {steps!r}") from None
     if steps < 0:
         raise RuntimeError(f"{name}: wanted steps of at least 0, saw {steps}")
     ends = []
@@ -184,134 +185,62 @@ def _spaced(name: str, start: Any, end: Any, steps: Any, dtype: Any) -> tuple[An
             if v.array.ndim:
                 raise RuntimeError(f"{name}: wanted a number or a 0-d tensor, saw shape {tuple(v.array.shape)}")
             v = v.array.item()
-        ends.append(int(v) if dtype.kind in "iu" else v)
+        ends.append(v)
+    whole = any(isinstance(v, complex) for v in ends)
+    usual = backend.complex128 if get_default_dtype() == backend.float64 else backend.complex64
+    dtype = np.dtype(dtype or (usual if whole else get_default_dtype()))
+    if whole and dtype.kind != "c":
+        raise RuntimeError(f"{name}: wanted a complex dtype for complex ends, saw {dtype}")
+    ends = [int(v) if dtype.kind in "iu" else v for v in ends]
     return ends[0], ends[1], steps, dtype
 
 
-def linspace(
-    start: Any, end: Any, steps: int, dtype: Any = None, device: Any = None, requires_grad: bool = False
-) -> Tensor:
+@made
+def linspace(start: Any, end: Any, steps: Any = None, *, dtype: Any = None, device: Any = None) -> Tensor:
     """`steps` evenly spaced numbers from start to end, both included; for an integer dtype from the ends' whole parts.
     RuntimeError for steps below zero or ends that are not 0-d.
     """
     start, end, steps, dtype = _spaced("linspace", start, end, steps, dtype)
-    with backend.on(backend.device(device or "cpu")) as xp:
-        return _finish(xp.linspace(start, end, steps).astype(dtype), requires_grad)
+    with place(device) as xp:
+        return wrap(xp.linspace(start, end, steps).astype(dtype))
 
 
-def logspace(start: Any, end: Any, steps: int, base: float = 10.0, dtype: Any = None, device: Any = None) -> Tensor:
+@made
+def logspace(start: Any, end: Any, steps: Any = None, base: float = 10.0, *, dtype: Any = None, device: Any = None) -> Tensor:
     """base to the powers linspace(start, end, steps)."""
     start, end, steps, dtype = _spaced("logspace", start, end, steps, dtype)
-    with backend.on(backend.device(device or "cpu")) as xp:
+    with place(device) as xp:
         return wrap((base ** xp.linspace(start, end, steps)).astype(dtype))
 
 
-def eye(n: int, m: int | None = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+@made
+def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = None) -> Tensor:
     """The n x m matrix with ones on the diagonal."""
-    n, m = _size("eye", (n, n if m is None else m))
-    with backend.on(backend.device(device or "cpu")) as xp:
-        return _finish(xp.eye(n, m, dtype=np.dtype(dtype or get_default_dtype())), requires_grad)
+    n, m = size_of("eye", (n, n if m is None else m))
+    with place(device) as xp:
+        return wrap(xp.eye(n, m, dtype=np.dtype(dtype or get_default_dtype())))
 
 
-# --- drawn at random, from the default generator unless one is given ------------------------------------
+def _triangle(name: str, row: int, col: int, offset: int, dtype: Any, where: Any, lower: bool) -> Tensor:
+    size_of(name, (row, col))
+    if np.dtype(dtype or backend.int64).kind not in "iu":
+        raise NotImplementedError(f"{name}: wanted a dtype of ints, saw {dtype}")
+    places = np.stack((np.tril_indices if lower else np.triu_indices)(row, offset, col))
+    with place(where) as xp:
+        return wrap(xp.asarray(places).astype(np.dtype(dtype or backend.int64)))
 
 
-def _drawn(how: Any, size: Any, dtype: Any, where: Any, generator: Generator | None, requires_grad: bool) -> Tensor:
-    with backend.on(backend.device(where or "cpu")) as xp:
-        return _finish(
-            how(size, np.dtype(dtype or get_default_dtype()), xp, generator or backend.default_generator), requires_grad
-        )
+@made
+def tril_indices(row: int, col: int, offset: int = 0, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """The places on and below a diagonal of a row x col matrix, as a row of rows and one of columns. RuntimeError for
+    sizes below 0.
+    """
+    return _triangle("tril_indices", row, col, offset, dtype, device, lower=True)
 
 
-def rand(
-    *sizes: Any,
-    size: Any = None,
-    dtype: Any = None,
-    device: Any = None,
-    generator: Generator | None = None,
-    requires_grad: bool = False,
-) -> Tensor:
-    """Uniform in [0, 1)."""
-    return _drawn(random.uniform, _size("rand", sizes, size), dtype, device, generator, requires_grad)
-
-
-def randn(
-    *sizes: Any,
-    size: Any = None,
-    dtype: Any = None,
-    device: Any = None,
-    generator: Generator | None = None,
-    requires_grad: bool = False,
-) -> Tensor:
-    """Standard normal."""
-    return _drawn(random.normal, _size("randn", sizes, size), dtype, device, generator, requires_grad)
-
-
-def rand_like(input: Tensor, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    """Uniform in [0, 1), of the size, dtype and device of `input` unless given."""
-    return rand(
-        input.array.shape, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad
-    )
-
-
-def randn_like(input: Tensor, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    """Standard normal, of the size, dtype and device of `input` unless given."""
-    return randn(
-        input.array.shape, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad
-    )
-
-
-def normal(
-    mean: Any = 0.0,
-    std: Any = 1.0,
-    size: Any = None,
-    generator: Generator | None = None,
-    dtype: Any = None,
-    device: Any = None,
-) -> Tensor:
-    """Normal with the given mean and standard deviation, numbers or tensors that broadcast."""
-    like = next((v for v in (mean, std) if isinstance(v, Tensor)), None)
-    if size is None:
-        if like is None:
-            raise TypeError("normal: wanted a size where mean and std are numbers, saw none")
-        size = np.broadcast_shapes(*(v.array.shape for v in (mean, std) if isinstance(v, Traced)))
-    if like is not None:
-        dtype, device = dtype or like.dtype, device or like.device
-    z = randn(size, dtype=dtype, device=device, generator=generator)
-    return z * std + mean
-
-
-def randint(
-    low: int,
-    high: Any = None,
-    size: Any = None,
-    dtype: Any = None,
-    device: Any = None,
-    generator: Generator | None = None,
-) -> Tensor:
-    """Integers in [low, high), int64 unless dtype is given: randint(high, size) or randint(low, high, size)."""
-    if size is None:
-        low, high, size = 0, low, high
-    with backend.on(backend.device(device or "cpu")) as xp:
-        g = generator or backend.default_generator
-        return wrap(random.integers(low, high, _size("randint", (size,)), np.dtype(dtype or backend.int64), xp, g))
-
-
-def randperm(n: int, dtype: Any = None, device: Any = None, generator: Generator | None = None) -> Tensor:
-    """A random permutation of 0 .. n - 1."""
-    with backend.on(backend.device(device or "cpu")) as xp:
-        return wrap(
-            random.permutation(n, xp, generator or backend.default_generator).astype(np.dtype(dtype or backend.int64))
-        )
-
-
-def bernoulli(input: Tensor, generator: Generator | None = None) -> Tensor:
-    """1 with the probability that each element of `input` says, else 0."""
-    return wrap(random.bernoulli(input.array, generator or backend.default_generator))
-
-
-def multinomial(
-    input: Tensor, num_samples: int, replacement: bool = False, generator: Generator | None = None
-) -> Tensor:
-    """num_samples indices for each row of weights, with the probability that the weights say."""
-    return wrap(random.multinomial(input.array, num_samples, replacement, generator or backend.default_generator))
+@made
+def triu_indices(row: int, col: int, offset: int = 0, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """The places on and above a diagonal of a row x col matrix, as a row of rows and one of columns. RuntimeError for
+    sizes below 0.
+    """
+    return _triangle("triu_indices", row, col, offset, dtype, device, lower=False)

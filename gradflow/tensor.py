@@ -8,21 +8,23 @@ from typing import Any, Self
 
 import numpy as np
 
-from . import backend, names, traced
+from . import backend, formats, names, traced
 from .backend import Array, device, is_differentiable
+from .chance import Chance
+from .memory import Stored
 from .op import current, wrap
 from .ops import arrange, extreme, linalg, pointwise, reduce, scan
 from .ops import gather as gathering  # a tensor has attributes of these names
 from .ops import shape as shapes
 from .ops import sort as sorting
 from .ops.strided import whole
-from .tape import Leaf, Node, Output, Traced, Version, mode
-from .writes import Writable, data_ptr, in_place
+from .tape import Leaf, Node, Output, Traced, mode
+from .writes import in_place
 
 _NO_NUMBERS = (type(None), str, list, tuple, dict, set)  # to which a tensor is never equal
 
 
-class Tensor(Writable):
+class Tensor(Chance, Stored):
     """An n-dimensional array of one dtype on one device, and how it was computed.
 
     array    the NumPy or CuPy array itself
@@ -33,17 +35,13 @@ class Tensor(Writable):
     grad: Tensor | None = None
     __hash__ = object.__hash__
     __array_priority__ = 1000  # NumPy leaves `array * tensor` to the tensor
-    __array_ufunc__ = None
 
-    def __init__(self, *data: Any, dtype: Any = None) -> None:
-        """Tensor([1, 2]) of data, in the default dtype; Tensor(2, 3) of a size, not set."""
-        dtype, first = dtype or backend.get_default_dtype(), data[0] if data else ()
-        if isinstance(first, (int, np.integer, Size)) and not isinstance(first, bool):
-            self.array = np.empty(first if isinstance(first, Size) else data, dtype)
-        else:
-            self.array = np.array(first.array if isinstance(first, Traced) else first, dtype)
-        self.node = None
-        self.version = Version()
+    def __init__(self, *data: Any, dtype: Any = None, device: Any = None) -> None:
+        """Tensor([1, 2]) of data, in the default dtype; Tensor(2, 3) of a size, not set; Tensor(t) on the memory of t."""
+        from .legacy import filled_from
+
+        t = filled_from("Tensor", data, np.dtype(dtype or backend.get_default_dtype()), device)
+        self.array, self.node, self.version = t.array, None, t.version
 
     # --- what it is -------------------------------------------------------------------------------
 
@@ -112,15 +110,6 @@ class Tensor(Writable):
         """Bytes per element."""
         return self.array.itemsize
 
-    def stride(self, dim: int | None = None) -> Any:
-        """Steps between neighbours, in elements."""
-        steps = tuple(s // self.array.itemsize for s in self.array.strides)
-        return steps if dim is None else steps[dim]
-
-    def is_contiguous(self) -> bool:
-        """Whether its elements lie in memory in C order without gaps."""
-        return self.array.flags.c_contiguous
-
     def is_floating_point(self) -> bool:
         """Whether its dtype is a real floating type."""
         return backend.is_floating(self.array.dtype)
@@ -128,10 +117,6 @@ class Tensor(Writable):
     def is_complex(self) -> bool:
         """Whether its dtype is complex."""
         return self.array.dtype.kind == "c"
-
-    def data_ptr(self) -> int:
-        """The address of the first element."""
-        return data_ptr(self.array)
 
     # --- its place on the tape --------------------------------------------------------------------
 
@@ -284,15 +269,23 @@ class Tensor(Writable):
             raise RuntimeError(f"{what}: the tensor requires a gradient, which would be lost; use detach() first")
         return self.array
 
-    def numpy(self) -> np.ndarray:
-        """Its NumPy array, sharing memory. RuntimeError if it requires a gradient, TypeError if it is on the card."""
+    def numpy(self, *, force: builtins.bool = False) -> np.ndarray:
+        """Its NumPy array, sharing memory. RuntimeError if it requires a gradient, TypeError if it is on the card; force
+        detaches and copies it instead.
+        """
+        if force:
+            return backend.asnumpy(self.array)
         array = self._plain("numpy")
         if self.is_cuda:
             raise TypeError("numpy: the tensor is on the card; use cpu() first")
         return array
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    def __array__(self, dtype: Any = None, copy: builtins.bool | None = None) -> np.ndarray:
         return np.array(self.numpy(), dtype=dtype, copy=copy)
+
+    def __array_wrap__(self, array: Any, context: Any = None, return_scalar: builtins.bool = False) -> Tensor:
+        """What NumPy's function of a tensor came to, as a tensor."""
+        return wrap(np.asarray(array))
 
     @property
     def __cuda_array_interface__(self) -> dict:
@@ -316,20 +309,30 @@ class Tensor(Writable):
         """Its elements as nested lists of Python numbers."""
         return self.array.tolist()
 
-    def cpu(self) -> Tensor:
+    def cpu(self, memory_format: Any = None) -> Tensor:
         """Itself on the CPU."""
-        return self.to("cpu")
+        return self.to("cpu", memory_format=memory_format)
 
-    def cuda(self, device: Any = None, non_blocking: bool = False) -> Tensor:
+    def cuda(self, device: Any = None, non_blocking: bool = False, memory_format: Any = None) -> Tensor:
         """Itself on the card."""
         where = backend.device("cuda", device) if isinstance(device, int) else device or "cuda"
-        return self.to(where, non_blocking=non_blocking)
+        return self.to(where, non_blocking=non_blocking, memory_format=memory_format)
 
     def to(
-        self, *args: Any, dtype: Any = None, device: Any = None, non_blocking: bool = False, copy: bool = False
+        self,
+        *args: Any,
+        dtype: Any = None,
+        device: Any = None,
+        non_blocking: bool = False,
+        copy: bool = False,
+        memory_format: Any = None,
+        other: Any = None,
     ) -> Tensor:
-        """Itself with another dtype and/or on another device: to(dtype), to(device), to(device, dtype), to(other)."""
-        for a in args:
+        """Itself with another dtype and/or on another device, with its elements in the order of a memory format: to(dtype),
+        to(device), to(device, dtype), to(other).
+        """
+        flags = 0
+        for a in (*args, other):
             if isinstance(a, Traced):
                 dtype, device = a.array.dtype, backend.device_of(a.array)
             elif isinstance(a, (str, backend.device)) and (
@@ -337,7 +340,9 @@ class Tensor(Writable):
             ):
                 device = a
             elif isinstance(a, bool):
-                non_blocking = a
+                non_blocking, copy, flags = (a, copy, 1) if not flags else (non_blocking, a, 2)
+            elif type(a) is int:
+                device = backend.device("cuda", a)
             elif a is not None:
                 dtype = a
         t = self
@@ -345,55 +350,67 @@ class Tensor(Writable):
             t = shapes.move(t, backend.device(device), non_blocking)
         if dtype is not None and np.dtype(dtype) != t.array.dtype:
             t = pointwise.cast(t, np.dtype(dtype))
+        if memory_format is not None:
+            return formats.in_format("to", t, memory_format, copy=copy and t is self)
         return t.clone() if copy and t is self else t
 
-    def type(self, dtype: Any = None) -> Any:
-        """Itself with another dtype; without one, the name of its own."""
-        return f"gradflow.{self.array.dtype}" if dtype is None else self.to(dtype)
+    def type(self, dtype: Any = None, non_blocking: bool = False) -> Any:
+        """Itself with another dtype, or that of a class or its name; without one, the name of its own class."""
+        from .legacy import dtype_called, type_name
 
-    def float(self) -> Tensor:
+        return type_name(self.array) if dtype is None else self.to(dtype_called(dtype))
+
+    def float(self, memory_format: Any = None) -> Tensor:
         """Itself as float32."""
-        return self.to(backend.float32)
+        return self.to(backend.float32, memory_format=memory_format)
 
-    def double(self) -> Tensor:
+    def double(self, memory_format: Any = None) -> Tensor:
         """Itself as float64."""
-        return self.to(backend.float64)
+        return self.to(backend.float64, memory_format=memory_format)
 
-    def half(self) -> Tensor:
+    def half(self, memory_format: Any = None) -> Tensor:
         """Itself as float16."""
-        return self.to(backend.float16)
+        return self.to(backend.float16, memory_format=memory_format)
 
-    def bfloat16(self) -> Tensor:
-        """Itself as bfloat16."""
-        return self.to(backend.bfloat16())
-
-    def int(self) -> Tensor:
+    def int(self, memory_format: Any = None) -> Tensor:
         """Itself as int32."""
-        return self.to(backend.int32)
+        return self.to(backend.int32, memory_format=memory_format)
 
-    def short(self) -> Tensor:
+    def short(self, memory_format: Any = None) -> Tensor:
         """Itself as int16."""
-        return self.to(backend.int16)
+        return self.to(backend.int16, memory_format=memory_format)
 
-    def char(self) -> Tensor:
+    def char(self, memory_format: Any = None) -> Tensor:
         """Itself as int8."""
-        return self.to(backend.int8)
+        return self.to(backend.int8, memory_format=memory_format)
 
-    def byte(self) -> Tensor:
+    def byte(self, memory_format: Any = None) -> Tensor:
         """Itself as uint8."""
-        return self.to(backend.uint8)
+        return self.to(backend.uint8, memory_format=memory_format)
+
+    def bfloat16(self, memory_format: Any = None) -> Tensor:
+        """Itself as bfloat16."""
+        return self.to(backend.bfloat16(), memory_format=memory_format)
+
+    def cfloat(self, memory_format: Any = None) -> Tensor:
+        """Itself as complex64."""
+        return self.to(backend.complex64, memory_format=memory_format)
+
+    def cdouble(self, memory_format: Any = None) -> Tensor:
+        """Itself as complex128."""
+        return self.to(backend.complex128, memory_format=memory_format)
 
     def type_as(self, other: Tensor) -> Tensor:
         """Itself with the dtype, and on the device, of `other`."""
         return self.to(other)
 
-    def long(self) -> Tensor:
+    def long(self, memory_format: Any = None) -> Tensor:
         """Itself as int64."""
-        return self.to(backend.int64)
+        return self.to(backend.int64, memory_format=memory_format)
 
-    def bool(self) -> Tensor:
+    def bool(self, memory_format: Any = None) -> Tensor:
         """Itself as bool: what is not zero is True."""
-        return self.to(backend.bool_)
+        return self.to(backend.bool_, memory_format=memory_format)
 
     def __repr__(self) -> str:
         from .printing import tensor_text
@@ -437,7 +454,9 @@ class Tensor(Writable):
         return bool(pointwise.eq(self, value).array.any())
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        raise TypeError("pickle: tensors are not pickled; use gradflow.save, which writes safetensors")
+        """Its array and its attributes; not how it was computed."""
+        kept = {k: v for k, v in self.__dict__.items() if k not in ("array", "node", "version", "source", "whole", "grad")}
+        return unpickled, (self.__class__, backend.asnumpy(self.array), str(self.device), self.requires_grad, kept)
 
     # --- operators (the hot ones written out, so that a call is one frame above the op's) ---------------
 
@@ -507,70 +526,42 @@ class Tensor(Writable):
 
     # --- tensors like this one, and random values written into it -----------------------------------------
 
-    def new_tensor(self, data: Any, dtype: Any = None, device: Any = None, requires_grad: Any = False) -> Tensor:
+    def new(self, *data: Any, device: Any = None) -> Tensor:
+        """A tensor with self's dtype: new(2, 3) of a size, new([1, 2]) of data, new() empty."""
+        from .legacy import filled_from
+
+        return filled_from("new", data, self.dtype, device or self.device)
+
+    def new_tensor(self, data: Any, dtype: Any = None, device: Any = None, **options: Any) -> Tensor:
         """A copy of `data` with self's dtype and device unless given."""
-        from .create import tensor
+        from .convert import tensor
 
-        return tensor(data, dtype or self.dtype, device or self.device, requires_grad)
+        return tensor(data, dtype=dtype or self.dtype, device=device or self.device, **options)
 
-    def new_zeros(self, *sizes: Any, size: Any = None, dtype: Any = None, device: Any = None, requires_grad: Any = False) -> Tensor:
+    def new_zeros(self, *size: Any, **options: Any) -> Tensor:
         """Zeros of a size, with self's dtype and device unless given."""
-        from .create import zeros
+        return self._new("zeros", *size, **options)
 
-        return zeros(*sizes, size=size, dtype=dtype or self.dtype, device=device or self.device, requires_grad=requires_grad)
-
-    def new_ones(self, *sizes: Any, size: Any = None, dtype: Any = None, device: Any = None, requires_grad: Any = False) -> Tensor:
+    def new_ones(self, *size: Any, **options: Any) -> Tensor:
         """Ones of a size, with self's dtype and device unless given."""
-        from .create import ones
+        return self._new("ones", *size, **options)
 
-        return ones(*sizes, size=size, dtype=dtype or self.dtype, device=device or self.device, requires_grad=requires_grad)
-
-    def new_empty(self, *sizes: Any, size: Any = None, dtype: Any = None, device: Any = None, requires_grad: Any = False) -> Tensor:
+    def new_empty(self, *size: Any, **options: Any) -> Tensor:
         """Memory of a size, not set, with self's dtype and device unless given."""
-        from .create import empty
+        return self._new("empty", *size, **options)
 
-        return empty(*sizes, size=size, dtype=dtype or self.dtype, device=device or self.device, requires_grad=requires_grad)
-
-    def new_full(self, size: Any, fill_value: Any, dtype: Any = None, device: Any = None) -> Tensor:
+    def new_full(self, size: Any, fill_value: Any, dtype: Any = None, device: Any = None, **options: Any) -> Tensor:
         """Every element fill_value, with self's dtype and device unless given."""
-        from .create import full
+        return self._new("full", size, fill_value, dtype=dtype, device=device, **options)
 
-        return full(size, fill_value, dtype or self.dtype, device or self.device)
+    def new_empty_strided(self, size: Any, stride: Any, **options: Any) -> Tensor:
+        """Memory for a size with the given strides, not set, with self's dtype and device unless given."""
+        return self._new("empty_strided", size, stride, **options)
 
-    def uniform_(self, low: Any = 0.0, high: Any = 1.0, generator: Any = None) -> Tensor:
-        """Write numbers uniform in [low, high) into self."""
-        from .ops import random
+    def _new(self, name: str, *args: Any, dtype: Any = None, device: Any = None, **options: Any) -> Tensor:
+        from . import create
 
-        with backend.on(self.device) as xp:
-            u = random.uniform_between(low, high, self.array.shape, self.array.dtype, xp, generator)
-        return self._write("uniform_", wrap(u))
-
-    def normal_(self, mean: Any = 0.0, std: Any = 1.0, generator: Any = None) -> Tensor:
-        """Write normal numbers into self."""
-        from .create import randn
-
-        return self._write(
-            "normal_", randn(self.shape, dtype=self.dtype, device=self.device, generator=generator) * std + mean
-        )
-
-    def bernoulli_(self, p: Any = 0.5, generator: Any = None) -> Tensor:
-        """Write 1 with probability p, a number or a tensor that broadcasts, else 0 into self."""
-        from .ops import random
-
-        with backend.on(self.device) as xp:
-            if isinstance(p, Traced):
-                y = random.bernoulli(xp.broadcast_to(xp.asarray(p.array), self.array.shape), generator)
-            else:
-                y = random.keep(p, self.array.shape, xp, generator)
-        return self._write("bernoulli_", wrap(y.astype(self.array.dtype)))
-
-    def exponential_(self, lambd: Any = 1.0, generator: Any = None) -> Tensor:
-        """Write numbers of the exponential distribution, of mean 1 / lambd, into self."""
-        from .ops import random
-
-        with backend.on(self.device) as xp:
-            y = random.exponential(self.array.shape, self.array.dtype, xp, generator)
-        return self._write("exponential_", wrap(y / lambd))
+        return getattr(create, name)(*args, dtype=dtype or self.dtype, device=device or self.device, **options)
 
     # --- pointwise --------------------------------------------------------------------------------------
 
@@ -636,7 +627,7 @@ class Tensor(Writable):
 
     # --- shape ------------------------------------------------------------------------------------------
 
-    clone, contiguous, broadcast_to, flatten = shapes.clone, shapes.contiguous, shapes.broadcast_to, shapes.flatten
+    broadcast_to, flatten = shapes.broadcast_to, shapes.flatten
     ravel, squeeze, unsqueeze, unflatten = shapes.ravel, shapes.squeeze, shapes.unsqueeze, shapes.unflatten
     transpose, swapaxes, swapdims, t = shapes.transpose, shapes.transpose, shapes.transpose, shapes.t
     movedim, moveaxis, select, narrow = shapes.movedim, shapes.movedim, shapes.select, shapes.narrow
@@ -661,10 +652,23 @@ class Tensor(Writable):
 
     @property
     def H(self) -> Tensor:
-        """The transpose of a real matrix. RuntimeError for other numbers of dimensions, or a complex one."""
-        if self.array.ndim not in (0, 2) or self.is_complex():
-            raise RuntimeError(f"H: wanted a real matrix, saw shape {tuple(self.array.shape)} {self.array.dtype}")
-        return shapes.permute(self, range(self.array.ndim)[::-1])
+        """The conjugate transpose of a matrix; a number as it is, conjugated. RuntimeError for other dimensions."""
+        if self.array.ndim not in (0, 2):
+            raise RuntimeError(f"H: wanted a matrix, saw shape {tuple(self.array.shape)}")
+        return pointwise.conj(shapes.permute(self, range(self.array.ndim)[::-1]))
+
+    @property
+    def mH(self) -> Tensor:
+        """The conjugate transpose of every matrix; a number as it is, conjugated. RuntimeError for a vector."""
+        if self.array.ndim == 1:
+            raise RuntimeError(f"mH: wanted 2 dimensions or more, saw shape {tuple(self.array.shape)}")
+        return pointwise.conj(self.mT)
+
+    def adjoint(self) -> Tensor:
+        """The conjugate transpose of every matrix. RuntimeError for a vector."""
+        if self.array.ndim == 1:
+            raise RuntimeError(f"adjoint: wanted 2 dimensions or more, saw shape {tuple(self.array.shape)}")
+        return self.mH
 
     def view(self, *sizes: Any) -> Tensor:
         """Its memory as another shape: view(2, 3) or view((2, 3)), where one size may be -1; view(dtype) reads its bits
@@ -760,6 +764,14 @@ class Size(tuple):
         return size_text(self)
 
 
+def unpickled(cls: type, array: np.ndarray, where: str, requires_grad: bool, attributes: dict[str, Any]) -> Tensor:
+    """The tensor of this class that was pickled: nothing but an array, which is put on its device."""
+    t = wrap(backend.to_device(array, where))
+    t.__class__ = cls
+    t.__dict__.update(attributes)
+    return t.requires_grad_() if requires_grad else t
+
+
 class RemovableHandle:
     """What a registration gives back; remove() undoes it."""
 
@@ -793,7 +805,7 @@ _WRITTEN_IN_PLACE = """
     exp2 expm1 log log2 log10 log1p sqrt rsqrt sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh floor
     ceil trunc frac round clamp clip sigmoid relu erf erfc lerp addcmul addcdiv eq ne lt le gt ge logical_and logical_or logical_xor
     logical_not bitwise_and bitwise_or bitwise_xor bitwise_not masked_fill masked_scatter index_add index_copy
-    index_fill index_put scatter scatter_add scatter_reduce cumsum cumprod tril triu
+    index_fill index_put scatter scatter_add scatter_reduce cumsum cumprod tril triu addmm addmv addr addbmm baddbmm
 """
 for _name in names.methods:
     setattr(Tensor, _name, names.method(Tensor, _name))

@@ -176,10 +176,17 @@ class Flags:
         return getattr(self, key.lower())
 
 
+def yields(other):
+    """Whether CuPy leaves an operator to what stands on its right: by NEP 13, or by priority where that says nothing."""
+    if hasattr(other, "__array_ufunc__"):
+        return other.__array_ufunc__ is None
+    return getattr(other, "__array_priority__", 0) > ndarray.__array_priority__
+
+
 def binary(name, ufunc, reflected=False):
     def operator(self, other):
         if not isinstance(other, (ndarray, *SCALARS)):
-            if getattr(other, "__array_ufunc__", self) is None:
+            if yields(other):
                 return NotImplemented
             raise unsupported(other)
         return apply(ufunc, (other, self) if reflected else (self, other), {}, ufunc.__name__)
@@ -191,7 +198,7 @@ def binary(name, ufunc, reflected=False):
 def inplace(name, ufunc):
     def operator(self, other):
         if not isinstance(other, (ndarray, *SCALARS)):
-            if getattr(other, "__array_ufunc__", self) is None:
+            if yields(other):
                 return NotImplemented
             raise unsupported(other)
         apply(ufunc, (self, other), {"out": self}, ufunc.__name__)
