@@ -110,7 +110,7 @@ def _network(
     last: list[list[Any]] = [[] for _ in states]
     for layer in range(num_layers):
         if layer and dropout and training:
-            x = random.drop(x, dropout)
+            x = random.drop(x, dropout) if sizes is None else pad_packed(random.drop(pack_padded(x, sizes), dropout), sizes)
         found = []
         for way in range(dirs):
             i = layer * dirs + way
