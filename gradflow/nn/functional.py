@@ -54,12 +54,20 @@ def _face(function: Callable[..., Any], head: str) -> Callable[..., Any]:
     return face
 
 
+def _writing(function: Callable[..., Any], head: str) -> Callable[..., Any]:
+    """A function of this face with inplace=True, by the name that ends in _."""
+    face = _face(lambda *args: function(*args, inplace=True), head)
+    face.__doc__ = f"{function.__name__}, written into the input."
+    return face
+
+
 # Families that are loaded when one of their functions is first asked for: a file of ops/, and names in it.
 _LATER = {
     "fold": "fold unfold",
     "fractional": """fractional_max_pool2d fractional_max_pool2d_with_indices
         fractional_max_pool3d fractional_max_pool3d_with_indices""",
     "grid": "affine_grid grid_sample",
+    "linear_loss": "linear_cross_entropy",
     "pool": """max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices
         adaptive_max_pool1d_with_indices adaptive_max_pool2d_with_indices adaptive_max_pool3d_with_indices""",
     "resample": "interpolate upsample upsample_nearest upsample_bilinear",
@@ -194,7 +202,9 @@ hardshrink = _face(pointwise.hardshrink, "hardshrink(input, lambd=0.5)")
 softshrink = _face(pointwise.softshrink, "softshrink(input, lambd=0.5)")
 tanhshrink = _face(pointwise.tanhshrink, "tanhshrink(input)")
 softplus = _face(pointwise.softplus, "softplus(input, beta=1.0, threshold=20.0)")
-softsign = _face(pointwise.softsign, "softsign(input)")
+softsign = _face(
+    lambda x: x / (pointwise.abs(x) + 1) if x.dtype.kind == "c" else pointwise.softsign(x), "softsign(input)"
+)
 threshold = _face(pointwise.threshold, "threshold(input, threshold, value, inplace=False)")
 sigmoid = _face(pointwise.sigmoid, "sigmoid(input)")
 tanh = _face(pointwise.tanh, "tanh(input)")
@@ -202,6 +212,13 @@ logsigmoid = _face(pointwise.log_sigmoid, "logsigmoid(input)")
 softmax = _face(softmaxes.softmax, "softmax(input, dim=None, dtype=None)")
 log_softmax = _face(softmaxes.log_softmax, "log_softmax(input, dim=None, dtype=None)")
 softmin = _face(softmaxes.softmin, "softmin(input, dim=None, dtype=None)")
+
+
+relu_, selu_ = _writing(relu, "relu_(input)"), _writing(selu, "selu_(input)")
+elu_, celu_ = _writing(elu, "elu_(input, alpha=1.0)"), _writing(celu, "celu_(input, alpha=1.0)")
+leaky_relu_ = _writing(leaky_relu, "leaky_relu_(input, negative_slope=0.01)")
+hardtanh_ = _writing(hardtanh, "hardtanh_(input, min_val=-1.0, max_val=1.0)")
+threshold_ = _writing(threshold, "threshold_(input, threshold, value)")
 
 
 def glu(input: Any, dim: int = -1) -> Any:
@@ -249,6 +266,9 @@ def rrelu(
         slopes = xp.where(x > 0, 1, random.uniform(x.shape, dtype, xp) * (upper - lower) + lower)
         y = input * (wrap if isinstance(input, Traced) else _same)(slopes.astype(x.dtype, copy=False))
     return _into("rrelu_", input, y) if inplace else y
+
+
+rrelu_ = _writing(rrelu, "rrelu_(input, lower=1.0 / 8, upper=1.0 / 3, training=False)")
 
 
 def _same(x: Any) -> Any:

@@ -76,6 +76,8 @@ class HuberLoss(_Loss):
     function = staticmethod(F.huber_loss)
 
     def __init__(self, reduction: str = "mean", delta: float = 1.0) -> None:
+        if isinstance(delta, bool) or not isinstance(delta, (int, float)):
+            raise TypeError(f"HuberLoss: wanted delta as a float or an int, saw {type(delta).__name__}")
         self._set((None, None), reduction, delta=delta)
 
 
@@ -120,6 +122,36 @@ class NLLLoss(_Loss):
         reduction: str = "mean",
     ) -> None:
         self._set((size_average, reduce), reduction, {"weight": weight}, ignore_index=ignore_index)
+
+
+class NLLLoss2d(NLLLoss):
+    """NLLLoss of images, by the name that older programs have for it."""
+
+    def __init__(
+        self,
+        weight: Any = None,
+        size_average: Any = None,
+        ignore_index: int = -100,
+        reduce: Any = None,
+        reduction: str = "mean",
+    ) -> None:
+        warnings.warn("NLLLoss2d: it is deprecated; use NLLLoss", FutureWarning, stacklevel=2)
+        super().__init__(weight, size_average, ignore_index, reduce, reduction)
+
+
+class CTCLoss(_Loss):
+    """-log p(t | x), p over all ways to place the labels t among blanks along time (Graves et al. 2006).
+
+    log_probs (t, n, c) or (t, c), targets (n, s) or all in one row, and the lengths of both; zero_infinity makes the loss
+    of targets that are too long zero.
+    """
+
+    def __init__(self, blank: int = 0, reduction: str = "mean", zero_infinity: bool = False) -> None:
+        self._set((None, None), reduction, blank=blank, zero_infinity=zero_infinity)
+
+    def forward(self, log_probs: Any, targets: Any, input_lengths: Any, target_lengths: Any) -> Any:  # type: ignore[override]
+        """The loss."""
+        return F.ctc_loss(log_probs, targets, input_lengths, target_lengths, **self._chosen())
 
 
 class BCELoss(_Loss):
@@ -175,6 +207,10 @@ class PoissonNLLLoss(_Loss):
         reduction: str = "mean",
     ) -> None:
         self._set((size_average, reduce), reduction, log_input=log_input, full=full, eps=eps)
+
+    def forward(self, log_input: Any, target: Any) -> Any:  # type: ignore[override]
+        """The loss."""
+        return F.poisson_nll_loss(log_input, target, **self._chosen())
 
 
 class GaussianNLLLoss(_Loss):
@@ -247,15 +283,23 @@ class MultiMarginLoss(_Loss):
         self._set((size_average, reduce), reduction, {"weight": weight}, p=p, margin=margin)
 
 
-class _Triple(_Loss):
-    """A loss of three tensors."""
+class _Pair(_Loss):
+    """A loss of two inputs and a target."""
 
-    def forward(self, first: Any, second: Any, third: Any) -> Any:  # type: ignore[override]
+    def forward(self, input1: Any, input2: Any, target: Any) -> Any:  # type: ignore[override]
         """The loss."""
-        return type(self).function(first, second, third, **self._chosen())
+        return type(self).function(input1, input2, target, **self._chosen())
 
 
-class MarginRankingLoss(_Triple):
+class _Triple(_Loss):
+    """A loss of three inputs."""
+
+    def forward(self, anchor: Any, positive: Any, negative: Any) -> Any:  # type: ignore[override]
+        """The loss."""
+        return type(self).function(anchor, positive, negative, **self._chosen())
+
+
+class MarginRankingLoss(_Pair):
     """max(0, -t (x1 - x2) + margin), t = 1 where x1 should be the larger, else -1."""
 
     function = staticmethod(F.margin_ranking_loss)
@@ -266,7 +310,7 @@ class MarginRankingLoss(_Triple):
         self._set((size_average, reduce), reduction, margin=margin)
 
 
-class CosineEmbeddingLoss(_Triple):
+class CosineEmbeddingLoss(_Pair):
     """1 - cos(x1, x2) where t = 1, max(0, cos(x1, x2) - margin) where t = -1."""
 
     function = staticmethod(F.cosine_embedding_loss)

@@ -183,6 +183,8 @@ def is_lazy(t: Any) -> bool:
 
 def blank(shape: tuple[int, ...], dtype: Any = None, device: Any = None) -> Tensor:
     """An uninitialised tensor, of the default dtype and on the CPU unless said otherwise."""
+    if any(n < 0 for n in shape):
+        raise RuntimeError(f"empty: wanted sizes of at least 0, saw {tuple(shape)}")
     dtype = backend.get_default_dtype() if dtype is None else np.dtype(dtype)
     with backend.on(backend.device(device or "cpu")) as xp:
         return wrap(xp.empty(shape, dtype))

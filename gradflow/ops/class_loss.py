@@ -156,7 +156,9 @@ def _dentropy(
     """The gradients of cross_entropy_backward's g, x, lse and glse from that of its output."""
     dim = 0 if x.ndim == 1 else 1
     kept = pointwise.cast(pointwise.ne(target, ignore_index), x.dtype)
-    share = kept / pointwise.cast(total, x.dtype) if reduction == "mean" else kept
+    share = kept
+    if reduction == "mean":  # where no row counts there is nothing to divide
+        share = kept / pointwise.clamp(pointwise.cast(total, x.dtype), min=1)
     q = pointwise.exp(x - _over_classes(lse, x))
     pq = reduce.sum(p * q, dim)
     b = g * share + glse

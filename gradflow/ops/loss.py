@@ -25,6 +25,8 @@ def _reduction(name: str, size_average: bool | None, reduce: bool | None, reduct
     if size_average is not None or reduce is not None:
         reduction = "none" if reduce is False else "sum" if size_average is False else "mean"
         warnings.warn(f"{name}: size_average and reduce are deprecated; use reduction={reduction!r}", stacklevel=3)
+    if type(reduction) is int and 0 <= reduction <= 2:  # as the functions of PyTorch's own namespace have them
+        return ("none", "mean", "sum")[reduction]
     if reduction not in ("none", "mean", "sum", also):
         raise ValueError(f"{name}: wanted reduction 'none', 'mean' or 'sum', saw {reduction!r}")
     return reduction
@@ -34,10 +36,22 @@ def _reduced(v: Any, reduction: str) -> Any:
     return v if reduction == "none" else reduce.sum(v) if reduction == "sum" else reduce.mean(v)
 
 
+def _together(name: str, *tensors: Any) -> None:
+    """Raise a RuntimeError unless the shapes broadcast."""
+    shapes = [tuple(t.shape) for t in tensors]
+    try:
+        np.broadcast_shapes(*shapes)
+    except ValueError:
+        raise RuntimeError(f"{name}: wanted shapes that broadcast, saw {', '.join(map(str, shapes))}") from None
+
+
 def _share(total: Any, of: Any) -> Any:
-    """The total / of: NaN without a warning for 0 / 0, where no target counts."""
-    with np.errstate(invalid="ignore"):
-        return total / of
+    """The total / of. Where no target counts it is NaN, 0 / 0, without a warning, and its gradients are 0."""
+    nothing = of == 0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        constant = unwrap(total) / unwrap(of)
+    constant = namespace(unwrap(total)).asarray(constant)
+    return pointwise.where(nothing, constant, total / (of + nothing))
 
 
 # --- classes --------------------------------------------------------------------------------------------
@@ -48,11 +62,12 @@ def _check(name: str, input: Any, target: Any) -> None:
     x_shape, t_shape, dtype = tuple(input.shape), tuple(target.shape), target.dtype
     if not x_shape:
         raise RuntimeError(f"{name}: wanted an input of shape (c,), (n, c) or (n, c, ...), saw one number")
-    if dtype.kind not in "iu":
-        raise RuntimeError(f"{name}: wanted a target of integers, saw {dtype}")
     want = (*x_shape[:1], *x_shape[2:]) if len(x_shape) > 1 else ()
+    batch = len(x_shape) > 1 and t_shape[:1] != want[:1]  # PyTorch raises another error for this
+    if dtype.kind not in "iu" and not batch:
+        raise RuntimeError(f"{name}: wanted a target of integers, saw {dtype}")
     if t_shape != want:
-        kind = ValueError if len(x_shape) > 1 and t_shape[:1] != want[:1] else RuntimeError
+        kind = ValueError if batch else RuntimeError
         raise kind(f"{name}: wanted a target of shape {want} for an input of shape {x_shape}, saw {t_shape}")
 
 
@@ -175,6 +190,8 @@ def multi_margin_loss(
     reduction = _reduction("multi_margin_loss", size_average, reduce, reduction)
     if p not in (1, 2):
         raise ValueError(f"multi_margin_loss: wanted p 1 or 2, saw {p}")
+    if weight is not None and weight.ndim != 1:
+        raise ValueError(f"multi_margin_loss: wanted a weight of one dimension, saw shape {tuple(weight.shape)}")
     if input.ndim == 0:
         input = shape.reshape(input, (1,))
     if input.ndim == 1 and target.ndim == 1 and target.shape[0] == 1:
@@ -205,12 +222,13 @@ def multilabel_margin_loss(
     """
     reduction = _reduction("multilabel_margin_loss", size_average, reduce, reduction)
     t, xp = unwrap(target), namespace(unwrap(target))
-    if input.ndim not in (1, 2) or t.shape != tuple(input.shape) or t.dtype.kind not in "iu":
+    fits = t.shape == tuple(input.shape) or (input.ndim <= 1 and t.ndim <= 1 and t.size == input.numel())
+    if input.ndim > 2 or not fits or t.dtype.kind not in "iu":
         raise RuntimeError(
             f"multilabel_margin_loss: wanted an integer target of the input's shape, (n, c) or (c,), saw {t.shape} "
             f"{t.dtype} for {tuple(input.shape)}"
         )
-    c = input.shape[-1]
+    c = input.shape[-1] if input.ndim else 1
     if type(t) is np.ndarray and t.size and (t.min() < -1 or t.max() >= c):
         raise RuntimeError(f"multilabel_margin_loss: wanted targets in [-1, {c}), saw {t.min()} to {t.max()}")
     rows = shape.reshape(input, (-1, c))
@@ -235,6 +253,7 @@ def multilabel_soft_margin_loss(
 ) -> Any:
     """-w (t log sigmoid(x) + (1 - t) log sigmoid(-x)), averaged over the last dimension, the classes; weight (c,)."""
     reduction = _reduction("multilabel_soft_margin_loss", size_average, reduce, reduction)
+    _together("multilabel_soft_margin_loss", input, target)
     v = -(target * pointwise.log_sigmoid(input) + (1 - target) * pointwise.log_sigmoid(-input))
     return _reduced(_reduce.mean(v if weight is None else v * weight, -1), reduction)
 
@@ -261,6 +280,9 @@ def _pair(name: str, input: Any, target: Any) -> tuple[Any, Any]:
 
 def _difference(name: str, kind: str, input: Any, target: Any, delta: float, reduction: str, weight: Any) -> Any:
     a, b = _pair(name, input, target)
+    if kind == "l1" and "c" in (a.dtype.kind, b.dtype.kind):  # the modulus, a real number
+        v = pointwise.abs(a - b)
+        return _reduced(v if weight is None else v * weight, reduction)
     if weight is None:
         return element_loss.difference_loss(a, b, kind, delta, reduction)
     if tuple(weight.shape) != tuple(input.shape):
@@ -314,6 +336,8 @@ def smooth_l1_loss(
 def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 1.0, weight: Any = None) -> Any:
     """d^2 / 2 where d = |x - t| <= delta, else delta (d - delta / 2) (Huber 1964). RuntimeError unless delta > 0."""
     reduction = _reduction("huber_loss", None, None, reduction)
+    if isinstance(delta, bool) or not isinstance(delta, (int, float)):
+        raise TypeError(f"huber_loss: wanted delta as a float or an int, saw {type(delta).__name__}")
     if delta <= 0:
         raise RuntimeError(f"huber_loss: wanted delta greater than 0, saw {delta}")
     return _difference("huber_loss", "huber", input, target, float(delta), reduction, weight)
@@ -338,6 +362,7 @@ def gaussian_nll_loss(
     raw = unwrap(var)
     if type(raw) is np.ndarray and (raw < 0).any():
         raise ValueError(f"gaussian_nll_loss: wanted var of at least 0, saw {raw.min()}")
+    _together("gaussian_nll_loss", input, target)
     lift = namespace(raw).maximum(raw, eps) - raw  # a constant: held above eps, var keeps its gradient
     var = var + lift.astype(raw.dtype, copy=False)
     v = (pointwise.log(var) + pointwise.square(input - target) / var) * 0.5
@@ -359,6 +384,7 @@ def poisson_nll_loss(
     `full` adds Stirling's t log t - t + log(2 pi t) / 2 where t > 1.
     """
     reduction = _reduction("poisson_nll_loss", size_average, reduce, reduction)
+    _together("poisson_nll_loss", input, target)
     v = pointwise.exp(input) - target * input if log_input else input - target * pointwise.log(input + eps)
     if full:
         large = target > 1

@@ -7,7 +7,7 @@ from typing import Any
 
 from . import pointwise, reduce
 from .distance import pairwise_distance
-from .loss import _reduced, _reduction
+from .loss import _reduced, _reduction, _together
 
 _sum = reduce.sum  # some losses have an argument called reduce
 
@@ -22,6 +22,7 @@ def hinge_embedding_loss(
 ) -> Any:
     """The distance x where t = 1, max(0, margin - x) where t = -1; the two broadcast."""
     reduction = _reduction("hinge_embedding_loss", size_average, reduce, reduction)
+    _together("hinge_embedding_loss", input, target)
     far = pointwise.where(target != 1, pointwise.clamp(margin - input, min=0.0), 0.0)
     return _reduced(far + pointwise.where(target != -1, input, 0.0), reduction)
 
@@ -40,7 +41,8 @@ def margin_ranking_loss(
     if not input1.ndim == input2.ndim == target.ndim:
         shapes = ", ".join(str(tuple(v.shape)) for v in (input1, input2, target))
         raise RuntimeError(f"margin_ranking_loss: wanted inputs of as many dimensions, saw {shapes}")
-    return _reduced(pointwise.clamp(margin - target * (input1 - input2), min=0.0), reduction)
+    _together("margin_ranking_loss", input1, input2, target)
+    return _reduced(pointwise.clamp(-target * (input1 - input2) + margin, min=0.0), reduction)
 
 
 def soft_margin_loss(
@@ -52,6 +54,7 @@ def soft_margin_loss(
 ) -> Any:
     """log(1 + e^(-t x)), t 1 or -1."""
     reduction = _reduction("soft_margin_loss", size_average, reduce, reduction)
+    _together("soft_margin_loss", input, target)
     return _reduced(-pointwise.log_sigmoid(target * input), reduction)
 
 
@@ -72,6 +75,7 @@ def cosine_embedding_loss(
     if target.ndim > 1 or input1.ndim != target.ndim + 1 or input2.ndim != target.ndim + 1:
         shapes = ", ".join(str(tuple(v.shape)) for v in (input1, input2, target))
         raise RuntimeError(f"cosine_embedding_loss: wanted (n, d), (n, d) and (n,), or (d,), (d,) and (), saw {shapes}")
+    _together("cosine_embedding_loss", input1, input2)
     eps = 1e-12  # as PyTorch has it here
     size = (_sum(pointwise.square(input1), -1) + eps) * (_sum(pointwise.square(input2), -1) + eps)
     cos = _sum(input1 * input2, -1) / pointwise.sqrt(size)
@@ -128,6 +132,7 @@ def _triplet(
     if not anchor.ndim == positive.ndim == negative.ndim:
         shapes = ", ".join(str(tuple(v.shape)) for v in (anchor, positive, negative))
         raise RuntimeError(f"{name}: wanted inputs of as many dimensions, saw {shapes}")
+    _together(name, anchor, positive, negative)
     far = distance(anchor, negative)
     if swap:
         far = pointwise.minimum(far, distance(positive, negative))
