@@ -64,7 +64,7 @@ from .draws import (
     randn_like,
     randperm,
 )
-from .dtypes import finfo, iinfo
+from .dtypes import can_cast, finfo, iinfo
 from .op import promote_types, result_type
 from .ops.arrange import (
     diag,
@@ -308,6 +308,11 @@ def is_tensor(x: object) -> bool:  # type: ignore[valid-type]
 def numel(input: Tensor) -> int:  # type: ignore[valid-type]
     """The number of elements."""
     return input.numel()
+
+
+def is_same_size(input: Tensor, other: Tensor) -> bool:  # type: ignore[valid-type]
+    """Whether two tensors have one shape."""
+    return input.is_same_size(other)
 
 
 def is_floating_point(input: Tensor) -> bool:  # type: ignore[valid-type]

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any, Self
 
 from .backend import Generator
+from .op import current
 from .ops import distributions
+from .tape import Traced
 from .writes import Writable
 
 
@@ -13,7 +15,11 @@ class Chance(Writable):
     """The part of Tensor that draws random numbers."""
 
     def _draw(self, name: str, how: Any, *args: Any) -> Any:
-        return self._write(name, how(self.array, *args))
+        for a in args if name != "bernoulli_" else ():
+            if isinstance(a, Traced) and (a.array.ndim or current(a) is not None):
+                raise TypeError(f"{name}: wanted numbers, saw a tensor of shape {tuple(a.array.shape)}")
+        numbers = (a.array.item() if isinstance(a, Traced) and name != "bernoulli_" else a for a in args)
+        return self._write(name, how(self.array, *numbers))
 
     def uniform_(self, from_: float = 0.0, to: float = 1.0, *, generator: Generator | None = None, **named: Any) -> Self:
         """Write numbers uniform in [from, to) into self."""

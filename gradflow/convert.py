@@ -95,7 +95,8 @@ def _numbers(data: Any) -> Any:
         return backend.asnumpy(data.array)
     if isinstance(data, Sequence) and not isinstance(data, (str, bytes)):
         if any(isinstance(v, (Traced, Sequence)) for v in data):
-            return [_numbers(v) for v in data]
+            # a tensor of one element counts as a number
+            return [v.array.item() if isinstance(v, Traced) and v.array.size == 1 else _numbers(v) for v in data]
         return list(data) if not isinstance(data, (list, tuple)) else data
     return data
 
@@ -155,9 +156,11 @@ def _too_large(array: Any) -> bool:
 def _cast(name: str, data: Any, array: Any, dtype: np.dtype) -> Any:
     if dtype.kind in "iu" and not backend.is_array(data) and array.dtype.kind in "iu" and array.size:
         limits = np.iinfo(dtype)
-        if int(array.max()) > limits.max or int(array.min()) < limits.min:
+        if int(array.max()) > limits.max or int(array.min()) < (limits.min or -limits.max):  # as in C, -1 is the largest
             raise RuntimeError(f"{name}: wanted values that fit into {dtype}, saw {array.min()} to {array.max()}")
     if array.dtype.kind == "c" and dtype.kind not in "cb":
+        if not backend.is_array(data):
+            raise TypeError(f"{name}: wanted real numbers for {dtype}, saw complex ones")
         array = array.real
     with np.errstate(invalid="ignore", over="ignore"):
         return array.astype(dtype)

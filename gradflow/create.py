@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import math
 import operator
 from typing import Any
@@ -113,9 +114,9 @@ def empty_permuted(size: Any, physical_layout: Any, *, dtype: Any = None, device
     RuntimeError unless that is an order of all dimensions.
     """
     size, order = size_of("empty_permuted", (size,)), tuple(int(d) for d in physical_layout)
-    if sorted(order) != list(range(len(size))):
+    if sorted(order) != list(builtins.range(len(size))):
         raise RuntimeError(f"empty_permuted: wanted an order of {len(size)} dimensions, saw {order}")
-    return empty([size[d] for d in order], dtype=dtype, device=device).permute([order.index(d) for d in range(len(size))])
+    return empty([size[d] for d in order], dtype=dtype, device=device).permute([order.index(d) for d in builtins.range(len(size))])
 
 
 # --- counted out ------------------------------------------------------------------------------------------

@@ -65,6 +65,13 @@ def result_type(*values: Any) -> np.dtype:
     return best
 
 
+def can_cast(from_: Any, to: Any) -> bool:
+    """Whether values of one dtype may be written into another: not complex ones into a real dtype, floating ones into whole
+    numbers, or any into bools.
+    """
+    return category(np.dtype(from_)) <= category(np.dtype(to))
+
+
 def finfo(dtype: Any = None) -> Any:
     """The limits of a floating dtype: eps, max, min, tiny, bits; of the default dtype unless given."""
     dtype = np.dtype(dtype or backend.get_default_dtype())

@@ -78,7 +78,8 @@ def spread(like: Array, low: float, high: float, generator: Generator | None = N
     if not low <= high:
         raise RuntimeError(f"uniform_: wanted low of at most high, saw {low} and {high}")
     if like.dtype.kind == "c":
-        raise NotImplementedError(f"uniform_: wanted a floating dtype, saw {like.dtype}")
+        parts = uniform_between(low, high, (*like.shape, 2), like.real.dtype, namespace(like), generator)
+        return parts[..., 0] + 1j * parts[..., 1]
     _real("uniform_", like)
     return uniform_between(low, high, like.shape, like.dtype, namespace(like), generator)
 
