@@ -10,8 +10,12 @@ from typing import Any
 # a method only, `.name_` one that writes in place as well. A family is a file of ops/.
 FAMILIES = {
     "conv": "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d",
-    "distance": "cosine_similarity pairwise_distance",
+    "distance": "cdist cosine_similarity dist. pairwise_distance pdist renorm_",
     "einsum": "einsum tensordot",
+    "householder": "geqrf. orgqr. ormqr.",
+    "lapack": """cholesky. eig. frobenius_norm inverse. lobpcg lstsq. lu. lu_solve. lu_unpack matrix_rank nuclear_norm pca_lowrank
+        pinverse. qr. svd. svd_lowrank symeig. triangular_solve. vander""",
+    "matrix": "det. logdet. matrix_exp. slogdet.",
     "norm": "layer_norm group_norm rms_norm",
     "pool": "max_pool1d max_pool2d max_pool3d avg_pool1d adaptive_avg_pool1d",
     "products": "chain_matmul cross. kron. matrix_power. trace.",
@@ -25,6 +29,7 @@ FAMILIES = {
     "strided": """as_strided. as_strided_scatter. select_scatter. slice_scatter. diagonal_scatter.
         alias_copy as_strided_copy detach_copy diagonal_copy expand_copy narrow_copy. permute_copy select_copy slice_copy
         split_copy split_with_sizes_copy squeeze_copy t_copy transpose_copy unbind_copy unfold_copy unsqueeze_copy view_copy""",
+    "solve": "cholesky_inverse. cholesky_solve.",
     "stft": "stft. istft.",
 }
 

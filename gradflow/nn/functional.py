@@ -363,4 +363,4 @@ hinge_embedding_loss, soft_margin_loss = pair_loss.hinge_embedding_loss, pair_lo
 margin_ranking_loss, cosine_embedding_loss = pair_loss.margin_ranking_loss, pair_loss.cosine_embedding_loss
 triplet_margin_loss = pair_loss.triplet_margin_loss
 triplet_margin_with_distance_loss = pair_loss.triplet_margin_with_distance_loss
-pairwise_distance, cosine_similarity = distance.pairwise_distance, distance.cosine_similarity
+pairwise_distance, cosine_similarity, pdist = distance.pairwise_distance, distance.cosine_similarity, distance.pdist

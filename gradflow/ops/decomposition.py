@@ -32,12 +32,10 @@ def _apart(r: Sampler, *size: int) -> np.ndarray:
 # --- Cholesky -----------------------------------------------------------------------------------------------
 
 
-def _dcholesky(g, y):
-    # Murray (2016), eq. 10: L^-H herm(Phi(L^H gL)) L^-1, where Phi takes the lower triangle and half the diagonal.
-    p = mH(y) @ g[0]
-    phi = (arrange.tril(p) + arrange.tril(p, -1)) * 0.5
-    lh = mH(y)
-    half = triangular.back_solve(lh, (phi + mH(phi)) * 0.5, True)
+def _dcholesky(g, y, upper):
+    # Murray (2016), eq. 10: L^-H (P + P^H) / 2 L^-1, where P is the lower triangle of L^H gL with half its diagonal.
+    lh, p = (y, y @ mH(g[0])) if upper else (mH(y), mH(y) @ g[0])
+    half = triangular.back_solve(lh, (arrange.tril(p) + mH(arrange.tril(p, -1))) * 0.5, True)
     return mH(triangular.back_solve(lh, mH(half), True))
 
 
@@ -46,14 +44,24 @@ def _dcholesky(g, y):
     outputs=("y", "info"),
     dx=_dcholesky,
     holomorphic=False,
-    cases=lambda r: [case(_spd(r, 3, 3), order=0), case(_spd(r, 2, 4, 4), order=0), case(r(0, 0)), case(_spd(r, 1, 1), order=0)],
-    reference="linalg.cholesky_ex",
+    cases=lambda r: [
+        case(_spd(r, 3, 3), order=0),
+        case(_spd(r, 2, 4, 4), order=0),
+        case(_spd(r, 3, 3), True, order=0),
+        case(r(0, 0)),
+        case(r(1, 1) ** 2 + 1),
+    ],
+    reference=lambda torch, x, upper=False: torch.linalg.cholesky_ex(x, upper=upper),
 )
-def cholesky_of(x):
+def cholesky_of(x, upper=False):
     """The lower triangular L with x = L L^H, read from x's lower triangle, and the order of the first leading minor that
-    is not positive definite, or 0. The gradient is that of a Hermitian x: Murray (2016), arXiv:1602.07527.
+    is not positive definite, or 0; upper reads x's upper triangle and gives L^H.
+
+    The gradient is that of a Hermitian x: Murray (2016), arXiv:1602.07527.
     """
     xp, a = namespace(x), full(x)
+    if upper:
+        a = a.conj().swapaxes(-1, -2)
     info = xp.zeros(x.shape[:-2], int32)
     try:
         with strict(a):
@@ -63,7 +71,7 @@ def cholesky_of(x):
         found = [_definite(xp, m) for m in flat]
         y = xp.stack([m for m, _ in found]).reshape(a.shape)
         info = xp.asarray([i for _, i in found], dtype=int32).reshape(x.shape[:-2])
-    return rounded(y, x.dtype), info
+    return rounded(y.conj().swapaxes(-1, -2) if upper else y, x.dtype), info
 
 
 def _definite(xp: Any, a: Any) -> tuple[Any, int]:
@@ -94,10 +102,10 @@ _INDEFINITE = "wanted a positive definite matrix, saw one whose leading minor of
 
 def _cholesky(name: str, A: Any, upper: bool, check: bool) -> CholeskyEx:
     stacks.square(name, A)
-    y, info = cholesky_of(mH(A) if upper else A)
+    y, info = cholesky_of(A, bool(upper))
     if check:
         stacks.succeeded(name, info, _INDEFINITE)
-    return CholeskyEx(mH(y) if upper else y, info)
+    return CholeskyEx(y, info)
 
 
 def cholesky(A: Any, *, upper: bool = False) -> Any:
@@ -117,7 +125,9 @@ def cholesky_ex(A: Any, *, upper: bool = False, check_errors: bool = False) -> C
 
 def _dqr(g, q, r, mode):
     if mode == "r":
-        raise RuntimeError("linalg.qr: wanted mode 'reduced' or 'complete', saw 'r', of which Q, and so the gradient, is not known")
+        raise RuntimeError(
+            "linalg.qr: wanted mode 'reduced' or 'complete', saw 'r', of which Q, and so the gradient, is not known"
+        )
     gq, gr = g
     m, k, n = q.shape[-2], q.shape[-1], r.shape[-1]
     if mode == "complete" and m > n:
@@ -337,7 +347,11 @@ def _deigvalsh(g, x, uplo):
     name="linalg.eigvalsh",
     dx=_deigvalsh,
     holomorphic=False,
-    cases=lambda r: [case(_symmetric(r, 3, 3), "L", order=0), case(_symmetric(r, 2, 2, 2), "U", order=0), case(r(1, 1))],
+    cases=lambda r: [
+        case(_symmetric(r, 3, 3), "L", order=0),
+        case(_symmetric(r, 2, 2, 2), "U", order=0),
+        case(r(1, 1)),
+    ],
     reference=lambda torch, x, uplo="L": torch.linalg.eigvalsh(x, uplo),
 )
 def hermitian_values(x, uplo="L"):
@@ -399,7 +413,12 @@ def linalg_solve(a: Any, b: Any) -> Any:
     outputs=("w", "v"),
     dx=_deig,
     holomorphic=False,
-    cases=lambda r: [case(r(3, 3), grad=False), case(r(2, 2, 2), grad=False), case(r(0, 0), grad=False), case(r(1, 1), grad=False)],
+    cases=lambda r: [
+        case(r(3, 3), grad=False),
+        case(r(2, 2, 2), grad=False),
+        case(r(0, 0), grad=False),
+        case(r(1, 1), grad=False),
+    ],
     reference="linalg.eig",
 )
 def eig_of(x):

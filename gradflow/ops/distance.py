@@ -8,7 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from . import extreme, pointwise, reduce, shape
+from ..backend import namespace
+from ..cases import Sampler, case
+from ..op import op, promote_types, unwrap
+from . import extreme, index, linalg, pointwise, reduce, shape, stacks
+from .dims import dimension
 
 
 def _wide(x: Any) -> Any:
@@ -22,6 +26,8 @@ def pairwise_distance(x1: Any, x2: Any, p: float = 2.0, eps: float = 1e-6, keepd
     p any number, infinity included; eps keeps the gradient finite where x1 = x2.
     """
     d = _wide(x1) - _wide(x2) + eps
+    if d.dtype.kind == "c":
+        d = pointwise.abs(d)
     if p == 2:
         y = pointwise.sqrt(reduce.sum(pointwise.square(d), -1, keepdim))
     elif p == 1:
@@ -32,7 +38,7 @@ def pairwise_distance(x1: Any, x2: Any, p: float = 2.0, eps: float = 1e-6, keepd
         y = (extreme.amax if p > 0 else extreme.amin)(pointwise.abs(d), -1, keepdim)
     else:
         y = pointwise.pow(reduce.sum(pointwise.pow(pointwise.abs(d), float(p)), -1, keepdim), 1 / p)
-    return y if y.dtype == x1.dtype or x1.dtype.kind in "biu" else pointwise.cast(y, x1.dtype)
+    return y if y.dtype == x1.dtype or x1.dtype.kind in "biuc" else pointwise.cast(y, x1.dtype)
 
 
 def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Any:
@@ -45,3 +51,125 @@ def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Any:
     b = pointwise.rsqrt(pointwise.clamp(reduce.sum(pointwise.square(x2), dim), min=floor))
     y = reduce.sum(x1 * x2, dim) * a * b
     return y if y.dtype == dtype else pointwise.cast(y, dtype)
+
+
+# --- all pairs ------------------------------------------------------------------------------------------------
+
+
+def _dcdist(g, x, w, y, p, needs):
+    if p == 0:
+        return x * 0, w * 0
+    if p == 2:
+        slope = pointwise.where(y == 0, 0.0, g / pointwise.where(y == 0, 1.0, y))
+        dx = x * reduce.sum(slope, -1, True) - slope @ w if needs[0] else None
+        turned = linalg.mT(slope)
+        return dx, (w * reduce.sum(turned, -1, True) - turned @ x if needs[1] else None)
+    d = shape.unsqueeze(x, -2) - shape.unsqueeze(w, -3)
+    slope = reduce._dnorm(g, d, y, float(p), -1, False)
+    return (reduce.sum(slope, -2) if needs[0] else None), (-reduce.sum(slope, -3) if needs[1] else None)
+
+
+def _cdist_cases(r: Sampler) -> list[case]:
+    return [
+        case(r(3, 4), r(2, 4)),
+        case(r(2, 3, 4), r(2, 2, 4), 1.0),
+        case(r(3, 2), r(2, 3, 2), 3.0),
+        case(r(3, 2), r(4, 2), math.inf),
+        case(r(3, 2), r(4, 2), 0.0, order=1),
+        case(r(3, 4), r(30, 4)),
+        case(r(0, 2), r(3, 2)),
+        case(r(3, 0), r(2, 0), grad=False),
+    ]
+
+
+@op(dx_dw=_dcdist, cases=_cdist_cases, reference="cdist")
+def all_distances(x, w, p=2.0, exact=False):
+    """y_ij = |x_i - w_j|_p of the rows of x (..., n, d) and w (..., m, d). Without `exact`, p = 2 of more than 25 rows is
+    taken from |x|^2 + |w|^2 - 2 x w^T, which is fast and loses half the digits of small distances.
+    """
+    xp = namespace(x)
+    to, half = x.dtype, x.dtype.itemsize == 2
+    if half:
+        x, w = x.astype(np.float32), w.astype(np.float32)
+    if not x.shape[-1]:
+        lead = np.broadcast_shapes(x.shape[:-2], w.shape[:-2])
+        return xp.zeros((*lead, x.shape[-2], w.shape[-2]), to)
+    if p == 2 and not exact:
+        square = (x * x).sum(-1)[..., :, None] + (w * w).sum(-1)[..., None, :] - 2 * (x @ w.swapaxes(-1, -2))
+        return xp.sqrt(xp.maximum(square, 0)).astype(to, copy=False)
+    d = abs(x[..., :, None, :] - w[..., None, :, :])
+    if p == 0:
+        y = (d != 0).sum(-1, dtype=d.dtype)
+    elif p == 1:
+        y = d.sum(-1)
+    elif p == 2:
+        y = xp.sqrt((d * d).sum(-1))
+    elif p == math.inf:
+        y = d.max(-1)
+    else:
+        y = (d**p).sum(-1) ** (1 / p)
+    return y.astype(to, copy=False)
+
+
+_MODES = ("use_mm_for_euclid_dist_if_necessary", "use_mm_for_euclid_dist", "donot_use_mm_for_euclid_dist")
+
+
+def cdist(x1: Any, x2: Any, p: float = 2.0, compute_mode: str = _MODES[0]) -> Any:
+    """The p-norms of the differences of all rows: x1 (..., n, d) and x2 (..., m, d) give (..., n, m); leading sizes broadcast.
+
+    compute_mode says whether p = 2 may be taken from a matrix product: if there are more than 25 rows, always, never.
+    RuntimeError for other dimensions, sizes or dtypes, and for p < 0; ValueError for another mode.
+    """
+    if x1.ndim < 2 or x2.ndim < 2 or x1.shape[-1] != x2.shape[-1]:
+        raise RuntimeError(f"cdist: wanted rows of one size, saw shapes {tuple(x1.shape)} and {tuple(x2.shape)}")
+    if x1.dtype.kind not in "fV" or x2.dtype.kind not in "fV":
+        raise RuntimeError(f"cdist: wanted floating dtypes, saw {x1.dtype} and {x2.dtype}")
+    if compute_mode not in _MODES:
+        raise ValueError(f"cdist: wanted a compute_mode of {_MODES}, saw {compute_mode!r}")
+    if p < 0:
+        raise RuntimeError(f"cdist: wanted p >= 0, saw {p}")
+    if x1.dtype != x2.dtype:
+        to = promote_types(x1.dtype, x2.dtype)
+        x1, x2 = pointwise.cast(x1, to), pointwise.cast(x2, to)
+    stacks.batch("cdist", x1, x2)
+    many = x1.shape[-2] > 25 or x2.shape[-2] > 25
+    product = compute_mode == _MODES[1] or (compute_mode == _MODES[0] and many)
+    return all_distances(x1, x2, float(p), not product)
+
+
+def pdist(input: Any, p: float = 2.0) -> Any:
+    """The p-norms of the differences of every two rows of (n, d): row i with i + 1, i + 2, ..., n (n - 1) / 2 in all.
+    RuntimeError for other dimensions or dtypes and for p < 0.
+    """
+    if input.ndim != 2:
+        raise RuntimeError(f"pdist: wanted 2 dimensions, saw shape {tuple(input.shape)}")
+    if input.dtype.kind not in "fV":
+        raise RuntimeError(f"pdist: wanted a floating dtype, saw {input.dtype}")
+    if p < 0:
+        raise RuntimeError(f"pdist: wanted p >= 0, saw {p}")
+    xp = namespace(unwrap(input))
+    i, j = np.triu_indices(input.shape[0], 1)
+    y = all_distances(input, input, float(p), True)
+    return index.index_get(y, (xp.asarray(i), xp.asarray(j)))
+
+
+def dist(input: Any, other: Any, p: float = 2) -> Any:
+    """The p-norm of all elements of input - other, which broadcast."""
+    return reduce.norm(input - other, p)
+
+
+def renorm(input: Any, p: float, dim: int, maxnorm: float) -> Any:
+    """input with every slice along dim whose p-norm is above maxnorm scaled down to it.
+    RuntimeError for p <= 0, maxnorm < 0 or fewer than 2 dimensions.
+    """
+    if not isinstance(p, (int, float)) or p <= 0:
+        raise RuntimeError(f"renorm: wanted p > 0, saw {p}")
+    if maxnorm < 0:
+        raise RuntimeError(f"renorm: wanted maxnorm >= 0, saw {maxnorm}")
+    if input.ndim < 2:
+        raise RuntimeError(f"renorm: wanted 2 dimensions or more, saw shape {tuple(input.shape)}")
+    d = dimension("renorm", dim, input.ndim)
+    size = reduce.vector_norm(_wide(input), float(p), tuple(i for i in range(input.ndim) if i != d), True)
+    scale = pointwise.where(size > maxnorm, maxnorm / (size + 1e-7), 1.0)
+    y = input * scale
+    return y if y.dtype == input.dtype else pointwise.cast(y, input.dtype)

@@ -12,7 +12,7 @@ import numpy as np
 from ..backend import int64, namespace
 from ..cases import case
 from ..op import op
-from . import linalg, shape
+from . import linalg, pointwise, shape
 
 Labels = tuple[Any, ...]  # one label for each dimension: a letter, or a number for a dimension under an ellipsis
 
@@ -268,6 +268,10 @@ def einsum(equation: Any, *operands: Any) -> Any:
     elif len(operands) == 1 and isinstance(operands[0], (list, tuple)):
         operands = tuple(operands[0])
     inputs, output = _parse(equation, tuple([x.ndim for x in operands]))
+    if operands[0].dtype.kind in "biu":
+        others = [{c for j, labels in enumerate(inputs) if j != i for c in labels} for i in range(len(inputs))]
+        if any(set(labels) - known - set(output) for labels, known in zip(inputs, others, strict=True)):
+            operands = tuple([pointwise.cast(x, int64) for x in operands])  # an operand summed alone is, as sums are, int64
     return contract(*operands, inputs=inputs, output=output)
 
 

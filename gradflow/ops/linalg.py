@@ -9,7 +9,7 @@ import numpy as np
 
 from ..backend import namespace
 from ..cases import Sampler, case
-from ..op import op, unwrap
+from ..op import op
 from . import pointwise, shape
 
 # --- the three products -------------------------------------------------------------------------------
@@ -244,11 +244,9 @@ def dot(input: Any, tensor: Any) -> Any:
 
 
 def vdot(input: Any, other: Any) -> Any:
-    """The inner product sum_k x_k w_k of two vectors. RuntimeError for other shapes, and for complex numbers."""
+    """The inner product sum_k conj(x_k) w_k of two vectors. RuntimeError for other shapes."""
     checked("vdot", input, other, 1, 1)
-    if unwrap(input).dtype.kind == "c":
-        raise RuntimeError(f"vdot: wanted real numbers, saw {unwrap(input).dtype}")
-    return matmul(input, other)
+    return matmul(pointwise.conj(input), other)
 
 
 def inner(input: Any, other: Any) -> Any:
@@ -346,4 +344,7 @@ def addr(input: Any, vec1: Any, vec2: Any, *, beta: Any = 1, alpha: Any = 1) -> 
     """beta input + alpha vec1 vec2^T of two vectors, input broadcasts. RuntimeError for other dimensions."""
     if vec1.ndim != 1 or vec2.ndim != 1:
         raise RuntimeError(f"addr: wanted two vectors, saw shapes {tuple(vec1.shape)} and {tuple(vec2.shape)}")
+    if input.dtype.kind == vec1.dtype.kind == vec2.dtype.kind == "b":
+        product = pointwise.logical_and(shape.reshape(vec1, (-1, 1)), vec2)
+        return pointwise.logical_or(pointwise.logical_and(product, bool(alpha)), pointwise.logical_and(input, bool(beta)))
     return addmatmul(input, shape.reshape(vec1, (-1, 1)), shape.reshape(vec2, (1, -1)), beta, alpha)

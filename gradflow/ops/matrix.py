@@ -81,7 +81,12 @@ def _dcofactor_backward(gg, g, x, needs):
 
 @op(
     dg_dx=_dcofactor_backward,
-    cases=lambda r: [case(r(3, 3), r(3, 3)), case(r(2, 2, 2), r(2, 2, 2)), case(r(4, 4), r(4, 4)), case(r(0, 0), r(0, 0))],
+    cases=lambda r: [
+        case(r(3, 3), r(3, 3)),
+        case(r(2, 2, 2), r(2, 2, 2)),
+        case(r(4, 4), r(4, 4)),
+        case(r(0, 0), r(0, 0)),
+    ],
     reference=None,
 )
 def cofactor_backward(g, x):
@@ -197,8 +202,8 @@ def exponential(x):
 
 
 def matrix_exp(A: Any) -> Any:
-    """The exponential sum_k A^k / k! of square matrices A (..., n, n)."""
-    stacks.square("linalg.matrix_exp", A)
+    """The exponential sum_k A^k / k! of square matrices A (..., n, n); half types are computed in float32."""
+    stacks.square("linalg.matrix_exp", A, half=True)
     return exponential(A)
 
 
@@ -233,7 +238,9 @@ def vector_norm(x: Any, ord: Any = 2, dim: Any = None, keepdim: bool = False, *,
     if ord < 0 or ord == math.inf:
         for d in over:
             if x.ndim and x.shape[dimension(name, d, x.ndim)] == 0:
-                raise RuntimeError(f"{name}: wanted elements along dimension {d} for ord={ord}, saw shape {tuple(x.shape)}")
+                raise RuntimeError(
+                    f"{name}: wanted elements along dimension {d} for ord={ord}, saw shape {tuple(x.shape)}"
+                )
     return reduce.vector_norm(x, ord, None if dim is None else dim, keepdim)
 
 
@@ -292,8 +299,12 @@ def norm(A: Any, ord: Any = None, dim: Any = None, keepdim: bool = False, *, dty
         if not isinstance(dim, int) and len(dim) not in (1, 2):
             raise RuntimeError(f"{name}: wanted one dimension or two, saw {dim!r}")
     elif ord is not None and A.ndim not in (1, 2):
-        raise RuntimeError(f"{name}: wanted a vector or a matrix for ord={ord!r} without dim, saw shape {tuple(A.shape)}")
-    if ord is not None and ((dim is not None and not isinstance(dim, int) and len(dim) == 2) or (dim is None and A.ndim == 2)):
+        raise RuntimeError(
+            f"{name}: wanted a vector or a matrix for ord={ord!r} without dim, saw shape {tuple(A.shape)}"
+        )
+    if ord is not None and (
+        (dim is not None and not isinstance(dim, int) and len(dim) == 2) or (dim is None and A.ndim == 2)
+    ):
         return matrix_norm(A, ord, (0, 1) if dim is None else dim, keepdim, dtype=dtype)
     return vector_norm(A, 2 if ord is None else ord, dim, keepdim, dtype=dtype)
 
@@ -326,7 +337,12 @@ def cond(A: Any, p: Any = None) -> Any:
 
 @op(
     name="linalg.matrix_rank",
-    cases=lambda r: [case(r(4, 3)), case(np.outer(r(3), r(3))), case(r(0, 3)), case(np.diag([1.0, -2]), 1.5, None, True)],
+    cases=lambda r: [
+        case(r(4, 3)),
+        case(np.outer(r(3), r(3))),
+        case(r(0, 3)),
+        case(np.diag([1.0, -2]), 1.5, None, True),
+    ],
     reference=lambda torch, x, atol=None, rtol=None, hermitian=False: torch.linalg.matrix_rank(
         x, atol=atol, rtol=rtol, hermitian=hermitian
     ),
@@ -371,13 +387,15 @@ def vander(x: Any, N: int | None = None) -> Any:
     """The powers 0 to N - 1 of every element of x (..., n), as rows (..., n, N); N = n unless given.
     RuntimeError for N <= 1 or a number.
     """
-    if x.ndim < 1 or (N is not None and N <= 1):
-        raise RuntimeError(f"linalg.vander: wanted a vector and N > 1, saw shape {tuple(x.shape)} and N={N}")
+    if N is None and not x.ndim:
+        raise IndexError("linalg.vander: wanted a vector, or N, saw a number")
+    if not x.ndim:
+        x = shape.reshape(x, (1,))
     n = x.shape[-1] if N is None else N
+    if n <= 1:
+        raise RuntimeError(f"linalg.vander: wanted N > 1, saw shape {tuple(x.shape)} and N={N}")
     a = unwrap(x)
     ones = stacks.alike(namespace(a).ones((*a.shape, 1), a.dtype), x)
-    if n < 2:
-        return (ones if n else ones[..., :0]) if a.dtype.kind in "fcV" else pointwise.cast(ones[..., :n], int64)
     times = shape.expand(shape.unsqueeze(x, -1), (*a.shape, n - 1))
     return scan.cumprod(shape.cat([ones, times], -1), -1)
 
@@ -385,5 +403,3 @@ def vander(x: Any, N: int | None = None) -> Any:
 def diagonal_of(A: Any, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Any:
     """The diagonals of the matrices that A is over dim1 and dim2, a view."""
     return arrange.diagonal(A, offset, dim1, dim2)
-
-

@@ -7,9 +7,8 @@ from typing import Any
 
 from ..backend import int64, namespace
 from ..cases import case
-from ..op import op, unwrap, wrap
-from ..tape import Traced
-from . import einsum, index, linalg, pointwise, shape
+from ..op import op, unwrap
+from . import einsum, index, linalg, pointwise, shape, solve
 
 # --- products of several --------------------------------------------------------------------------------
 
@@ -65,17 +64,16 @@ def chain_matmul(*matrices: Any) -> Any:
 
 def matrix_power(input: Any, n: int) -> Any:
     """The product of n times the square matrix (..., k, k) with itself, by repeated squaring; n = 0 gives the identity.
-    RuntimeError for matrices that are not square and for n < 0, which would need an inverse.
+    n < 0 takes the inverse. RuntimeError for matrices that are not square, LinAlgError for n < 0 and a singular one.
     """
     if input.ndim < 2 or input.shape[-1] != input.shape[-2]:
         raise RuntimeError(f"matrix_power: wanted square matrices, saw {tuple(input.shape)}")
     if n < 0:
-        raise RuntimeError(f"matrix_power: wanted n >= 0, since there is no inverse here, saw {n}")
+        input, n = solve._inverse("matrix_power", input, True).inverse, -n
     if n == 0:
         x = unwrap(input)
         xp = namespace(x)
-        y = xp.broadcast_to(xp.eye(x.shape[-1], dtype=x.dtype), x.shape).copy()
-        return wrap(y) if isinstance(input, Traced) else y
+        return pointwise.where(xp.zeros(x.shape, bool), input, xp.eye(x.shape[-1], dtype=x.dtype))
     y, square = None, input
     while True:
         if n & 1:
@@ -142,3 +140,10 @@ def cross(a, b, dim=None):
     x, w = xp.moveaxis(a, at, 0), xp.moveaxis(b, at, 0)
     y = xp.stack([x[1] * w[2] - x[2] * w[1], x[2] * w[0] - x[0] * w[2], x[0] * w[1] - x[1] * w[0]])
     return xp.moveaxis(y, 0, at)
+
+
+def linalg_cross(input: Any, other: Any, *, dim: int = -1) -> Any:
+    """The vector product of vectors of size 3 along dim; they broadcast. RuntimeError for another size."""
+    if input.ndim != other.ndim:
+        raise RuntimeError(f"linalg.cross: wanted as many dimensions, saw {tuple(input.shape)} and {tuple(other.shape)}")
+    return cross(input, other, dim)

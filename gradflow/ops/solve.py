@@ -142,7 +142,9 @@ def _inverse(name: str, A: Any, check: bool) -> InvEx:
     stacks.square(name, A)
     found = InvEx(*inverse_of(A))
     if check:
-        stacks.succeeded(name, found.info, "wanted a matrix that can be inverted, saw zero for its pivot {i}: it is singular")
+        stacks.succeeded(
+            name, found.info, "wanted a matrix that can be inverted, saw zero for its pivot {i}: it is singular"
+        )
     return found
 
 
@@ -260,7 +262,7 @@ def lstsq(A: Any, B: Any, rcond: float | None = None, *, driver: str | None = No
 
     driver "gels" takes A to have full rank and finds none; "gelsy" (by default on the CPU), "gelsd" and "gelss" count
     singular values up to rcond times the largest as zero (max(m, n) eps); the latter two give them. residuals is empty
-    unless m > n and A has full rank. RuntimeError for sizes that do not agree or another driver.
+    with "gelsy", and unless m > n and A has full rank. RuntimeError for sizes that do not agree or another driver.
     """
     name = "linalg.lstsq"
     stacks.matrices(name, A)
@@ -271,7 +273,9 @@ def lstsq(A: Any, B: Any, rcond: float | None = None, *, driver: str | None = No
         raise RuntimeError(f"{name}: wanted a driver of {drivers}, saw {driver!r}")
     vector = B.ndim > 0 and _is_vector(A, B)
     if not 0 <= A.ndim - B.ndim <= 1 and not vector:
-        raise RuntimeError(f"{name}: wanted B of as many dimensions as A or one less, saw {tuple(A.shape)} and {tuple(B.shape)}")
+        raise RuntimeError(
+            f"{name}: wanted B of as many dimensions as A or one less, saw {tuple(A.shape)} and {tuple(B.shape)}"
+        )
     b = stacks.rows(B) if vector else B
     if b.ndim < 2 or b.shape[-2] != A.shape[-2]:
         raise RuntimeError(f"{name}: wanted B of {A.shape[-2]} rows, saw {tuple(A.shape)} and {tuple(B.shape)}")
@@ -283,8 +287,8 @@ def lstsq(A: Any, B: Any, rcond: float | None = None, *, driver: str | None = No
     x = pseudo(A, None, 0.0 if driver == "gels" else rcond) @ b
     rank, s = rank_of(unwrap(A), rcond)
     none = shape.filled(A, (0,), 0)
-    residuals = stacks.alike(none.real, A)
-    if m > n and (driver == "gels" or bool((rank == n).all())):
+    residuals = pointwise.abs(shape.reshape(A, (-1,))[:0] + shape.reshape(b, (-1,))[:0])
+    if m > n and (driver == "gels" or (driver != "gelsy" and bool((rank == n).all()))):
         d = A @ x - b
         residuals = reduce.sum(pointwise.square(pointwise.abs(d)), -2)
         if vector:
@@ -307,20 +311,69 @@ def cholesky_solve(B: Any, L: Any, upper: bool = False) -> Any:
     stacks.floating(name, B, L)
     if B.shape[-2] != L.shape[-1]:
         raise RuntimeError(f"{name}: wanted B of {L.shape[-1]} rows, saw shapes {tuple(B.shape)} and {tuple(L.shape)}")
-    lead = stacks.batch(name, B, L)
-    first, second = (mH(L), L) if upper else (L, mH(L))
-    return stacks.spread(back_solve(second, back_solve(first, B, False), True), lead)
+    return stacks.spread(factor_solve(B, L, bool(upper)), stacks.batch(name, B, L))
+
+
+def _dfactor_solve(g, x, y, upper, needs):
+    db = factor_solve(g, x, upper)
+    p = db @ mH(y)
+    p = p + mH(p)
+    return db, (-(x @ p if upper else p @ x) if needs[1] else None)
+
+
+def _factors(r: Sampler) -> tuple[np.ndarray, np.ndarray]:
+    x = r(3, 3) + 3 * np.eye(3)
+    return np.tril(x), np.triu(x)
+
+
+@op(
+    name="cholesky_solve",
+    db_dx=_dfactor_solve,
+    holomorphic=False,
+    cases=lambda r: [
+        case(r(3, 2), _factors(r)[0], order=0),
+        case(r(2, 3, 1), _factors(r)[1], True, order=0),
+        case(r(1, 2), r(1, 1) + 3),
+        case(r(0, 2), r(0, 0)),
+    ],
+    reference="cholesky_solve",
+)
+def factor_solve(b, x, upper=False):
+    """(L L^H)^-1 b, from L or L^H. The gradient is that of L as a full matrix."""
+    h = x.conj().swapaxes(-1, -2)
+    first, second = (h, x) if upper else (x, h)
+    solved = back_solve.op.definition
+    return solved(second, solved(first, b, False), True)
+
+
+def _dfactor_inverse(g, x, y, upper):
+    p = g + mH(g)
+    return -(x @ y @ p @ y if upper else y @ p @ y @ x)
+
+
+@op(
+    name="cholesky_inverse",
+    dx=_dfactor_inverse,
+    holomorphic=False,
+    cases=lambda r: [
+        case(_factors(r)[0], order=0),
+        case(_factors(r)[1], True, order=0),
+        case(r(1, 1) + 3),
+        case(r(0, 0)),
+    ],
+    reference="cholesky_inverse",
+)
+def factor_inverse(x, upper=False):
+    """(L L^H)^-1, from L or L^H. The gradient is that of L as a full matrix."""
+    one = namespace(x).eye(x.shape[-1], dtype=x.dtype)
+    half = back_solve.op.definition(x.conj().swapaxes(-1, -2) if upper else x, one, False)
+    return half.conj().swapaxes(-1, -2) @ half
 
 
 def cholesky_inverse(L: Any, upper: bool = False) -> Any:
     """A^-1 from A's Cholesky factor L (or L^H, upper): (L L^H)^-1. RuntimeError for matrices that are not square."""
     stacks.square("cholesky_inverse", L)
-    one = stacks.alike(namespace(unwrap(L)).eye(L.shape[-1], dtype=L.dtype), L)
-    if upper:
-        half = back_solve(mH(L), one, False)  # A = U^H U
-    else:
-        half = back_solve(L, one, False)
-    return mH(half) @ half
+    return factor_inverse(L, bool(upper))
 
 
 def ldl_solve(LD: Any, pivots: Any, B: Any, *, hermitian: bool = False) -> Any:
@@ -335,12 +388,14 @@ def ldl_solve(LD: Any, pivots: Any, B: Any, *, hermitian: bool = False) -> Any:
         saw = f"{tuple(pivots.shape)} {pivots.dtype}"
         raise RuntimeError(f"{name}: wanted integer pivots of shape {tuple(LD.shape[:-1])}, saw {saw}")
     if B.shape[-2] != LD.shape[-1]:
-        raise RuntimeError(f"{name}: wanted B of {LD.shape[-1]} rows, saw shapes {tuple(LD.shape)} and {tuple(B.shape)}")
+        raise RuntimeError(
+            f"{name}: wanted B of {LD.shape[-1]} rows, saw shapes {tuple(LD.shape)} and {tuple(B.shape)}"
+        )
     lead = stacks.batch(name, LD, B)
     # Every swap after a column moves that column's entries too: then A = P^T L D L^H P, with blocks of D where l is zero.
     rows, moved, block = ldl_order(unwrap(pivots))
     adjoint = mH if hermitian else mT
-    ld = shape.reshape(LD, (-1, *LD.shape[-2:]))
+    ld = shape.reshape(LD, (math.prod(LD.shape[:-2]), *LD.shape[-2:]))
     one = stacks.eye(LD, LD.shape[-1])
     zeros = 1 - one - block
     lower = gather.take_along_dim(arrange.tril(ld, -1) * zeros, moved, -2) + one
@@ -360,7 +415,7 @@ def ldl_order(pivots: Any) -> tuple[Any, Any, Any]:
     the swaps after it do, and where below the diagonal D has an entry.
     """
     xp, p = namespace(pivots), asnumpy(pivots)
-    n, flat = p.shape[-1], p.reshape(-1, p.shape[-1])
+    n, flat = p.shape[-1], p.reshape(math.prod(p.shape[:-1]), p.shape[-1])
     rows = np.tile(np.arange(n), (len(flat), 1))
     moved = np.tile(np.arange(n)[:, None], (len(flat), 1, n))
     block = np.zeros((len(flat), n, n), bool)
@@ -421,7 +476,9 @@ def ldl_factor_ex(A: Any, *, hermitian: bool = False, check_errors: bool = False
     stacks.square("linalg.ldl_factor_ex", A)
     found = LDLEx(*ldl_of(A, bool(hermitian)))
     if check_errors:
-        stacks.succeeded("linalg.ldl_factor_ex", found.info, "wanted a matrix that can be inverted, saw zero for block {i} of D")
+        stacks.succeeded(
+            "linalg.ldl_factor_ex", found.info, "wanted a matrix that can be inverted, saw zero for block {i} of D"
+        )
     return found
 
 
@@ -453,8 +510,8 @@ def tensorinv(A: Any, ind: int = 2) -> Any:
         raise RuntimeError(f"{name}: wanted ind > 0, saw {ind}")
     first, last = tuple(A.shape[:ind]), tuple(A.shape[ind:])
     if math.prod(first) != math.prod(last):
-        raise RuntimeError(f"{name}: wanted as many elements in front of dimension {ind} as from it on, saw {tuple(A.shape)}")
+        raise RuntimeError(
+            f"{name}: wanted as many elements in front of dimension {ind} as from it on, saw {tuple(A.shape)}"
+        )
     n = math.prod(first)
     return shape.reshape(_inverse(name, shape.reshape(A, (n, n)), True).inverse, (*last, *first))
-
-

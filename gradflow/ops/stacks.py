@@ -35,11 +35,12 @@ def matrices(name: str, x: Any) -> None:
     floating(name, x)
 
 
-def square(name: str, x: Any) -> None:
-    """RuntimeError unless x is a stack of square matrices of a floating or complex dtype."""
+def square(name: str, x: Any, half: bool = False) -> None:
+    """RuntimeError unless x is a stack of square matrices of a floating or complex dtype, one of 2 bytes only if `half`."""
     if x.ndim < 2 or x.shape[-1] != x.shape[-2]:
         raise RuntimeError(f"{name}: wanted square matrices of 2 dimensions or more, saw shape {tuple(x.shape)}")
-    floating(name, x)
+    if not (half and is_floating(x.dtype)):
+        floating(name, x)
 
 
 def succeeded(name: str, info: Any, what: str) -> None:

@@ -130,13 +130,19 @@ def _rows(x: Any, order: Any) -> Any:
     return gather.take_along_dim(x, shape.reshape(order, (*(1,) * (x.ndim - order.ndim - 1), *order.shape, 1)), -2)
 
 
-@op(reference=None, cases=lambda r: [case(np.array([[3, 3, 3], [1, 2, 3]], np.int32), 4), case(np.zeros((0, 2), np.int32), 2)])
+@op(
+    reference=None,
+    cases=lambda r: [case(np.array([[3, 3, 3], [1, 2, 3]], np.int32), 4), case(np.zeros((0, 2), np.int32), 2)],
+)
 def swaps(pivots, n):
     """The permutation to which swapping row i with row pivots[i] - 1, one after the other, brings n rows."""
     return elimination.order(pivots, n)
 
 
-@op(reference=None, cases=lambda r: [case(np.array([[3, 3, 3], [1, 2, 3]], np.int32), 4), case(np.zeros((0, 2), np.int32), 2)])
+@op(
+    reference=None,
+    cases=lambda r: [case(np.array([[3, 3, 3], [1, 2, 3]], np.int32), 4), case(np.zeros((0, 2), np.int32), 2)],
+)
 def places(pivots, n):
     """The inverse of that permutation."""
     return elimination.order(pivots, n).argsort(-1)
@@ -207,7 +213,9 @@ def lu_factor_ex(A: Any, *, pivot: bool = True, check_errors: bool = False) -> L
     _pivoted("linalg.lu_factor_ex", A, pivot)
     found = LUFactorEx(*lu_of(A, bool(pivot)))
     if check_errors:
-        stacks.succeeded("linalg.lu_factor_ex", found.info, "wanted a U that can be inverted, saw zero at its place {i}")
+        stacks.succeeded(
+            "linalg.lu_factor_ex", found.info, "wanted a U that can be inverted, saw zero at its place {i}"
+        )
     return found
 
 
@@ -265,4 +273,3 @@ def lu_solve(LU: Any, pivots: Any, B: Any, *, left: bool = True, adjoint: bool =
         return back_solve(LU, back_solve(LU, swapped(B, pivots), False, True), True)
     h = stacks.mH(LU)
     return unswapped(back_solve(h, back_solve(h, B, False), True, True), pivots)
-
