@@ -20,6 +20,7 @@ from __future__ import annotations
 import linecache
 from collections.abc import Callable
 from functools import wraps
+from inspect import unwrap
 from types import FunctionType
 from typing import Any
 
@@ -68,18 +69,27 @@ def watch(ops: Callable[..., Any], functions: Callable[..., Any], draws: Callabl
             _write_out(call.op, call)  # type: ignore[attr-defined]
 
 
-def sampled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function that is no op and looks into the values it is given; of batched tensors it is called for each sample."""
+def sampled(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Mark a function that is no op and looks into the values of its arguments `names` (none: of all): where vmap batches
+    one of them, it is called for each sample.
+    """
 
-    @wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        if batching and by_samples is not None:
-            y = by_samples(function, args, kwargs)
-            if y is not NotImplemented:
-                return y
-        return function(*args, **kwargs)
+    def mark(function: Callable[..., Any]) -> Callable[..., Any]:
+        code = unwrap(function).__code__
+        places = [(n, code.co_varnames.index(n)) for n in names]
 
-    return call
+        @wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if batching and by_samples is not None:
+                looked = [args[i] if i < len(args) else kwargs.get(n) for n, i in places] if places else None
+                y = by_samples(function, args, kwargs, looked)
+                if y is not NotImplemented:
+                    return y
+            return function(*args, **kwargs)
+
+        return call
+
+    return mark
 
 
 def drawn(function: Callable[..., Any]) -> Callable[..., Any]:

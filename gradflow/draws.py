@@ -10,6 +10,7 @@ import numpy as np
 
 from . import backend
 from .backend import Generator, is_floating
+from .call import drawn
 from .convert import made, place
 from .create import like, size_of
 from .op import wrap
@@ -36,6 +37,7 @@ def _drawn(name: str, how: Any, size: Any, dtype: Any, where: Any, generator: Ge
         return wrap(_parts(name, how, size, dtype, xp, generator or backend.default_generator))
 
 
+@drawn
 @made
 def rand(
     *sizes: Any, size: Any = None, generator: Generator | None = None, dtype: Any = None, device: Any = None
@@ -44,6 +46,7 @@ def rand(
     return _drawn("rand", random.uniform, size_of("rand", sizes, size), dtype, device, generator)
 
 
+@drawn
 @made
 def randn(
     *sizes: Any, size: Any = None, generator: Generator | None = None, dtype: Any = None, device: Any = None
@@ -52,6 +55,7 @@ def randn(
     return _drawn("randn", random.normal, size_of("randn", sizes, size), dtype, device, generator)
 
 
+@drawn
 @made
 def rand_like(input: Tensor, *, generator: Generator | None = None, dtype: Any = None, device: Any = None) -> Tensor:
     """Uniform in [0, 1), of the size, dtype and device of `input` unless given."""
@@ -59,6 +63,7 @@ def rand_like(input: Tensor, *, generator: Generator | None = None, dtype: Any =
     return rand(input.array.shape, generator=generator, dtype=dtype or input.dtype, device=device or input.device)
 
 
+@drawn
 @made
 def randn_like(input: Tensor, *, generator: Generator | None = None, dtype: Any = None, device: Any = None) -> Tensor:
     """Standard normal, of the size, dtype and device of `input` unless given."""
@@ -80,6 +85,7 @@ def _integers(name: str, low: Any, high: Any, size: Any, dtype: Any, where: Any,
         return wrap(y.astype(dtype, copy=False))
 
 
+@drawn
 @made
 def randint(
     low: Any,
@@ -102,6 +108,7 @@ def randint(
     return _integers("randint", low, high, size_of("randint", (size,)), dtype, device, generator)
 
 
+@drawn
 @made
 def randint_like(
     input: Tensor,
@@ -119,6 +126,7 @@ def randint_like(
     return _integers("randint_like", low, high, size, dtype or input.dtype, device or input.device, generator)
 
 
+@drawn
 @made
 def randperm(n: int, *, generator: Generator | None = None, dtype: Any = None, device: Any = None) -> Tensor:
     """A random permutation of 0 .. n - 1."""
@@ -134,6 +142,7 @@ def randperm(n: int, *, generator: Generator | None = None, dtype: Any = None, d
 # --- other distributions ----------------------------------------------------------------------------------
 
 
+@drawn
 @made
 def normal(
     mean: Any = 0.0,
@@ -167,6 +176,7 @@ def normal(
     return y if y.dtype == z.dtype else pointwise.cast(y, z.dtype)
 
 
+@drawn
 @made
 def bernoulli(input: Tensor, p: Any = None, *, generator: Generator | None = None) -> Tensor:
     """1 with the probability that each element of `input` says, or with probability p everywhere, else 0.
@@ -176,6 +186,7 @@ def bernoulli(input: Tensor, p: Any = None, *, generator: Generator | None = Non
     return wrap(distributions.chances(input.array, p, generator or backend.default_generator))
 
 
+@drawn
 def multinomial(
     input: Tensor, num_samples: int, replacement: bool = False, *, generator: Generator | None = None
 ) -> Tensor:
@@ -184,12 +195,14 @@ def multinomial(
     return wrap(random.multinomial(input.array, num_samples, replacement, generator or backend.default_generator))
 
 
+@drawn
 def poisson(input: Tensor, generator: Generator | None = None) -> Tensor:
     """Poisson numbers with the rates of input, of its dtype. RuntimeError for rates below 0 or no floating dtype."""
     like("poisson", input)
     return wrap(distributions.poisson(input.array, generator or backend.default_generator))
 
 
+@drawn
 def binomial(count: Tensor, prob: Tensor, generator: Generator | None = None) -> Tensor:
     """How many of `count` tries succeed, each with probability prob; they broadcast. RuntimeError for other dtypes than one
     floating one, counts below 0 and probabilities outside [0, 1].

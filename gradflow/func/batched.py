@@ -214,6 +214,12 @@ class Batched(Tensor):
 
     # --- writing ------------------------------------------------------------------------------------
 
+    def _draw(self, name: str, how: Any, *args: Any) -> Any:
+        def draw(x: Any) -> Any:
+            return traced.wrap(how(x.array, *args))
+
+        return self._write(name, call.drawn(draw)(self.detach()))
+
     def _alias(self, value: Any) -> Any:
         return shapes.clone(value) if type(value) is Batched else super()._alias(value)
 

@@ -21,7 +21,8 @@ from .batched import Face, Level, cover, is_value, newest, peel, stack, value_of
 
 rules: dict[str, Callable[[Call], Any]] = {}  # the rule of every op that has one, by name
 meanings: dict[str, Callable[..., Any]] = {}  # ops that are put together from others where they are batched
-composed: dict[str, Callable[[Call], Any]] = {}  # rules of functions that are no ops
+composed: dict[str, Callable[..., Any]] = {}  # rules of functions that are no ops
+functions: dict[str, Callable[..., Any]] = {}  # such functions as others of batched tensors
 classes: list[Callable[[Any], Any]] = []  # functions that know the rule of an op by what it is, or give None
 quiet = {"replay"}  # those of which nobody is told that they are slow
 
@@ -131,16 +132,28 @@ def batched(op: Any, args: tuple) -> Any:
     y = NotImplemented if rule is None else rule(c)
     if y is NotImplemented:
         tell(op.name)
-        y = each(lambda *a: invoke(op, list(a)), c.args, flags, level.size, bare=True)
+        y = each(lambda *a: invoke(op, fresh(op, list(a))), c.args, flags, level.size, bare=True)
     return _cover(y, level)
 
 
-def by_samples(function: Callable[..., Any], args: tuple, kwargs: dict) -> Any:
-    """A function that is no op of these arguments if some are batched, else NotImplemented."""
+def fresh(op: Any, args: list[Any]) -> list[Any]:
+    """The arguments, with a list of their own for what a forward pass leaves to its backward pass."""
+    if "reserve" in op.inputs:
+        i = op.inputs.index("reserve")
+        args[i] = [] if type(args[i]) is list and not args[i] else args[i]
+    return args
+
+
+def by_samples(function: Callable[..., Any], args: tuple, kwargs: dict, looked: list | None = None) -> Any:
+    """A function that is no op of these arguments if some (of those `looked` into) are batched, else NotImplemented."""
     level = _level((args, kwargs))
-    if level is None:
+    if level is None or (looked is not None and newest(looked) is None):
         return NotImplemented
     name = function.__name__
+    if name in functions:
+        y = functions[name](*args, **kwargs)
+        if y is not NotImplemented:
+            return y
     names = list(kwargs)
     values = [*args, *kwargs.values()]
     c = Call(None, [_peel(a, level) for a in values], [_flag(a, level) for a in values], level)
@@ -283,7 +296,7 @@ def by_draws(function: Callable[..., Any], args: tuple, kwargs: dict) -> Any:
 
         if not different and not any(flags):
             return one(*values)
-        rule = drawn.get(function.__name__) if different else None
+        rule = drawn.get(function.__name__)
         peeled = [_peel(a, level) for a in values]
         y = NotImplemented
         if rule is not None:
@@ -295,6 +308,6 @@ def by_draws(function: Callable[..., Any], args: tuple, kwargs: dict) -> Any:
     return _cover(y, level)
 
 
-drawn: dict[str, Callable[..., Any]] = {}  # rules of random functions, where samples differ
+drawn: dict[str, Callable[..., Any]] = {}  # rules of random functions
 call.watch(batched, by_samples, by_draws)
 backend.Generator.guard = staticmethod(guard)

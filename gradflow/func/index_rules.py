@@ -8,9 +8,9 @@ from ..backend import is_array, namespace
 from ..ops import index
 from ..ops import shape as shapes
 from ..ops.dims import dimension
-from ..ops.index import FULL
+from ..ops.index import FULL, index_get
 from .batched import is_value, value_of
-from .dispatch import Call, composed, expand
+from .dispatch import Call, composed, expand, functions
 from .rules import raised, rule
 
 
@@ -207,3 +207,31 @@ def rank_of(x: Any, places: dict[int, Any]) -> int:
 
 for _name in ("gather", "scatter", "scatter_add", "scatter_reduce"):
     composed[_name] = along(_name)
+
+
+def _index_select(x: Any, dim: int, index: Any) -> Any:
+    if not is_value(x) or not x.ndim or index.ndim > 1:
+        return NotImplemented
+    index = index if index.ndim else shapes.reshape(index, (1,))
+    return index_get(x, (FULL,) * dimension("index_select", dim, x.ndim) + (_array(index),))
+
+
+def _take(x: Any, index: Any) -> Any:
+    return index_get(shapes.reshape(x, (-1,)), (_array(index),))
+
+
+def _take_along_dim(x: Any, indices: Any, dim: int | None = None) -> Any:
+    from ..ops import gather
+
+    if dim is None:
+        return gather.gather(shapes.reshape(x, (-1,)), 0, shapes.reshape(indices, (-1,)))
+    if indices.ndim != x.ndim or not x.ndim:
+        return NotImplemented
+    d = dimension("take_along_dim", dim, x.ndim)
+    s, t = tuple(x.shape), tuple(indices.shape)
+    size = shapes.broadcast_shapes((*s[:d], 1, *s[d + 1 :]), (*t[:d], 1, *t[d + 1 :]))
+    grown = lambda v, n: shapes.expand(v, (*size[:d], n, *size[d + 1 :]))  # noqa: E731
+    return gather.gather(grown(x, s[d]), d, grown(indices, t[d]))
+
+
+functions.update(index_select=_index_select, take=_take, take_along_dim=_take_along_dim)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..op import wrap
 from ..ops import pointwise, random, reduce
 from ..ops import shape as shapes
 from .dispatch import Call, drawn, expand
-from .rules import raised, rule
+from .rules import elementwise, raised, rule
 
 # --- pooling: x (N, C, ...) or (C, ...) -----------------------------------------------------------------
 
@@ -78,10 +79,11 @@ def _row_norm(c: Call) -> Any:
 def _row_norm_backward(c: Call) -> Any:
     """dx as it stands; the weights' gradients are sums over each sample's own rows."""
     needs = c["needs"]
-    if c.batched("w"):
-        return NotImplemented
     changed = {n: c.full(n) for n in ("g", "x", "mean", "rstd", "gmean", "grstd") if c.has(n)}
-    dx = c.run(**changed, needs=(True, *(False,) * (len(needs) - 1)))[0] if needs[0] else None
+    whole = dict(changed)
+    if c.batched("w"):
+        whole["g"], whole["w"] = changed["g"] * raised(c["w"], changed["g"].ndim - 1), None
+    dx = c.run(**whole, needs=(True, *(False,) * (len(needs) - 1)))[0] if needs[0] else None
     if not any(needs[1:]):
         return (dx, *(None,) * (len(needs) - 1))
     g, x, rstd = changed["g"], changed["x"], changed["rstd"]
@@ -157,6 +159,33 @@ def _group_norm(c: Call) -> Any:
     return y, shapes.reshape(mean, per), shapes.reshape(rstd, per)
 
 
+@rule("group_norm_backward")
+def _group_norm_backward(c: Call) -> Any:
+    """dx of all rows together; the weights' gradients are sums over each sample's own rows."""
+    if not c.n:
+        return NotImplemented
+    g, x, w, mean, rstd, needs = c.full("g"), c.full("x"), c["w"], c.full("mean"), c.full("rstd"), c["needs"]
+    s = tuple(x.shape)
+    fold = lambda v: shapes.reshape(v, (s[0] * s[1], *v.shape[2:]))  # noqa: E731
+    dx = dw = db = None
+    if needs[0]:
+        gw = g
+        if c.batched("w"):
+            gw, w = g * shapes.reshape(w, (c.n, 1, -1, *(1,) * (len(s) - 3))), None
+        stats = {n: fold(c.full(n)) for n in ("mean", "rstd", "gmean", "grstd")}
+        dx = shapes.reshape(c.run(g=fold(gw), x=fold(x), w=w, needs=(True, False, False), **stats)[0], s)
+    over = (1, *range(3, len(s)))
+    if needs[1]:
+        k = c["num_groups"]
+        parts = (s[0], s[1], k, s[2] // k, *s[3:])
+        per = (s[0], s[1], k, *(1,) * (len(s) - 2))
+        centred = (shapes.reshape(x, parts) - shapes.reshape(mean, per)) * shapes.reshape(rstd, per)
+        dw = reduce.sum(g * pointwise.cast(shapes.reshape(centred, s), g.dtype), over)
+    if needs[2]:
+        db = reduce.sum(g, over)
+    return dx, dw, db
+
+
 @rule("channel_window")
 def _channel_window(c: Call) -> Any:
     x = c["x"]
@@ -166,7 +195,7 @@ def _channel_window(c: Call) -> Any:
 @rule("attention")
 def _attention(c: Call) -> Any:
     """Dimensions before the last two are stacks: samples are one more."""
-    if c["drop"] or c["reserve"] is not None:
+    if c["drop"]:
         return NotImplemented
     q, k, v, mask = (c[n] for n in ("q", "k", "v", "mask"))
     most = max(c.rank(n) for n in ("q", "k", "v"))
@@ -178,8 +207,61 @@ def _attention(c: Call) -> Any:
         shapes.expand(y, (*whole, *y.shape[-2:]))
         for y in (up(x, c.batched(n)) for n, x in zip("qkv", (q, k, v), strict=True))
     )
-    return c.run(q=q, k=k, v=v, mask=mask if mask is None else up(mask, c.batched("mask")))
+    reserve = None if c["reserve"] is None else []
+    return c.run(q=q, k=k, v=v, mask=mask if mask is None else up(mask, c.batched("mask")), reserve=reserve)
 
+
+@rule("attention_backward")
+def _attention_backward(c: Call) -> Any:
+    if c["drop"] or c["mask"] is not None:
+        return NotImplemented
+    given = {n: c.full(n) for n in ("g", "q", "k", "v")}
+    if len({tuple(v.shape[:-2]) for v in given.values()}) > 1:
+        return NotImplemented
+    return c.run(**given, reserve=None)
+
+
+# --- recurrence: x (t, n, f), states (n, h) -----------------------------------------------------------------
+
+
+@rule("rnn_layer gru_layer lstm_layer")
+def _recurrent(c: Call) -> Any:
+    """The samples are more sequences beside each other, where they share the weights."""
+    weights = [n for n in ("w", "u", "b", "d", "p") if c.has(n)]
+    if not c.n or c["sizes"] is not None or any(c.batched(n) for n in weights):
+        return NotImplemented
+    x = _beside_sequences(c.full("x"))
+    states = {n: _rows(c.full(n)) for n in ("h", "c") if c.has(n)}
+    reserve = {"reserve": None if c["reserve"] is None else []} if c.has("reserve") else {}
+    y, *last = c.run(x=x, **states, **reserve)
+    t, _, q = y.shape
+    y = shapes.movedim(shapes.reshape(y, (t, c.n, y.shape[1] // c.n, q)), 1, 0)
+    return (y, *(shapes.reshape(v, (c.n, v.shape[0] // c.n, v.shape[1])) for v in last))
+
+
+def _beside_sequences(x: Any) -> Any:
+    """(B, t, n, f) as (t, B n, f)."""
+    x = shapes.movedim(x, 0, 1)
+    t, b, n, f = x.shape
+    return shapes.reshape(x, (t, b * n, f))
+
+
+def _rows(x: Any) -> Any:
+    """(B, n, ...) as (B n, ...)."""
+    return shapes.reshape(x, (x.shape[0] * x.shape[1], *x.shape[2:]))
+
+
+# --- patches of images: x (n, c, h, w) or (c, h, w) -----------------------------------------------------------
+
+
+@rule("im2col col2im")
+def _patches(c: Call) -> Any:
+    x = c["x"]
+    whole = 4 if c.op.name == "im2col" else 3
+    if x.ndim == whole:
+        return c.run()
+    y = c.run(x=_rows(x))
+    return shapes.reshape(y, (*x.shape[:2], *y.shape[1:]))
 
 # --- random numbers ---------------------------------------------------------------------------------------
 
@@ -193,8 +275,11 @@ def _dropout(c: Call) -> Any:
 
 
 def _drop(c: Call, x: Any, p: float = 0.5, generator: Any = None) -> Any:
-    """Of different elements in each sample: one draw for all."""
-    return random.drop(expand(x, c.flags[0], c.n), p, generator)
+    """One draw: of different elements in each sample for all, or of the same for one."""
+    if c.level.randomness == "different":
+        return random.drop(expand(x, c.flags[0], c.n), p, generator)
+    return x * random.drop(wrap(shapes.filled(x, tuple(x.shape)[1:], 1.0)), p, generator)
 
 
 drawn["drop"] = _drop
+rule("dropped", elementwise)

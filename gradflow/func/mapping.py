@@ -9,7 +9,7 @@ from typing import Any
 from ..ops import join
 from ..ops import shape as shapes
 from ..tape import Traced
-from . import index_rules, layer_rules, product_rules, rules, shape_rules  # noqa: F401  (they enter their rules)
+from . import index_rules, layer_rules, product_rules, rules, shape_rules, stack_rules  # noqa: F401  (they enter their rules)
 from .batched import cover, explicit, inside, levels_of
 from .tree import broadcast, flatten, unflatten
 

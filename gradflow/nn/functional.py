@@ -9,6 +9,7 @@ from typing import Any
 
 from .. import backend
 from ..op import unwrap, wrap
+from ..call import drawn
 from ..ops import (
     arrange,
     attention,
@@ -230,6 +231,7 @@ def glu(input: Any, dim: int = -1) -> Any:
     return input[(*at, slice(n // 2))] * pointwise.sigmoid(input[(*at, slice(n // 2, None))])
 
 
+@drawn
 def gumbel_softmax(logits: Any, tau: float = 1, hard: bool = False, eps: float = 1e-10, dim: int = -1) -> Any:
     """softmax((logits + g) / tau) along dim, g = -log(-log u) drawn from Gumbel's distribution (Jang et al. 2017).
 
@@ -249,6 +251,7 @@ def gumbel_softmax(logits: Any, tau: float = 1, hard: bool = False, eps: float =
     return soft + (wrap(one - y) if isinstance(soft, Traced) else one - y)
 
 
+@drawn
 def rrelu(
     input: Any, lower: float = 1.0 / 8, upper: float = 1.0 / 3, training: bool = False, inplace: bool = False
 ) -> Any:

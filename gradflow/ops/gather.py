@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from ..backend import int64, is_array, is_differentiable, namespace
+from ..call import sampled
 from ..cases import case
 from ..dtypes import wrapped
 from ..op import op, unwrap
+from ..tape import Traced
 from . import pointwise, shape
 from .dims import dimension, other_words
 from .index import FULL, aim, index_get, index_put, index_sum, prepare, segment_sum
@@ -47,9 +49,10 @@ def _up(x: Any) -> Any:
 
 def is_tensor(x: Any) -> bool:
     """Whether x is a tensor or an array."""
-    return is_array(unwrap(x))
+    return isinstance(x, Traced) or is_array(x)
 
 
+@sampled("index")
 @other_words
 def gather(x: Any, dim: int, index: Any) -> Any:
     """y[i, j, ...] = x[index[i, j, ...], j, ...], for dim = 0: along dim, the elements that index names.
@@ -96,6 +99,7 @@ def _source(name: str, x: Any, dim: int, index: Any, src: Any) -> tuple[tuple, A
     return to, src
 
 
+@sampled("index")
 @other_words
 def scatter(x: Any, dim: int, index: Any, src: Any = None, reduce: str | None = None, *, value: Any = None) -> Any:
     """A copy of x with, for dim = 0, y[index[i, j], j] = src[i, j]; src may be a number.
@@ -117,6 +121,7 @@ def scatter(x: Any, dim: int, index: Any, src: Any = None, reduce: str | None = 
     return index_put(x, to, src)
 
 
+@sampled("index")
 @other_words
 def scatter_add(x: Any, dim: int, index: Any, src: Any) -> Any:
     """For dim = 0, y = x; y[index[i, j], j] += src[i, j], as often as a place is named.
@@ -195,6 +200,7 @@ def scatter_extreme(x, src, ids, largest):
     return xp.where(begin[1:] > begin[:-1], meet, x)
 
 
+@sampled("index")
 def scatter_reduce(x: Any, dim: int, index: Any, src: Any, reduce: str, *, include_self: bool = True) -> Any:
     """Like scatter_add with another way to combine what meets at a place: sum, prod, mean, amax or amin.
 
@@ -250,6 +256,7 @@ def slices(name: str, x: Any, dim: int, index: Any, source: Any = None) -> tuple
     return (FULL,) * d + (ids.reshape(-1).astype(int64, copy=False),)
 
 
+@sampled("index")
 @other_words
 def index_select(x: Any, dim: int, index: Any) -> Any:
     """The slices of x along dim that the vector index names: for dim = 0, y[i] = x[index[i]].
@@ -260,6 +267,7 @@ def index_select(x: Any, dim: int, index: Any) -> Any:
     return index_get(x, slices("index_select", x, dim, index))
 
 
+@sampled("index")
 def index_add(x: Any, dim: int, index: Any, source: Any, *, alpha: Any = 1) -> Any:
     """For dim = 0, y = x; y[index[i]] += alpha source[i], as often as a slice is named."""
     if x.ndim == 0:
@@ -268,6 +276,7 @@ def index_add(x: Any, dim: int, index: Any, source: Any, *, alpha: Any = 1) -> A
     return x + (add if alpha == 1 else add * alpha)
 
 
+@sampled("index")
 def index_copy(x: Any, dim: int, index: Any, source: Any) -> Any:
     """For dim = 0, y = x; y[index[i]] = source[i]. Of a slice named twice the last write stays."""
     if x.ndim == 0:
@@ -275,6 +284,7 @@ def index_copy(x: Any, dim: int, index: Any, source: Any) -> Any:
     return index_put(x, slices("index_copy", x, dim, index, source), source)
 
 
+@sampled("index")
 def index_fill(x: Any, dim: int, index: Any, value: Any) -> Any:
     """For dim = 0, y = x; y[index[i]] = value."""
     if x.ndim == 0:
@@ -282,6 +292,7 @@ def index_fill(x: Any, dim: int, index: Any, value: Any) -> Any:
     return index_put(x, slices("index_fill", x, dim, index), value)
 
 
+@sampled("indices")
 def put_at(x: Any, indices: Any, values: Any, accumulate: bool = False) -> Any:
     """A copy of x with values at x[indices], or with accumulate added there as often as a place is named."""
     basic, advanced = prepare(tuple(indices), unwrap(x))
@@ -298,7 +309,7 @@ def put_at(x: Any, indices: Any, values: Any, accumulate: bool = False) -> Any:
 
 def _mask(name: str, mask: Any) -> Any:
     m = unwrap(mask)
-    if not is_array(m) or m.dtype.kind != "b":
+    if not (is_array(m) or is_tensor(mask)) or m.dtype.kind != "b":
         raise RuntimeError(f"{name}: wanted a mask of bool, saw {getattr(m, 'dtype', type(m).__name__)}")
     return m
 
@@ -324,6 +335,7 @@ def masked_select(x: Any, mask: Any) -> Any:
     return index_get(x, (mask,)) if mask.ndim else shape.reshape(index_get(x, (mask,)), (-1,))
 
 
+@sampled("mask")
 def masked_scatter(x: Any, mask: Any, source: Any) -> Any:
     """A copy of x whose elements where mask is true are those of source, one after the other.
     RuntimeError if source has too few.
@@ -338,11 +350,13 @@ def masked_scatter(x: Any, mask: Any, source: Any) -> Any:
 # --- by position in the whole -------------------------------------------------------------------------
 
 
+@sampled("index")
 def take(x: Any, index: Any) -> Any:
     """The elements of x, taken as a vector, at index, of whose shape the result is. IndexError out of range."""
     return index_get(shape.reshape(x, (-1,)), (unwrap(index).astype(int64, copy=False),))
 
 
+@sampled("indices")
 @other_words
 def take_along_dim(x: Any, indices: Any, dim: int | None = None) -> Any:
     """Like gather, but x and indices broadcast in the other dimensions; dim=None takes both as vectors."""

@@ -14,6 +14,7 @@ import numpy as np
 
 from .. import backend, kernel
 from ..backend import Array, Generator, float32, float64, is_floating, namespace
+from ..call import drawn
 from ..cases import case
 from ..op import op, unwrap, wrap
 
@@ -277,6 +278,7 @@ def scale(p: float) -> float:
     return 1 / (1 - p) if p < 1 else 0.0
 
 
+@drawn
 def drop(x: Any, p: float = 0.5, generator: Generator | None = None) -> Any:
     """dropout of an array or Tensor with the generator's next bits."""
     bare = unwrap(x)

@@ -7,11 +7,13 @@ from typing import Any
 
 from .. import tape
 from ..backend import is_differentiable
+from ..call import sampled
 from ..op import wrap
 from ..tape import Leaf, Traced, mode
 from . import shape
 
 
+@sampled()
 def replay(
     function: Callable[..., tuple], gradients: Sequence[Any], inputs: Sequence[Any], cotangents: Sequence[Any]
 ) -> list[Any]:
