@@ -18,11 +18,11 @@ import numpy as np
 
 from . import backend
 from .backend import Generator, is_array
-from .op import wrap
+from .op import current, wrap
 from .tape import Traced
 
 STRUCTURE = "gradflow"  # the key of the metadata that holds the structure
-MARKS = ("$tensor", "$array", "$tuple", "$dict", "$complex")
+MARKS = ("$tensor", "$array", "$tuple", "$dict", "$complex", "$grad")
 DTYPES = {
     "F64": "float64", "F32": "float32", "F16": "float16", "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8",
     "U64": "uint64", "U32": "uint32", "U16": "uint16", "U8": "uint8", "BOOL": "bool", "C64": "complex64",
@@ -54,7 +54,7 @@ def _take_apart(value: Any, name: str, tensors: dict[str, np.ndarray]) -> Any:
         if name in tensors:
             raise ValueError(f"save: wanted one value for each name, saw two that are called {name!r}")
         tensors[name] = array.astype(array.dtype.newbyteorder("<"), copy=False) if array.dtype.kind != "V" else array
-        return entry
+        return {"$grad": entry} if isinstance(value, Traced) and current(value) is not None else entry
     if isinstance(value, np.generic):
         return value.item()
     if value is None or isinstance(value, (bool, int, float, str)):
@@ -70,6 +70,11 @@ def _take_apart(value: Any, name: str, tensors: dict[str, np.ndarray]) -> Any:
     if isinstance(value, (list, tuple)):
         items = [_take_apart(v, f"{name}.{i}" if name else str(i), tensors) for i, v in enumerate(value)]
         return {"$tuple": items} if isinstance(value, tuple) else items
+    if hasattr(value, "state_dict"):
+        raise TypeError(
+            f"save: wanted numbers and tensors, saw a whole {type(value).__name__}; save its state_dict(), and load that "
+            "with load_state_dict(load(...))"
+        )
     raise TypeError(
         f"save: wanted tensors, arrays, numbers, strings, None, or dicts, lists and tuples of them, saw "
         f"{type(value).__name__}{f' at {name!r}' if name else ''}"
@@ -87,6 +92,8 @@ def _put_together(structure: Any, tensors: dict[str, np.ndarray]) -> Any:
         if "$complex" in structure:
             array = array.view(structure["$complex"])[..., 0]
         return wrap(array) if "$tensor" in structure else array
+    if "$grad" in structure:
+        return _put_together(structure["$grad"], tensors).requires_grad_()
     if "$tuple" in structure:
         return tuple(_put_together(v, tensors) for v in structure["$tuple"])
     if "$dict" in structure:
@@ -97,18 +104,22 @@ def _put_together(structure: Any, tensors: dict[str, np.ndarray]) -> Any:
 # --- files -------------------------------------------------------------------------------------------
 
 
-def save(obj: Any, path: str | os.PathLike[str]) -> None:
-    """Write tensors, or any nesting of dicts, lists, tuples, tensors, arrays, numbers, strings, to a safetensors file.
+def save(obj: Any, f: Any, *ignored: Any, **also_ignored: Any) -> None:
+    """Write tensors, or any nesting of dicts, lists, tuples, tensors, arrays, numbers, strings, as safetensors.
 
-    The file appears whole or not at all: it is written beside its place, flushed to the disk, and renamed.
-    ImportError without the package safetensors; TypeError for what cannot be saved.
+    f is a path, or a file that is open for bytes. A file at a path appears whole or not at all: it is written beside its
+    place, flushed to the disk, and renamed. PyTorch's arguments about pickling are ignored.
+    ImportError without the package safetensors; TypeError for what cannot be saved, such as a whole module.
     """
     library = _safetensors("save")
     tensors: dict[str, np.ndarray] = {}
     structure = _take_apart(obj, "", tensors)
     plain = isinstance(structure, dict) and all(v == {"$tensor": k} for k, v in structure.items())
     metadata = None if plain else {STRUCTURE: json.dumps(structure)}
-    path = Path(path)
+    if hasattr(f, "write"):
+        f.write(library.numpy.save(tensors, metadata))
+        return
+    path = Path(f)
     scratch = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     try:
         library.numpy.save_file(tensors, str(scratch), metadata)
@@ -126,13 +137,23 @@ def save(obj: Any, path: str | os.PathLike[str]) -> None:
             os.close(folder)
 
 
-def load(path: str | os.PathLike[str], map_location: Any = None) -> Any:
-    """What save wrote; of any other safetensors file, its tensors by name. Tensors go to the device map_location.
+def load(
+    f: Any, map_location: Any = None, pickle_module: Any = None, *, weights_only: bool | None = None,
+    mmap: bool | None = None, **ignored: Any,
+) -> Any:  # fmt: skip
+    """What save wrote; of any other safetensors file, its tensors by name. f is a path, or a file open for bytes.
 
+    map_location   the device that tensors go to, or a function of (tensor, "cpu") that moves it
+    The other arguments, PyTorch's, change nothing: a file never holds more than weights.
     FileNotFoundError; RuntimeError for a file that is truncated or of another kind. Nothing is ever unpickled.
     """
     library = _safetensors("load")
-    data = Path(path).read_bytes()
+    data, name = (f.read(), getattr(f, "name", "a file")) if hasattr(f, "read") else (Path(f).read_bytes(), f)
+    if data[:4] == b"PK\x03\x04" or (data[:1] == b"\x80" and data[1:2] in b"\x02\x03\x04\x05"):
+        raise RuntimeError(
+            f"load: wanted safetensors, saw {name}, which PyTorch has pickled; pickles are never loaded: convert it with "
+            "PyTorch, safetensors.torch.save_file(torch.load(old), new)"
+        )
     try:
         flat = library.deserialize(data)
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
@@ -140,10 +161,20 @@ def load(path: str | os.PathLike[str], map_location: Any = None) -> Any:
         text = (header.get("__metadata__") or {}).get(STRUCTURE)
         value = {k: wrap(v) for k, v in tensors.items()} if text is None else _put_together(json.loads(text), tensors)
     except (library.SafetensorError, ValueError, KeyError, TypeError, AttributeError) as e:
-        raise RuntimeError(f"load: wanted a whole safetensors file, saw {path}: {e}") from e
-    if map_location is None or backend.device(map_location) == backend.CPU:
+        raise RuntimeError(f"load: wanted a whole safetensors file, saw {name}: {e}") from e
+    if isinstance(map_location, dict):
+        map_location = map_location.get("cpu")
+    if map_location is None:
         return value
-    return _move(value, backend.device(map_location))
+    if callable(map_location):
+        return _each(value, lambda t: _moved(t, map_location(t, "cpu")))
+    where = backend.device(map_location)
+    return value if where == backend.CPU else _each(value, lambda t: _moved(t, wrap(backend.to_device(t.array, where))))
+
+
+def _moved(t: Any, there: Any) -> Any:
+    """What a map_location gave for a tensor; None leaves it where it is."""
+    return t if there is None or there is t else there.requires_grad_() if current(t) is not None else there
 
 
 def _array(entry: dict[str, Any]) -> np.ndarray:
@@ -155,13 +186,14 @@ def _array(entry: dict[str, Any]) -> np.ndarray:
     return array if array.flags.writeable else array.copy()
 
 
-def _move(value: Any, where: backend.device) -> Any:
+def _each(value: Any, function: Any) -> Any:
+    """A value with `function` of each of its tensors."""
     if isinstance(value, Traced):
-        return wrap(backend.to_device(value.array, where))
+        return function(value)
     if isinstance(value, dict):
-        return {k: _move(v, where) for k, v in value.items()}
+        return {k: _each(v, function) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return type(value)(_move(v, where) for v in value)
+        return type(value)(_each(v, function) for v in value)
     return value
 
 
