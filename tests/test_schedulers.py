@@ -141,6 +141,44 @@ LIKE_PYTORCH = {
 }  # fmt: skip
 
 
+def test_an_epoch_can_be_asked_for_and_is_warned_of():
+    """step(epoch) goes by the closed form, whatever came before."""
+    for make in (
+        lambda o: S.StepLR(o, 3, 0.5), lambda o: S.MultiStepLR(o, [2, 2, 7], 0.5), lambda o: S.ConstantLR(o, 0.5, 4),
+        lambda o: S.LinearLR(o, 0.25, 1.0, 6), lambda o: S.ExponentialLR(o, 0.9), lambda o: S.PolynomialLR(o, 9, 2.0),
+        lambda o: S.CosineAnnealingLR(o, 5, 0.01), lambda o: S.LambdaLR(o, Decay(3)),
+    ):  # fmt: skip
+        by_steps = rates(make(sgd()))
+        s = make(sgd())
+        s.optimizer.step()
+        for epoch in (7, 2, 11, 3):
+            with pytest.warns(UserWarning, match="no epoch"):
+                s.step(epoch)
+            assert s.get_last_lr()[0] == pytest.approx(by_steps[epoch], rel=1e-12, abs=1e-15)
+            assert s.last_epoch == epoch
+    with pytest.warns(UserWarning, match="get_last_lr"):
+        s.get_lr()
+
+
+def test_a_rate_that_is_a_tensor_stays_the_same_tensor():
+    p = wrap(np.zeros(2, np.float32)).requires_grad_()
+    for make in (
+        lambda o: S.StepLR(o, 1, 0.5), lambda o: S.CosineAnnealingLR(o, 9), lambda o: S.LambdaLR(o, Decay(3)),
+        lambda o: S.OneCycleLR(o, 0.5, 20, cycle_momentum=False), lambda o: S.CyclicLR(o, 0.1, 0.5, 3, cycle_momentum=False),
+        lambda o: S.CosineAnnealingWarmRestarts(o, 4), lambda o: S.LinearLR(o), lambda o: S.ReduceLROnPlateau(o, patience=0),
+    ):  # fmt: skip
+        lr = wrap(np.float32(0.5))
+        o, plain = optim.SGD([p], lr=lr), optim.SGD([p], lr=0.5)
+        a, b = make(o), make(plain)
+        for _ in range(6):
+            for opt, s in ((o, a), (plain, b)):
+                opt.step()
+                s.step(*([1.0] if isinstance(s, S.ReduceLROnPlateau) else []))
+            assert o.param_groups[0]["lr"] is lr and a.get_last_lr()[0] is not lr
+            assert lr.item() == pytest.approx(plain.param_groups[0]["lr"], rel=1e-5)
+            assert a.get_last_lr()[0].item() == lr.item()
+
+
 def torch_sgd(torch, **options):
     a, b = (torch.zeros(2, requires_grad=True) for _ in range(2))
     return torch.optim.SGD([{"params": a}, {"params": b, "lr": 0.3}], lr=0.1, **{"momentum": 0.9, **options})
@@ -162,12 +200,14 @@ def test_step_by_step_as_pytorch(name):
 
 
 @pytest.mark.reference
-@pytest.mark.parametrize("name", ["StepLR", "MultiStepLR", "ExponentialLR", "LinearLR", "CosineAnnealingLR"])
+@pytest.mark.parametrize(
+    "name", ["StepLR", "MultiStepLR", "ExponentialLR", "LinearLR", "CosineAnnealingLR", "CyclicLR", "OneCycleLR"]
+)
 def test_pytorchs_state_is_taken_up(name):
     torch = pytest.importorskip("torch")
     arguments = {
         "StepLR": (4, 0.5), "MultiStepLR": ([3, 7, 7], 0.5), "ExponentialLR": (0.9,), "LinearLR": (0.1, 0.7, 6),
-        "CosineAnnealingLR": (5,),
+        "CosineAnnealingLR": (5,), "CyclicLR": (0.1, 0.3, 3), "OneCycleLR": (0.3, 40),
     }[name]  # fmt: skip
     mine, other = sgd(), torch_sgd(torch)
     a = getattr(S, name)(mine, *arguments)
@@ -206,7 +246,7 @@ def test_functions_keep_the_state_of_objects_only():
     again.load_state_dict(state)
     assert again.lr_lambdas[0].k == 3 and again.lr_lambdas[1](0) == 2.0
     own = S.CyclicLR(sgd(), 0.01, 0.1, scale_fn=Decay(4))
-    assert own.state_dict()["scale_fn"] == {"k": 4}
+    assert own.state_dict()["_scale_fn_custom"] == {"k": 4}
 
 
 def test_momentum_moves_against_the_rate():

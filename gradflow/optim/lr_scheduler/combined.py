@@ -54,27 +54,20 @@ class SequentialLR(Combined):
             put(group, group["initial_lr"])
         _undo(self)
         first = self._schedulers[bisect_right(milestones, 0)]
-        first._begin()
+        first._initial_step()
         self._last_lr = first.get_last_lr()
 
-    def step(self) -> None:
+    def step(self) -> None:  # type: ignore[override]
         """Go on by one epoch."""
-        self.last_epoch += 1
+        self._update_lr()
+
+    def _update_lr(self, epoch: int | None = None) -> None:
+        self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
         i = bisect_right(self._milestones, self.last_epoch)
-        if i > 0 and self._milestones[i - 1] == self.last_epoch:
-            self._schedulers[i].restart()
+        if epoch is not None or (i > 0 and self._milestones[i - 1] == self.last_epoch):
+            self._schedulers[i]._update_lr(0 if i else self.last_epoch)
         else:
             self._schedulers[i].step()
-        self._last_lr = self._schedulers[i].get_last_lr()
-
-    def _begin(self) -> None:
-        self._schedulers[bisect_right(self._milestones, 0)]._begin()
-
-    def restart(self) -> None:
-        """Go back to epoch 0."""
-        self.last_epoch = 0
-        i = bisect_right(self._milestones, 0)
-        self._schedulers[i].restart()
         self._last_lr = self._schedulers[i].get_last_lr()
 
 
@@ -95,22 +88,23 @@ class ChainedScheduler(Combined):
         self._take(schedulers, optimizer or schedulers[0].optimizer)
         self._last_lr = [get(group) for group in self.optimizer.param_groups]
 
-    def step(self) -> None:
+    def step(self) -> None:  # type: ignore[override]
         """Go on by one epoch."""
-        self._each(lambda s: s.step())
+        for s in self._schedulers:
+            s.step()
+        self._last_lr = [get(group) for group in self.optimizer.param_groups]
 
-    def _begin(self) -> None:
-        self._each(lambda s: s._begin())
+    def _initial_step(self) -> None:
+        for s in self._schedulers:
+            s._initial_step()
+        self._last_lr = [get(group) for group in self.optimizer.param_groups]
 
-    def restart(self) -> None:
-        """Go back to epoch 0."""
+    def _update_lr(self, epoch: int | None = None) -> None:
+        if epoch is None:
+            self.step()
+            return
         for group in self.optimizer.param_groups:
             put(group, group["initial_lr"])
         for s in self._schedulers:
             s.last_epoch = -1
-        self._begin()
-
-    def _each(self, call: Any) -> None:
-        for s in self._schedulers:
-            call(s)
-        self._last_lr = [get(group) for group in self.optimizer.param_groups]
+        self._initial_step()

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from ..optimizer import Optimizer
-from .schedule import Function, LRScheduler, get, per_group, put
+from .schedule import Function, LRScheduler, copied, get, per_group, put, within_step
 
 
 class CosineAnnealingLR(LRScheduler):
@@ -19,21 +19,23 @@ class CosineAnnealingLR(LRScheduler):
         self.T_max, self.eta_min = T_max, eta_min
         super().__init__(optimizer, last_epoch)
 
-    def get_lr(self) -> list[float]:
+    @within_step
+    def get_lr(self) -> list[Any]:
         """The learning rate of each group at last_epoch."""
         now = [get(group) for group in self.optimizer.param_groups]
         if self._is_initial:
             return now
+        if self._step_count == 1 and self.last_epoch > 0:
+            return self._get_closed_form_lr()
         if (self.last_epoch - 1 - self.T_max) % (2 * self.T_max) == 0:  # the last epoch was at eta_min: no ratio to it
             rise = (1 - math.cos(math.pi / self.T_max)) / 2
             return [lr + (base - self.eta_min) * rise for lr, base in zip(now, self.base_lrs, strict=True)]
         before, after = (1 + math.cos(math.pi * e / self.T_max) for e in (self.last_epoch - 1, self.last_epoch))
         return [after / before * (lr - self.eta_min) + self.eta_min for lr in now]
 
-    def restart(self) -> None:
-        """Go back to epoch 0."""
-        self.last_epoch = 0
-        self._set(list(self.base_lrs))
+    def _get_closed_form_lr(self) -> list[Any]:
+        height = (1 + math.cos(math.pi * self.last_epoch / self.T_max)) / 2
+        return [self.eta_min + (base - self.eta_min) * height for base in self.base_lrs]
 
 
 class CosineAnnealingWarmRestarts(LRScheduler):
@@ -54,7 +56,8 @@ class CosineAnnealingWarmRestarts(LRScheduler):
         self.T_cur: float = last_epoch
         super().__init__(optimizer, last_epoch)
 
-    def get_lr(self) -> list[float]:
+    @within_step
+    def get_lr(self) -> list[Any]:
         """The learning rate of each group at last_epoch."""
         height = (1 + math.cos(math.pi * self.T_cur / self.T_i)) / 2
         return [self.eta_min + (base - self.eta_min) * height for base in self.base_lrs]
@@ -79,7 +82,7 @@ class CosineAnnealingWarmRestarts(LRScheduler):
                 self.T_cur = epoch - self.T_0 * (self.T_mult**n - 1) // (self.T_mult - 1)
             self.T_i = self.T_0 * self.T_mult**n
         self.last_epoch = math.floor(epoch)
-        self._set(self.get_lr())
+        self._set(self.get_lr)
 
 
 class Cycle(LRScheduler):
@@ -94,12 +97,15 @@ class Cycle(LRScheduler):
         if "momentum" not in optimizer.defaults and "betas" not in optimizer.defaults:
             raise ValueError(f"{name}: wanted an optimizer with momentum or betas, saw {type(optimizer).__name__}")
         self.use_beta1 = "betas" in optimizer.defaults
-        self.base_momentums = per_group("base_momentum", base, optimizer)
-        self.max_momentums = per_group("max_momentum", top, optimizer)
+        lows, highs = per_group("base_momentum", base, optimizer), per_group("max_momentum", top, optimizer)
+        self._keep(lows, highs)
         if last_epoch == -1:
-            for group, low, high in zip(optimizer.param_groups, self.base_momentums, self.max_momentums, strict=True):
+            for group, (low, high) in zip(optimizer.param_groups, zip(lows, highs, strict=True), strict=True):
                 self._set_momentum(group, high)
                 group["max_momentum"], group["base_momentum"] = high, low
+
+    def _keep(self, lows: list[Any], highs: list[Any]) -> None:
+        """Note the range of each group's momentum, where the groups are not asked for it."""
 
     def _set_momentum(self, group: dict[str, Any], value: float) -> None:
         if self.use_beta1:
@@ -134,24 +140,29 @@ class CyclicLR(Cycle):
                 put(group, lr)
         self.total_size = float(step_size_up + (step_size_up if step_size_down is None else step_size_down))
         self.step_ratio = step_size_up / self.total_size
-        self.mode, self.gamma, self.scale_fn = mode, gamma, scale_fn
+        self.mode, self.gamma, self._scale_fn_custom = mode, gamma, scale_fn
         self.scale_mode = scale_mode if scale_fn is not None else "iterations" if mode == "exp_range" else "cycle"
         self.cycle_momentum = cycle_momentum
         self._prepare_momentum(base_momentum, max_momentum, last_epoch)
         super().__init__(optimizer, last_epoch)
         self.base_lrs = base_lrs
 
-    def _scale(self, x: float) -> float:
-        if self.scale_fn is not None:
-            return self.scale_fn(x)  # type: ignore[arg-type]
+    def _keep(self, lows: list[Any], highs: list[Any]) -> None:
+        self.base_momentums, self.max_momentums = lows, highs
+
+    def scale_fn(self, x: float) -> float:
+        """The height of a cycle, or of a step if scale_mode is "iterations"."""
+        if self._scale_fn_custom is not None:
+            return self._scale_fn_custom(x)  # type: ignore[arg-type]
         return {"triangular": 1.0, "triangular2": 0.5 ** (x - 1), "exp_range": self.gamma**x}[self.mode]
 
-    def get_lr(self) -> list[float]:
+    @within_step
+    def get_lr(self) -> list[Any]:
         """The learning rate of each group at last_epoch."""
         cycle = math.floor(1 + self.last_epoch / self.total_size)
         x = 1.0 + self.last_epoch / self.total_size - cycle
         height = x / self.step_ratio if x <= self.step_ratio else (x - 1) / (self.step_ratio - 1)
-        scale = self._scale(cycle if self.scale_mode == "cycle" else self.last_epoch)
+        scale = self.scale_fn(cycle if self.scale_mode == "cycle" else self.last_epoch)
         if self.cycle_momentum:
             pairs = zip(self.base_momentums, self.max_momentums, strict=True)
             for group, (low, high) in zip(self.optimizer.param_groups, pairs, strict=True):
@@ -185,37 +196,45 @@ class OneCycleLR(Cycle):
             raise ValueError(f"OneCycleLR: wanted pct_start as a float in [0, 1], saw {pct_start}")
         if anneal_strategy not in ("cos", "linear"):
             raise ValueError(f"OneCycleLR: wanted the anneal_strategy 'cos' or 'linear', saw {anneal_strategy!r}")
-        self.optimizer, self.total_steps, self.anneal_strategy = optimizer, total_steps, anneal_strategy
-        # (last step, lr at its start and end, momentum at its start and end): each phase goes on from the one before
+        self.optimizer, self.total_steps, self._anneal_func_type = optimizer, total_steps, anneal_strategy
         turn, last = pct_start * total_steps - 1, total_steps - 1
-        rise = [turn, "initial_lr", "max_lr", "max_momentum", "base_momentum"]
-        self.phases: list[list[Any]] = [rise, [last, "max_lr", "min_lr", "base_momentum", "max_momentum"]]
-        if three_phase:
-            fall = [2 * pct_start * total_steps - 2, "max_lr", "initial_lr", "base_momentum", "max_momentum"]
-            self.phases = [rise, fall, [last, "initial_lr", "min_lr", "max_momentum", "max_momentum"]]
+        ends = [turn, 2 * pct_start * total_steps - 2, last] if three_phase else [turn, last]
+        rates = ["initial_lr", "max_lr", *(["initial_lr"] if three_phase else []), "min_lr"]
+        momentums = ["max_momentum", "base_momentum", "max_momentum", "max_momentum"]
+        self._schedule_phases: list[dict[str, Any]] = [  # each goes on from the one before
+            {
+                "end_step": float(end), "start_lr": rates[i], "end_lr": rates[i + 1],
+                "start_momentum": momentums[i], "end_momentum": momentums[i + 1],
+            }
+            for i, end in enumerate(ends)
+        ]  # fmt: skip
         if last_epoch == -1:
             for group, top in zip(optimizer.param_groups, per_group("max_lr", max_lr, optimizer), strict=True):
                 group["initial_lr"], group["max_lr"] = top / div_factor, top
                 group["min_lr"] = group["initial_lr"] / final_div_factor
+                group["initial_lr"], group["max_lr"] = copied(group["initial_lr"]), copied(top)
         self.cycle_momentum = cycle_momentum
         self._prepare_momentum(base_momentum, max_momentum, last_epoch)
         super().__init__(optimizer, last_epoch)
 
     def _between(self, start: float, end: float, part: float) -> float:
-        if self.anneal_strategy == "linear":
+        if self._anneal_func_type == "linear":
             return (end - start) * part + start
         return end + (start - end) / 2.0 * (math.cos(math.pi * part) + 1)
 
-    def get_lr(self) -> list[float]:
+    @within_step
+    def get_lr(self) -> list[Any]:
         """The learning rate of each group at last_epoch."""
         step = self.last_epoch
         if step > self.total_steps:
             raise ValueError(f"OneCycleLR: wanted at most {self.total_steps} steps, saw one more")
-        i = next((i for i, (end, *_) in enumerate(self.phases) if step <= end), len(self.phases) - 1)
-        begin = self.phases[i - 1][0] if i else 0.0
-        end, *names = self.phases[i]
+        phases = self._schedule_phases
+        i = next((i for i, phase in enumerate(phases) if step <= phase["end_step"]), len(phases) - 1)
+        begin, end = phases[i - 1]["end_step"] if i else 0.0, phases[i]["end_step"]
         part = (step - begin) / (end - begin)
-        lr_start, lr_end, momentum_start, momentum_end = names
+        lr_start, lr_end, momentum_start, momentum_end = (
+            phases[i][name] for name in ("start_lr", "end_lr", "start_momentum", "end_momentum")
+        )
         values = []
         for group in self.optimizer.param_groups:
             values.append(self._between(group[lr_start], group[lr_end], part))

@@ -33,25 +33,37 @@ class ReduceLROnPlateau(LRScheduler):
         self.mode, self.threshold, self.threshold_mode = mode, threshold, threshold_mode
         self.default_min_lr = None if isinstance(min_lr, (list, tuple)) else min_lr
         self.min_lrs = per_group("min_lr", min_lr, optimizer)
-        self.best = math.inf if mode == "min" else -math.inf
-        self.cooldown_counter = self.num_bad_epochs = self.last_epoch = 0
+        self.mode_worse = math.inf if mode == "min" else -math.inf
+        self.last_epoch = 0
+        self._reset()
         self._last_lr = [get(group) for group in optimizer.param_groups]
 
-    def is_better(self, a: float, best: float) -> bool:
+    def _reset(self) -> None:
+        """Forget the best metric, and how long ago it was."""
+        self.best, self.cooldown_counter, self.num_bad_epochs = self.mode_worse, 0, 0
+
+    @property
+    def in_cooldown(self) -> bool:
+        """Whether it rests after a reduction."""
+        return self.cooldown_counter > 0
+
+    def _is_better(self, a: float, best: float) -> bool:
         """Whether the metric a is better than best, by more than the threshold."""
         sign = 1 if self.mode == "max" else -1
         least = best * (1 + sign * self.threshold) if self.threshold_mode == "rel" else best + sign * self.threshold
         return a > least if self.mode == "max" else a < least
 
-    def step(self, metrics: Any) -> None:  # type: ignore[override]
-        """Go on by one epoch, given its metric, a number or a tensor of one."""
+    def step(self, metrics: Any, epoch: int | None = None) -> None:  # type: ignore[override]
+        """Go on by one epoch, given its metric, a number or a tensor of one; an epoch given too is warned of."""
         value = float(metrics)
-        self.last_epoch += 1
-        if self.is_better(value, self.best):
+        if epoch is not None:
+            self._warn_of(epoch)
+        self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
+        if self._is_better(value, self.best):
             self.best, self.num_bad_epochs = value, 0
         else:
             self.num_bad_epochs += 1
-        if self.cooldown_counter > 0:
+        if self.in_cooldown:
             self.cooldown_counter -= 1
             self.num_bad_epochs = 0
         if self.num_bad_epochs > self.patience:
@@ -66,7 +78,7 @@ class ReduceLROnPlateau(LRScheduler):
                 raise RuntimeError(f"ReduceLROnPlateau: wanted {len(groups)} min_lrs, saw {len(self.min_lrs)}")
             self.min_lrs = [self.default_min_lr] * len(groups)
         for group, least in zip(groups, self.min_lrs, strict=True):
-            old = get(group)
-            new = max(old * self.factor, least)
+            old = float(group["lr"])
+            new = max(old * self.factor, float(least))
             if old - new > self.eps:
                 put(group, new)
