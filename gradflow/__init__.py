@@ -277,6 +277,13 @@ _SUBMODULES = {"cuda", "data", "distributions", "examples", "fft", "func", "io",
 _LATE = {
     "func": "vmap",
     "io": "save load",
+    "nn.functional": """bilinear celu_ channel_shuffle conv_tbc hardshrink native_channel_shuffle pixel_shuffle pixel_unshuffle relu_
+        rrelu rrelu_ selu_ threshold threshold_""",
+    "nn.plain": """alpha_dropout alpha_dropout_ batch_norm binary_cross_entropy_with_logits cosine_embedding_loss dropout
+        dropout_ embedding embedding_renorm_ feature_alpha_dropout feature_alpha_dropout_ feature_dropout feature_dropout_
+        gru gru_cell hinge_embedding_loss instance_norm kl_div lstm lstm_cell margin_ranking_loss native_batch_norm
+        native_dropout native_dropout_backward native_group_norm native_layer_norm norm_except_dim poisson_nll_loss
+        rnn_relu rnn_relu_cell rnn_tanh rnn_tanh_cell triplet_margin_loss""",
     "printing": "set_printoptions get_printoptions",
     "signal.windows": "bartlett_window blackman_window hamming_window hann_window kaiser_window",
     "formats": "channels_last channels_last_3d contiguous_format layout memory_format preserve_format strided",
@@ -293,6 +300,8 @@ def __getattr__(name: str) -> object:
         return _names.find(name)
     if name in _MODULE_OF:
         return getattr(_import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+    if name in _names.writers:
+        return getattr(Tensor, name)
     if name == "bfloat16":
         from .backend import bfloat16
 

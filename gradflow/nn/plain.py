@@ -12,6 +12,7 @@ from .. import backend
 from ..op import unwrap, wrap
 from ..ops import loss, pair_loss, pointwise, random, reduce, rnn, shape
 from ..ops.rnn import gru_cell, lstm_cell, rnn_relu_cell, rnn_tanh_cell  # noqa: F401  (part of this face)
+from ..tape import Traced
 from . import functional as F
 from .utils.weight_norm import norm_except_dim  # noqa: F401  (part of this face)
 
@@ -112,30 +113,37 @@ def instance_norm(
 
 
 def _statistics(x: Any, dims: Any, eps: float, keepdim: bool) -> tuple[Any, Any]:
-    """(mean, 1 / sqrt(variance + eps)) over dims, in float32 for half types."""
-    if x.dtype.itemsize == 2:
+    """(mean, 1 / sqrt(variance + eps)) over dims, computed in float32 for half types."""
+    dtype = x.dtype
+    if dtype.itemsize == 2:
         x = pointwise.cast(x, backend.float32)
     variance, mean = reduce.var_mean(x, dims, correction=0, keepdim=keepdim)
-    return mean, pointwise.rsqrt(variance + eps)
+    return pointwise.cast(mean, dtype), pointwise.cast(pointwise.rsqrt(variance + eps), dtype)
+
+
+def _constant(x: Any) -> Any:
+    """x without its place on the tape."""
+    return x.detach() if isinstance(x, Traced) else x
 
 
 def native_layer_norm(input: Any, normalized_shape: Any, weight: Any, bias: Any, eps: float) -> tuple[Any, Any, Any]:
-    """(layer_norm, mean, 1 / standard deviation), the statistics of each row with dimensions of size one."""
+    """(layer_norm, mean, 1 / standard deviation), the statistics, constants, of each row with dimensions of size one."""
     sizes = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+    if not sizes:
+        raise RuntimeError("native_layer_norm: wanted a normalized_shape of at least one dimension, saw none")
     y = F.layer_norm(input, sizes, weight, bias, eps)
-    return y, *_statistics(input, tuple(range(-len(sizes), 0)), eps, True)
+    return y, *_statistics(_constant(input), tuple(range(-len(sizes), 0)), eps, True)
 
 
 def native_batch_norm(
     input: Any, weight: Any, bias: Any, running_mean: Any, running_var: Any, training: bool, momentum: float, eps: float
 ) -> tuple[Any, Any, Any]:
-    """(batch_norm, mean, 1 / standard deviation) of each channel; empty statistics in evaluation."""
+    """(batch_norm, mean, 1 / standard deviation) of each channel, constants; empty statistics in evaluation."""
     y = F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
     if not training:
         xp = backend.namespace(unwrap(input))
-        dtype = backend.float32 if input.dtype.itemsize == 2 else input.dtype
-        return y, wrap(xp.empty(0, dtype)), wrap(xp.empty(0, dtype))
-    return y, *_statistics(input, (0, *range(2, input.ndim)), eps, False)
+        return y, wrap(xp.empty(0, input.dtype)), wrap(xp.empty(0, input.dtype))
+    return y, *_statistics(_constant(input), (0, *range(2, input.ndim)), eps, False)
 
 
 def native_group_norm(
@@ -143,7 +151,7 @@ def native_group_norm(
 ) -> tuple[Any, Any, Any]:
     """(group_norm, mean, 1 / standard deviation), the statistics (n, groups)."""
     y = F.group_norm(input, group, weight, bias, eps)
-    return y, *_statistics(shape.reshape(input, (N, group, -1)), -1, eps, False)
+    return y, *_statistics(shape.reshape(input, (N, group, C // group * HxW)), -1, eps, False)
 
 
 # --- dropout and the like ---------------------------------------------------------------------------------
