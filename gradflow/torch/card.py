@@ -5,11 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from .. import backend, cuda
-from .dtype import of_card
 from .random import get_rng_state as get_rng_state_of_default
 from .random import set_rng_state as set_rng_state_of_default
-
-globals().update(of_card)
 
 
 def manual_seed(seed: int) -> None:

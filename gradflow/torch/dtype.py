@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 from typing import Any
 
 import numpy as np
@@ -111,63 +110,3 @@ def promote_types(type1: Any, type2: Any) -> dtype:
 def result_type(tensor1: Any, tensor2: Any) -> dtype:
     """The dtype of what comes of two tensors or numbers."""
     return of(result(tensor1, tensor2))
-
-
-def can_cast(from_: Any, to: Any) -> Any:
-    """Whether a cast keeps the kind: no complex number becomes real, none floating whole, no number a bool."""
-    order = ["b", "u", "i", "f", "c"]
-    a, b = (order.index("f" if backend.is_floating(np.dtype(d)) else np.dtype(d).kind) for d in (from_, to))
-    return a <= b or (a, b) == (2, 1)
-
-
-# --- classes named after dtypes -----------------------------------------------------------------------
-
-
-class _Legacy(type):
-    """What torch.FloatTensor and its like have in common: calling one makes a tensor of its dtype."""
-
-    dtype: np.dtype
-    device: str
-
-    def __instancecheck__(cls, x: object) -> Any:
-        from ..tensor import Tensor
-
-        return isinstance(x, Tensor) and x.array.dtype == cls.dtype and x.is_cuda == (cls.device == "cuda")
-
-    def __call__(cls, *data: Any) -> Any:
-        from ..create import empty, tensor
-
-        if len(data) == 1 and not isinstance(data[0], builtins.int):
-            return tensor(data[0], dtype=cls.dtype, device=cls.device)
-        return empty(*(data or (0,)), dtype=cls.dtype, device=cls.device)
-
-    def __repr__(cls) -> str:
-        return f"<class '{cls.__module__}.{cls.__name__}'>"
-
-
-LEGACY = {
-    "FloatTensor": "float32", "DoubleTensor": "float64", "HalfTensor": "float16", "ByteTensor": "uint8",
-    "CharTensor": "int8", "ShortTensor": "int16", "IntTensor": "int32", "LongTensor": "int64", "BoolTensor": "bool",
-}  # fmt: skip
-
-
-def _legacy(name: str, device: str) -> Any:
-    module = "torch" if device == "cpu" else "torch.cuda"
-    return _Legacy(name, (), {"dtype": np.dtype(LEGACY[name]), "device": device, "__module__": module})
-
-
-of_cpu = {name: _legacy(name, "cpu") for name in LEGACY}
-of_card = {name: _legacy(name, "cuda") for name in LEGACY}
-
-
-def type_name(t: Any) -> str:
-    """What t.type() says: torch.FloatTensor."""
-    found = next((n for n, d in LEGACY.items() if d == t.array.dtype.name), None)
-    found = found or {"bfloat16": "BFloat16Tensor"}.get(t.array.dtype.name, f"{t.array.dtype.name}.Tensor")
-    return f"torch.{'cuda.' if t.is_cuda else ''}{found}"
-
-
-def called(name: str) -> Any:
-    """The dtype of a name such as "torch.FloatTensor" or "torch.float32"."""
-    last = name.rpartition(".")[2]
-    return np.dtype(LEGACY[last]) if last in LEGACY else of(last).dtype

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from .. import backend
-from ..create import randint, tensor
+from ..convert import tensor
+from ..draws import randint
 from ..tape import Traced
 from ..tensor import Tensor
 

@@ -10,7 +10,7 @@ import numpy as np
 
 import gradflow
 
-from .. import autograd, backend
+from .. import autograd
 from ..backend import device
 from ..io import load, save
 from ..nn import functional
@@ -19,7 +19,6 @@ from . import amp, program
 from .dtype import (  # the dtypes, under all their names
     bfloat16,
     bool,
-    can_cast,
     cdouble,
     cfloat,
     complex64,
@@ -38,7 +37,6 @@ from .dtype import (  # the dtypes, under all their names
     int32,
     int64,
     long,
-    of_cpu,
     promote_types,
     result_type,
     short,
@@ -67,7 +65,7 @@ from .switches import (
 )  # fmt: skip
 
 __all__ = [
-    "Generator", "Size", "Tensor", "are_deterministic_algorithms_enabled", "bfloat16", "bool", "can_cast", "cdouble",
+    "Generator", "Size", "Tensor", "are_deterministic_algorithms_enabled", "bfloat16", "bool", "cdouble",
     "cfloat", "complex64", "complex128", "default_generator", "device", "double", "dtype", "float", "float16", "float32",
     "float64", "get_default_dtype", "get_deterministic_debug_mode", "get_float32_matmul_precision",
     "get_num_interop_threads", "get_num_threads", "get_rng_state", "half", "initial_seed", "int", "int8", "int16",
@@ -76,8 +74,6 @@ __all__ = [
     "set_float32_matmul_precision", "set_flush_denormal", "set_num_interop_threads", "set_num_threads",
     "set_rng_state", "set_warn_always", "short", "uint8", "uint16", "uint32", "uint64", "use_deterministic_algorithms",
 ]  # fmt: skip
-
-globals().update(of_cpu)
 
 VERSION = "2.13.0+gradflow"
 
@@ -182,13 +178,6 @@ def is_storage(obj: Any) -> builtins.bool:
     return False
 
 
-def set_default_tensor_type(t: Any) -> None:
-    """The dtype of new tensors made from Python numbers, by the class of its tensors or the class's name."""
-    from .dtype import called
-
-    backend.set_default_dtype(called(t) if isinstance(t, str) else t.dtype)
-
-
 def is_inference_mode_enabled() -> builtins.bool:
     """Whether gradients are off for good here: as is_grad_enabled."""
     return not autograd.is_grad_enabled()
@@ -211,10 +200,8 @@ def to_dlpack(tensor: Any) -> Any:
 
 def typename(obj: Any) -> str:
     """The name of a tensor's type, or of an object's class."""
-    from .dtype import type_name
-
     if isinstance(obj, Tensor):
-        return type_name(obj)
+        return obj.type()
     cls = obj if isinstance(obj, type) else type(obj)
     return f"{cls.__module__}.{cls.__qualname__}"
 
