@@ -64,6 +64,7 @@ def _writing(function: Callable[..., Any], head: str) -> Callable[..., Any]:
 
 # Families that are loaded when one of their functions is first asked for: a file of ops/, and names in it.
 _LATER = {
+    "ctc": "ctc_loss",
     "fold": "fold unfold",
     "fractional": """fractional_max_pool2d fractional_max_pool2d_with_indices
         fractional_max_pool3d fractional_max_pool3d_with_indices""",
