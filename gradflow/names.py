@@ -19,11 +19,20 @@ FAMILIES = {
     "norm": "layer_norm group_norm rms_norm",
     "pool": "max_pool1d max_pool2d max_pool3d avg_pool1d adaptive_avg_pool1d",
     "products": "chain_matmul cross. kron. matrix_power. trace.",
+    "arrange": "constant_pad_nd",
     "calculus": "cumulative_trapezoid gradient trapezoid trapz",
     "grids": """atleast_1d atleast_2d atleast_3d block_diag cartesian_prod column_stack combinations diagflat. dsplit. hsplit.
         vsplit. row_stack split_with_sizes. unravel_index unsafe_chunk. unsafe_split. unsafe_split_with_sizes.""",
     "sort": "msort.",
     "segment": "index_reduce_ nonzero_static. put_ segment_reduce",
+    "complexes": "angle. complex imag is_conj. is_neg. isreal. polar real resolve_conj. resolve_neg. view_as_complex view_as_real",
+    "logs": "logaddexp2. logit_ xlogy_",
+    "pointwise": "arccosh_ arcsinh_ arctanh_ conj conj_physical_ hardshrink. sgn_ threshold",
+    "signs": """bitwise_left_shift_ bitwise_right_shift_ copysign_ deg2rad_ float_power. frexp. gcd_ heaviside_ isin isneginf.
+        isposinf. lcm_ ldexp_ nextafter_ rad2deg_ rsub signbit.""",
+    "special_bessel": "i0_ sinc_",
+    "special_error": "erfinv_",
+    "special_gamma": "digamma_ igamma_ igammac_ lgamma_ mvlgamma_ polygamma_",
     "softmax": "softmax. log_softmax.",
     "statistics": "bincount. corrcoef. cov. histc. histogram. histogramdd mode. nanquantile. quantile.",
     "strided": """as_strided. as_strided_scatter. select_scatter. slice_scatter. diagonal_scatter.
@@ -34,10 +43,11 @@ FAMILIES = {
 }
 
 # Methods that write in place and are functions too: abs_(x) is x.abs_().
-writers = set("""abs_ acos_ acosh_ addmv_ arccos_ arccosh_ arcsin_ arcsinh_ arctan_ arctanh_ as_strided_ asin_ asinh_ atan_ atanh_
+_WRITERS = """abs_ acos_ acosh_ addmv_ arccos_ arccosh_ arcsin_ arcsinh_ arctan_ arctanh_ as_strided_ asin_ asinh_ atan_ atanh_
     ceil_ clamp_ clamp_max_ clamp_min_ clip_ conj_physical_ cos_ cosh_ deg2rad_ detach_ erf_ erfc_ exp2_ exp_ expm1_ fill_ fix_
     floor_ frac_ gcd_ i0_ index_put_ lcm_ ldexp_ log10_ log1p_ log2_ log_ logit_ nan_to_num_ neg_ negative_ rad2deg_ reciprocal_
-    resize_as_ round_ rsqrt_ sigmoid_ sin_ sinc_ sinh_ sqrt_ square_ tan_ tanh_ trunc_ xlogy_ zero_""".split())
+    resize_as_ round_ rsqrt_ sigmoid_ sin_ sinc_ sinh_ sqrt_ square_ tan_ tanh_ trunc_ xlogy_ zero_"""
+writers = set(_WRITERS.split())
 
 family_of: dict[str, str] = {}
 methods: dict[str, str] = {}

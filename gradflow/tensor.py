@@ -487,6 +487,8 @@ class Tensor(Chance, Stored):
     def __rtruediv__(self, other: Any) -> Tensor:
         return pointwise.div(other, self)
 
+    __rdiv__ = __rtruediv__
+
     def __rpow__(self, other: Any) -> Tensor:
         return pointwise.pow(other, self)
 
@@ -523,6 +525,52 @@ class Tensor(Chance, Stored):
     matmul, mm, bmm, mv, dot = linalg.matmul, linalg.mm, linalg.bmm, linalg.mv, linalg.dot
     vdot, inner, outer, ger = linalg.vdot, linalg.inner, linalg.outer, linalg.outer
     addmm, addmv, addr, baddbmm, addbmm = linalg.addmm, linalg.addmv, linalg.addr, linalg.baddbmm, linalg.addbmm
+
+    # --- shifts and complex parts ---------------------------------------------------------------------
+
+    def __lshift__(self, other: Any) -> Tensor:
+        return self.bitwise_left_shift(other)
+
+    def __rshift__(self, other: Any) -> Tensor:
+        return self.bitwise_right_shift(other)
+
+    def __rlshift__(self, other: Any) -> Tensor:
+        from .ops import signs
+
+        return signs.bitwise_left_shift(other, self)
+
+    def __rrshift__(self, other: Any) -> Tensor:
+        from .ops import signs
+
+        return signs.bitwise_right_shift(other, self)
+
+    def float_power_(self, exponent: Any) -> Tensor:
+        """self^exponent written into self. RuntimeError unless self is float64, or complex128 if one is complex."""
+        from .ops import signs
+
+        return signs.float_power_(self, exponent)
+
+    @property
+    def real(self) -> Tensor:
+        """The real part, in the same memory; what is real, as it is."""
+        from .ops import complexes
+
+        return complexes.real(self)
+
+    @real.setter
+    def real(self, value: Any) -> None:
+        self.real.copy_(value) if isinstance(value, Traced) else self.real.fill_(value)
+
+    @property
+    def imag(self) -> Tensor:
+        """The imaginary part, in the same memory. RuntimeError unless the numbers are complex."""
+        from .ops import complexes
+
+        return complexes.imag(self)
+
+    @imag.setter
+    def imag(self, value: Any) -> None:
+        self.imag.copy_(value) if isinstance(value, Traced) else self.imag.fill_(value)
 
     # --- tensors like this one, and random values written into it -----------------------------------------
 
@@ -694,7 +742,8 @@ class Tensor(Chance, Stored):
 
     def sum_to_size(self, *sizes: Any, size: Any = None) -> Tensor:
         """Its sum over the dimensions along which these sizes were broadcast to its own."""
-        return shapes.sum_to(self, _given(sizes, size))
+        size = tuple(_given(sizes, size))
+        return shapes.sum_to(self, size) if size else reduce.sum(self)
 
     def repeat(self, *sizes: Any, repeats: Any = None) -> Tensor:
         """Copies of it laid side by side: repeat(2, 1) or repeat((2, 1))."""
@@ -804,6 +853,8 @@ _WRITTEN_IN_PLACE = """
     add sub mul div subtract multiply divide neg abs sign reciprocal pow fmod remainder floor_divide square exp
     exp2 expm1 log log2 log10 log1p sqrt rsqrt sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh floor
     ceil trunc frac round clamp clip sigmoid relu erf erfc lerp addcmul addcdiv eq ne lt le gt ge logical_and logical_or logical_xor
+    absolute negative true_divide arcsin arccos arctan atan2 arctan2 hypot fix clamp_min clamp_max nan_to_num not_equal less
+    less_equal greater greater_equal
     logical_not bitwise_and bitwise_or bitwise_xor bitwise_not masked_fill masked_scatter index_add index_copy
     index_fill index_put scatter scatter_add scatter_reduce cumsum cumprod tril triu addmm addmv addr addbmm baddbmm
 """
@@ -811,7 +862,7 @@ for _name in names.methods:
     setattr(Tensor, _name, names.method(Tensor, _name))
 for _name in [*_WRITTEN_IN_PLACE.split(), *names.in_place]:
     setattr(Tensor, f"{_name}_", in_place(getattr(Tensor, _name), f"{_name}_"))
-for _name in ["add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor"]:
+for _name in ["add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor", "lshift", "rshift"]:
     setattr(Tensor, f"__i{_name}__", in_place(getattr(Tensor, f"__{_name}__"), f"{_name}_"))
 
 traced.Tensor = Tensor

@@ -195,6 +195,8 @@ def _edges(mode: str, x: Any, d: int, left: int, right: int) -> Any:
     if mode == "circular" and min(left, right) < 0:  # cropped first, and goes on with what is left
         x = shape.narrow(x, d, max(-left, 0), x.shape[d] - max(-left, 0) - max(-right, 0))
         left, right = max(left, 0), max(right, 0)
+        if not left and not right:
+            return x
     n = x.shape[d]
     most = {"reflect": n - 1, "circular": n}.get(mode, max(left, right))
     if max(left, right) > most or not n:
@@ -216,6 +218,12 @@ def _edges(mode: str, x: Any, d: int, left: int, right: int) -> Any:
     y = join.cat(parts, d) if len(parts) > 1 else x
     cut = max(-left, 0), max(-right, 0)
     return shape.narrow(y, d, cut[0], y.shape[d] - sum(cut)) if any(cut) else y
+
+
+@other_words
+def constant_pad_nd(x: Any, pad: Any, value: float = 0.0) -> Any:
+    """pad with a value, by another name."""
+    return constant_pad(x, tuple(int(p) for p in pad), value)
 
 
 def pad(x: Any, pad: Any, mode: str = "constant", value: float | None = None) -> Any:

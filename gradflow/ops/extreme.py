@@ -8,7 +8,7 @@ import numpy as np
 
 from ..backend import int64, namespace
 from ..cases import case
-from ..op import op
+from ..op import op, unwrap
 from . import gather, pointwise, reduce, shape
 from .dims import dimension, dimensions, other_words
 from .gather import is_tensor
@@ -20,6 +20,13 @@ class Found(NamedTuple):
 
     values: Any
     indices: Any
+
+
+class Ends(NamedTuple):
+    """The smallest and the largest value."""
+
+    min: Any
+    max: Any
 
 
 def shared(g: Any, x: Any, y: Any, dim: Any, keepdim: bool) -> Any:
@@ -71,7 +78,9 @@ def amin(x, dim=None, keepdim=False):
 @other_words
 def aminmax(x: Any, *, dim: Any = None, keepdim: bool = False) -> tuple:
     """(smallest, largest) element over dim."""
-    return amin(x, dim, keepdim), amax(x, dim, keepdim)
+    over = None if dim is None else dimension("aminmax", dim, x.ndim)
+    _checked("aminmax", unwrap(x), over)
+    return Ends(amin(x, over, keepdim), amax(x, over, keepdim))
 
 
 # --- where they are -----------------------------------------------------------------------------------
@@ -161,6 +170,8 @@ def smallest(x, dim, keepdim=False):
 @other_words
 def max(x: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
     """The largest element; with dim, (values, indices) along it; with another tensor, the larger of the two."""
+    if not is_tensor(x):
+        raise TypeError(f"max: wanted a tensor, saw {type(x).__name__}")
     if other is not None or is_tensor(dim):
         return pointwise.maximum(x, dim if other is None else other)
     return amax(x) if dim is None else Found(*largest(x, dim, keepdim))
@@ -169,6 +180,8 @@ def max(x: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None) ->
 @other_words
 def min(x: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
     """The smallest element; with dim, (values, indices) along it; with another tensor, the smaller of the two."""
+    if not is_tensor(x):
+        raise TypeError(f"min: wanted a tensor, saw {type(x).__name__}")
     if other is not None or is_tensor(dim):
         return pointwise.minimum(x, dim if other is None else other)
     return amin(x) if dim is None else Found(*smallest(x, dim, keepdim))

@@ -62,6 +62,9 @@ def gather(x: Any, dim: int, index: Any) -> Any:
     """
     if x.ndim == 0:
         return shape.reshape(gather(_up(x), dim, _up(index)), index.shape)
+    if 0 in index.shape and unwrap(index).dtype.kind in "iu":  # reads nothing, whatever its shape
+        dimension("gather", dim, x.ndim)
+        return shape.reshape(shape.narrow(shape.reshape(x, (-1,)), 0, 0, 0), tuple(index.shape))
     return index_get(x, along("gather", dim, index, x.shape))
 
 
@@ -325,6 +328,8 @@ def masked_fill(x: Any, mask: Any, value: Any) -> Any:
             raise RuntimeError(f"masked_fill: wanted a value that fits into {a.dtype}, saw {value}")
         value = shape.filled(x, (), wrapped(value, a.dtype) if type(value) is int and a.dtype.kind in "iu" else value)
     elif value.dtype != x.dtype:
+        if value.dtype.kind == "c" and x.dtype.kind not in "cb":
+            raise RuntimeError(f"masked_fill: wanted a value that fits into {x.dtype}, saw one of {value.dtype}")
         value = pointwise.cast(value, x.dtype)
     return pointwise.where(_mask("masked_fill", mask), value, x)
 

@@ -70,9 +70,15 @@ def cat(tensors: Any, dim: int = 0) -> Any:
     """The tensors one behind the other along dim. Their other sizes must agree; their dtypes are promoted.
     ValueError for no tensors, RuntimeError for 0-d tensors or sizes that differ.
     """
-    tensors = joinable("cat", tensors)
+    return _joined("cat", joinable("cat", tensors), dim)
+
+
+def _joined(name: str, tensors: tuple, dim: int) -> Any:
     if len({x.ndim for x in tensors}) > 1:  # as PyTorch, pass over empty vectors
         tensors = tuple(x for x in tensors if tuple(x.shape) != (0,))
+    if name != "cat" and len({x.ndim for x in tensors}) > 1:
+        saw = ", ".join(str(tuple(x.shape)) for x in tensors)
+        raise RuntimeError(f"{name}: wanted tensors with one number of dimensions, saw {saw}")
     return concatenated(*tensors, dim=dim)
 
 
@@ -107,20 +113,21 @@ def stack(tensors: Any, dim: int = 0) -> Any:
 def hstack(tensors: Any) -> Any:
     """The tensors behind each other along dimension 1, vectors along dimension 0."""
     tensors = [shape.reshape(x, (1,)) if x.ndim == 0 else x for x in joinable("hstack", tensors)]
-    return cat(tensors, 0 if tensors[0].ndim == 1 else 1)
+    return _joined("hstack", tuple(tensors), 0 if tensors[0].ndim == 1 else 1)
 
 
 def vstack(tensors: Any) -> Any:
     """The tensors one below the other, along dimension 0; vectors are rows."""
     tensors = joinable("vstack", tensors)
-    return cat([shape.reshape(x, (1, *x.shape) if x.ndim else (1, 1)) if x.ndim < 2 else x for x in tensors])
+    rows = [shape.reshape(x, (1, *x.shape) if x.ndim else (1, 1)) if x.ndim < 2 else x for x in tensors]
+    return _joined("vstack", tuple(rows), 0)
 
 
 def dstack(tensors: Any) -> Any:
     """The tensors behind each other along dimension 2, vectors as (1, n, 1) and matrices as (m, n, 1)."""
     size = {0: lambda n: (1, 1, 1), 1: lambda n: (1, *n, 1), 2: lambda n: (*n, 1)}
     tensors = joinable("dstack", tensors)
-    return cat([shape.reshape(x, size[x.ndim](x.shape)) if x.ndim < 3 else x for x in tensors], 2)
+    return _joined("dstack", tuple(shape.reshape(x, size[x.ndim](x.shape)) if x.ndim < 3 else x for x in tensors), 2)
 
 
 # --- splitting ------------------------------------------------------------------------------------------

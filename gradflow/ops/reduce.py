@@ -298,7 +298,7 @@ def logsumexp(x, dim, keepdim=False):
     """The logarithm of the sum of exponentials over dim: y = m + log sum_i exp(x_i - m), m the largest of the x_i."""
     xp, over = namespace(x), dimensions("logsumexp", dim, x.ndim)
     acc = x.astype(wide(x.dtype), copy=False)
-    m = acc.max(over, keepdims=True) if x.size else xp.zeros(kept(x.shape, over), acc.dtype)
+    m = acc.real.max(over, keepdims=True) if x.size else xp.zeros(kept(x.shape, over), acc.real.dtype)
     m = xp.where(xp.isfinite(m), m, 0)
     y = xp.log(xp.exp(acc - m).sum(over, keepdims=True)) + m
     return (y if keepdim else y.reshape([n for i, n in enumerate(x.shape) if i not in over])).astype(x.dtype)

@@ -213,12 +213,36 @@ def _dlogcumsumexp(g: Any, x: Any, y: Any, dim: int) -> Any:
         *_cases(r),
         case(r(3, 4) * 500, 1),
         case(np.array([[-np.inf, -np.inf, 1.0], [2, -np.inf, 0.5]]), 1, grad=False),
+        case(r(3, 4) + 1j * r(3, 4), 1, grad=False),
     ],
 )
 def logcumsumexp(x, dim):
     """The logarithm of the running sum of exponentials along dim: y_i = log(exp x_0 + ... + exp x_i)."""
     d, acc = dimension("logcumsumexp", dim, x.ndim), x.astype(wide(x.dtype), copy=False)
+    if x.dtype.kind == "c" and x.ndim:
+        return _complex_logcumsumexp(x, d)
     return x.copy() if x.ndim == 0 else accumulated(np.logaddexp, acc, d).astype(x.dtype, copy=False)
+
+
+def _complex_logcumsumexp(x: Any, d: int) -> Any:
+    """Term by term, y_i = m + log(1 + exp(l - m)) of y_{i-1} and x_i, m the one of larger real part: which branch of the
+    logarithm it is depends on the order.
+    """
+    xp = namespace(x)
+    x = xp.moveaxis(x, d, 0)
+    y = x.copy()
+    with np.errstate(all="ignore"):
+        for i in range(1, len(x)):
+            a, b = x[i], y[i - 1]
+            first = xp.isnan(a.real) | (~xp.isnan(b.real) & (a.real < b.real))
+            least, most = xp.where(first, a, b), xp.where(first, b, a)
+            sure = least.real != most.real
+            sure = sure | xp.isfinite(least.real)
+            step = xp.where(sure, least - most, 0)
+            usual = xp.log1p(xp.exp(step)) + most
+            ends = xp.where(least.real < 0, least, xp.log(xp.exp(least) + xp.exp(most)))  # both infinite
+            y[i] = xp.where(xp.isnan(least), np.nan + 1j * np.nan, xp.where(sure, usual, ends))
+    return xp.moveaxis(y, 0, d)
 
 
 # --- running extremes -----------------------------------------------------------------------------------

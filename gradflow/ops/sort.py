@@ -325,6 +325,8 @@ def searchsorted(
 
 def bucketize(x: Any, boundaries: Any, *, out_int32: bool = False, right: bool = False) -> Any:
     """Which bucket between sorted boundaries each element falls into: searchsorted with its arguments swapped."""
+    if boundaries.ndim != 1:
+        raise RuntimeError(f"bucketize: wanted a vector of boundaries, saw shape {tuple(boundaries.shape)}")
     return searchsorted(boundaries, x, out_int32=out_int32, right=right)
 
 
