@@ -273,12 +273,12 @@ half, float, double, short, int, long, bool = float16, float32, float64, int16, 
 inf, nan, pi, e = float32.type("inf").item(), float32.type("nan").item(), 3.141592653589793, 2.718281828459045
 
 # Loaded when first used, so that `import gradflow` stays quick; names.py has the functions.
-_SUBMODULES = {"cuda", "data", "distributions", "examples", "fft", "func", "io", "linalg", "masked", "nn", "optim", "signal", "train"}
+_SUBMODULES = {"cuda", "data", "distributions", "examples", "fft", "func", "io", "linalg", "masked", "nn", "optim", "signal", "special", "train"}
 _LATE = {
     "func": "vmap",
     "io": "save load",
-    "nn.functional": """bilinear celu_ channel_shuffle conv_tbc hardshrink native_channel_shuffle pixel_shuffle pixel_unshuffle relu_
-        rrelu rrelu_ selu_ threshold threshold_""",
+    "nn.functional": """bilinear celu_ channel_shuffle conv_tbc hardshrink native_channel_shuffle pixel_shuffle
+        pixel_unshuffle relu_ rrelu rrelu_ selu_ threshold threshold_""",
     "nn.plain": """alpha_dropout alpha_dropout_ batch_norm binary_cross_entropy_with_logits cosine_embedding_loss dropout
         dropout_ embedding embedding_renorm_ feature_alpha_dropout feature_alpha_dropout_ feature_dropout feature_dropout_
         gru gru_cell hinge_embedding_loss instance_norm kl_div lstm lstm_cell margin_ranking_loss native_batch_norm

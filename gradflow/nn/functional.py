@@ -8,8 +8,8 @@ from importlib import import_module
 from typing import Any
 
 from .. import backend
-from ..op import unwrap, wrap
 from ..call import drawn
+from ..op import unwrap, wrap
 from ..ops import (
     arrange,
     attention,
