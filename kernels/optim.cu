@@ -313,6 +313,13 @@ template <class T> __global__ void __launch_bounds__(THREADS, 2) count_step(cons
   each<T, 0, false>(my_row(rows, count), [=](A p, A, A*) { return p + A(1); });
 }
 
+// Averages of weights: p moved towards g.
+template <class T> __global__ void __launch_bounds__(THREADS, 2) blend(const row* rows, int count, double weight_) {
+  using A = acc_t<T>;
+  const A weight = weight_;
+  each<T, 0, true>(my_row(rows, count), [=](A p, A g, A*) { return p + weight * (g - p); });
+}
+
 // ---- clipping ---------------------------------------------------------------------------------------------------------
 
 // Gradients times most / norm where that is below one. The norm is read where the reduction left it.

@@ -15,7 +15,7 @@ from .launch import blocks, contiguous, ctype, launch
 
 CHUNK, THREADS = 8192, 256  # as in kernels/optim.cu
 PLAIN = (
-    "adagrad", "adadelta", "adamax", "nadam", "radam", "rprop", "asgd", "momentum_product", "asgd_rates", "count_step",
+    "adagrad", "adadelta", "adamax", "nadam", "radam", "rprop", "asgd", "momentum_product", "asgd_rates", "count_step", "blend",
     "scale_gradient", "clamp_gradient",
 )  # fmt: skip
 KINDS = {1.0: 1, 2.0: 2, float("inf"): 3}  # the norms that have a kernel
@@ -270,6 +270,12 @@ def asgd_rates(p: Any, g: Any, mu: Any, lr: Any, lambd: Any, alpha: Any, t0: Any
 def count_step(p: Any) -> Any:
     """One step more, for counts on the card."""
     return step("count_step<T>", [p], ())
+
+
+@in_place(2)
+def blend(p: Any, g: Any, weight: Any) -> Any:
+    """Averages of weights."""
+    return step("blend<T>", [p, g], (), np.float64(weight))
 
 
 # --- clipping -----------------------------------------------------------------------------------

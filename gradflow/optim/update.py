@@ -142,3 +142,16 @@ def before(x: Any) -> Any:
 def count_step(p: Array, /) -> None:
     """Counts of steps: p + 1."""
     p += 1
+
+
+@rule(
+    cases=lambda r: [
+        case(r(4, 3), r(4, 3), 0.25),
+        case(r(9001), r(9001), 1.0),
+        case(r(), r(), 0.1),
+        case(r(0), r(0), 0.5),
+    ]
+)
+def blend(p: Array, g: Array, /, weight: float) -> None:
+    """p + weight (g - p): an average p, moved towards g."""
+    p += weight * (g - p)
