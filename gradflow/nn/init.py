@@ -154,10 +154,22 @@ def fans(name: str, tensor: Any) -> tuple[int, int]:
     return into * math.prod(kernel), out * math.prod(kernel)
 
 
+def _calculate_fan_in_and_fan_out(tensor: Any) -> tuple[int, int]:
+    """fans, by the name that many programs import."""
+    return fans("fan in and fan out", tensor)
+
+
+def _calculate_correct_fan(tensor: Any, mode: str) -> int:
+    """The fan of a mode, 'fan_in' or 'fan_out'. ValueError for others."""
+    if mode.lower() not in ("fan_in", "fan_out"):
+        raise ValueError(f"fan: wanted mode 'fan_in' or 'fan_out', saw {mode!r}")
+    return fans("fan", tensor)[mode.lower() == "fan_out"]
+
+
 def _kaiming_std(name: str, tensor: Any, a: float, mode: str, nonlinearity: str) -> float:
-    if mode not in ("fan_in", "fan_out"):
+    if mode.lower() not in ("fan_in", "fan_out"):
         raise ValueError(f"{name}: wanted mode 'fan_in' or 'fan_out', saw {mode!r}")
-    fan = fans(name, tensor)[mode == "fan_out"]
+    fan = fans(name, tensor)[mode.lower() == "fan_out"]
     return calculate_gain(nonlinearity, a) / math.sqrt(fan) if fan else 0.0
 
 
@@ -230,3 +242,25 @@ def sparse_(tensor: Any, sparsity: float, std: float = 0.01, generator: Any = No
     for column in range(columns):
         tensor.array[random.permutation(rows, np, generator)[:zeros].tolist(), column] = 0
     return tensor
+
+
+# --- by their old names -----------------------------------------------------------------------------------
+
+
+def _old(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function by its deprecated name, without the last _."""
+    name = function.__name__
+
+    def init(*args: Any, **kwargs: Any) -> Any:
+        warnings.warn(f"nn.init.{name[:-1]}: it is deprecated; use nn.init.{name}", FutureWarning, stacklevel=2)
+        return function(*args, **kwargs)
+
+    init.__name__ = init.__qualname__ = name[:-1]
+    init.__doc__ = f"{name}, by its deprecated name."
+    return init
+
+
+uniform, normal, constant, eye, dirac = map(_old, (uniform_, normal_, constant_, eye_, dirac_))
+xavier_uniform, xavier_normal = _old(xavier_uniform_), _old(xavier_normal_)
+kaiming_uniform, kaiming_normal = _old(kaiming_uniform_), _old(kaiming_normal_)
+orthogonal, sparse = _old(orthogonal_), _old(sparse_)

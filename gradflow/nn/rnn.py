@@ -66,7 +66,7 @@ class RNNBase(Module):
         self.bias, self.batch_first, self.dropout = bias, batch_first, float(dropout)
         self.bidirectional, self.proj_size = bidirectional, proj_size
         out, rows = proj_size or hidden_size, self.gates * hidden_size
-        self._names: list[list[str]] = []  # of each layer's and direction's parameters
+        self._all_weights: list[list[str]] = []  # of each layer's and direction's parameters
         for layer in range(num_layers):
             for suffix in ("", "_reverse") if bidirectional else ("",):
                 into = input_size if layer == 0 else out * (1 + bidirectional)
@@ -77,7 +77,7 @@ class RNNBase(Module):
                     sizes["weight_hr"] = (proj_size, hidden_size)
                 for part, shape in sizes.items():
                     self.register_parameter(f"{part}_l{layer}{suffix}", Parameter(blank(shape, dtype, device)))
-                self._names.append([f"{part}_l{layer}{suffix}" for part in sizes])
+                self._all_weights.append([f"{part}_l{layer}{suffix}" for part in sizes])
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -92,7 +92,19 @@ class RNNBase(Module):
     @property
     def all_weights(self) -> list[list[Parameter]]:
         """The parameters of each layer and direction."""
-        return [[getattr(self, n) for n in names] for names in self._names]
+        return [[getattr(self, n) for n in names] for names in self._all_weights]
+
+    @property
+    def _flat_weights_names(self) -> list[str]:
+        return [n for names in self._all_weights for n in names]
+
+    @property
+    def _flat_weights(self) -> list[Any]:
+        return [getattr(self, n) for n in self._flat_weights_names]
+
+    def permute_hidden(self, hx: Any, permutation: Any) -> Any:
+        """A state, or several, with its sequences in another order."""
+        return _permuted(hx, permutation)
 
     def _network(self, x: Any, hx: Any, weights: list[Any], options: tuple) -> tuple[Any, Any]:
         """(output, last states) of the network; options as ops.rnn's functions take them, num_layers first."""
@@ -113,7 +125,9 @@ class RNNBase(Module):
             for s in hx if isinstance(hx, tuple) else (hx,):
                 if s.dim() != x.dim():
                     raise RuntimeError(f"{name}: wanted a state of {x.dim()} dimensions, saw shape {tuple(s.shape)}")
-        weights = [p for names in self._names for p in map(self._parameters.__getitem__, names)]
+        found = self._parameters
+        # a weight that is computed from others, by weight_norm, say, is no parameter
+        weights = [found[n] if n in found else getattr(self, n) for names in self._all_weights for n in names]
         options = (self.num_layers, self.bidirectional, self.dropout, self.training, self.batch_first)
         if not packed:
             return self._network(x, hx, weights, (*options, None))

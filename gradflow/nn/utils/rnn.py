@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -14,33 +14,91 @@ from ...tape import Traced
 from ..parameter import filled
 
 
-class PackedSequence(NamedTuple):
-    """Several sequences, longest first, as all their first steps, then all their second ones, and so on.
-
-    data              (sum of lengths, ...)
-    batch_sizes       how many sequences reach each step, int64 on the CPU
-    sorted_indices    which sequence stands at each place, or None if they were sorted already
-    unsorted_indices  at which place each sequence stands, or None
-    """
-
+class _Packed(NamedTuple):
     data: Any
     batch_sizes: Any
     sorted_indices: Any = None
     unsorted_indices: Any = None
 
+
+class PackedSequence(_Packed):
+    """Several sequences, longest first, as all their first steps, then all their second ones, and so on.
+
+    data              (sum of lengths, ...)
+    batch_sizes       how many sequences reach each step, int64 on the CPU
+    sorted_indices    which sequence stands at each place, or None if they were sorted already
+    unsorted_indices  at which place each sequence stands, or None; worked out unless given
+    """
+
+    __slots__ = ()
+
+    def __new__(
+        cls, data: Any, batch_sizes: Any = None, sorted_indices: Any = None, unsorted_indices: Any = None
+    ) -> Self:
+        if batch_sizes is None:  # PyTorch's first way: PackedSequence((data, batch_sizes))
+            data, batch_sizes = data
+        elif isinstance(batch_sizes, Traced) and batch_sizes.is_cuda:  # type: ignore[attr-defined]
+            raise ValueError("PackedSequence: wanted batch_sizes on the CPU, saw them on the card")
+        if unsorted_indices is None:
+            unsorted_indices = invert_permutation(sorted_indices)
+        return super().__new__(cls, data, batch_sizes, sorted_indices, unsorted_indices)
+
     def to(self, *args: Any, **kwargs: Any) -> PackedSequence:
         """Itself on another device or with another dtype."""
         data = self.data.to(*args, **kwargs)
+        if data is self.data:
+            return self
         moved = (None if i is None else i.to(data.device) for i in (self.sorted_indices, self.unsorted_indices))
         return PackedSequence(data, self.batch_sizes, *moved)
 
-    def cpu(self) -> PackedSequence:
+    def cpu(self, *args: Any, **kwargs: Any) -> PackedSequence:
         """Itself on the CPU."""
-        return self.to("cpu")
+        return self.to("cpu", *args, **kwargs)
 
-    def cuda(self, device: Any = None) -> PackedSequence:
+    def cuda(self, device: Any = None, *args: Any, **kwargs: Any) -> PackedSequence:
         """Itself on the card."""
-        return self.to(device or "cuda")
+        where = backend.device("cuda", device) if isinstance(device, int) else device or "cuda"
+        return self.to(where, *args, **kwargs)
+
+    def pin_memory(self) -> PackedSequence:
+        """Itself, its data in page-locked memory where the tensor can be put there."""
+        return PackedSequence(self.data.pin_memory(), *self[1:])
+
+    def is_pinned(self) -> bool:
+        """Whether its data is in page-locked memory."""
+        return self.data.is_pinned()
+
+    def double(self) -> PackedSequence:
+        """Its data as float64."""
+        return self.to(backend.float64)
+
+    def float(self) -> PackedSequence:
+        """Its data as float32."""
+        return self.to(backend.float32)
+
+    def half(self) -> PackedSequence:
+        """Its data as float16."""
+        return self.to(backend.float16)
+
+    def long(self) -> PackedSequence:
+        """Its data as int64."""
+        return self.to(backend.int64)
+
+    def int(self) -> PackedSequence:
+        """Its data as int32."""
+        return self.to(backend.int32)
+
+    def short(self) -> PackedSequence:
+        """Its data as int16."""
+        return self.to(backend.int16)
+
+    def char(self) -> PackedSequence:
+        """Its data as int8."""
+        return self.to(backend.int8)
+
+    def byte(self) -> PackedSequence:
+        """Its data as uint8."""
+        return self.to(backend.uint8)
 
     @property
     def is_cuda(self) -> bool:
@@ -48,9 +106,19 @@ class PackedSequence(NamedTuple):
         return self.data.is_cuda
 
     @property
-    def sizes(self) -> tuple[int, ...]:
+    def sizes(self) -> tuple:
         """batch_sizes as a tuple."""
         return tuple(self.batch_sizes.tolist())
+
+
+def invert_permutation(permutation: Any) -> Any:
+    """The permutation that undoes one (n,), or None for None."""
+    if permutation is None:
+        return None
+    xp = backend.namespace(permutation.array)
+    inverse = xp.empty_like(permutation.array)
+    inverse[permutation.array] = xp.arange(len(inverse), dtype=inverse.dtype)
+    return wrap(inverse)
 
 
 def _lengths(name: str, lengths: Any) -> np.ndarray:
@@ -123,7 +191,11 @@ def pad_sequence(
     """Sequences (t_i, ...) padded to the longest, as (t, n, ...) or, batch first, (n, t, ...)."""
     if padding_side not in ("right", "left"):
         raise RuntimeError(f"pad_sequence: wanted padding_side 'right' or 'left', saw {padding_side!r}")
+    if not isinstance(sequences, Traced) and not hasattr(sequences, "__iter__"):
+        raise RuntimeError(f"pad_sequence: wanted several tensors, saw {type(sequences).__name__}")
     sequences = list(sequences)
+    if not sequences:
+        raise RuntimeError("pad_sequence: wanted at least one tensor, saw none")
     longest = max(s.shape[0] for s in sequences)
     padded = []
     for s in sequences:
