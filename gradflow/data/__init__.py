@@ -1,14 +1,33 @@
 """Data: datasets, samplers, a loader that prepares batches ahead, and readers of the usual image files."""
 
 from .collate import default_collate, default_convert
-from .dataset import ConcatDataset, Dataset, Subset, TensorDataset, random_split
+from .dataset import (
+    ChainDataset,
+    ConcatDataset,
+    Dataset,
+    IterableDataset,
+    StackDataset,
+    Subset,
+    TensorDataset,
+    random_split,
+)  # fmt: skip
 from .images import CIFAR10, CIFAR100, MNIST, FashionMNIST, digits
-from .loader import DataLoader
-from .sampler import BatchSampler, RandomSampler, Sampler, SequentialSampler
+from .loader import DataLoader, WorkerInfo, get_worker_info
+from .sampler import (
+    BatchSampler,
+    DistributedSampler,
+    RandomSampler,
+    Sampler,
+    SequentialSampler,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+)  # fmt: skip
 from .transforms import Compose, Normalize, RandomCrop, RandomHorizontalFlip, Transform
 
 __all__ = [
-    "CIFAR10", "CIFAR100", "MNIST", "BatchSampler", "Compose", "ConcatDataset", "DataLoader", "Dataset", "FashionMNIST",
-    "Normalize", "RandomCrop", "RandomHorizontalFlip", "RandomSampler", "Sampler", "SequentialSampler", "Subset",
-    "TensorDataset", "Transform", "default_collate", "default_convert", "digits", "random_split",
+    "CIFAR10", "CIFAR100", "MNIST", "BatchSampler", "ChainDataset", "Compose", "ConcatDataset", "DataLoader", "Dataset",
+    "DistributedSampler", "FashionMNIST", "IterableDataset", "Normalize", "RandomCrop", "RandomHorizontalFlip",
+    "RandomSampler", "Sampler", "SequentialSampler", "StackDataset", "Subset", "SubsetRandomSampler", "TensorDataset",
+    "Transform", "WeightedRandomSampler", "WorkerInfo", "default_collate", "default_convert", "digits", "get_worker_info",
+    "random_split",
 ]  # fmt: skip

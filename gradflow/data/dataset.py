@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import math
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -32,6 +32,30 @@ class Dataset:
 
     def __add__(self, other: Dataset) -> ConcatDataset:
         return ConcatDataset([self, other])
+
+
+class IterableDataset(Dataset):
+    """A dataset that is a stream: define __iter__(). A DataLoader takes its samples as they come."""
+
+    def __iter__(self) -> Iterator[Any]:
+        raise NotImplementedError(f"{type(self).__name__}: the dataset has no __iter__()")
+
+    def __add__(self, other: Any) -> ChainDataset:
+        return ChainDataset([self, other])
+
+
+class ChainDataset(IterableDataset):
+    """The samples of several streams, one after the other."""
+
+    def __init__(self, datasets: Iterable[Any]) -> None:
+        self.datasets = datasets
+
+    def __iter__(self) -> Iterator[Any]:
+        for d in self.datasets:
+            yield from d
+
+    def __len__(self) -> int:
+        return sum(len(d) for d in self.datasets)
 
 
 def take(array: Array, indices: Sequence[int]) -> Array:
@@ -62,6 +86,30 @@ class TensorDataset(Dataset):
 
     def __len__(self) -> int:
         return self.tensors[0].array.shape[0]
+
+
+class StackDataset(Dataset):
+    """Sample i holds the i-th samples of several datasets: a tuple, or a dict where they are given by name.
+
+    ValueError for none, for both kinds at once, or for lengths that differ.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        if bool(args) == bool(kwargs):
+            raise ValueError("StackDataset: wanted datasets in order or by name, saw none or both")
+        self.datasets: Any = kwargs or args
+        lengths = {len(d) for d in (kwargs.values() if kwargs else args)}
+        if len(lengths) != 1:
+            raise ValueError(f"StackDataset: wanted datasets of one length, saw {sorted(lengths)}")
+        self._length = lengths.pop()
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(self.datasets, dict):
+            return {k: d[index] for k, d in self.datasets.items()}
+        return tuple(d[index] for d in self.datasets)
+
+    def __len__(self) -> int:
+        return self._length
 
 
 class Subset(Dataset):

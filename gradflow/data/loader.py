@@ -7,13 +7,15 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 from .. import backend
 from ..backend import Generator
 from . import transforms
 from .collate import default_collate, default_convert, each_tensor
+from .dataset import IterableDataset
 from .sampler import BatchSampler, RandomSampler, SequentialSampler, draw
 from .transfer import pinned, to_card
 
@@ -49,7 +51,12 @@ class DataLoader:
             raise ValueError(f"DataLoader: wanted a prefetch_factor and workers, saw {prefetch_factor}, {num_workers}")
         if multiprocessing_context is not None:
             raise ValueError("DataLoader: wanted multiprocessing_context=None, saw another: workers are threads")
-        if not (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")):
+        self.streams = isinstance(dataset, IterableDataset)
+        if self.streams:
+            if shuffle or sampler is not None or batch_sampler is not None:
+                raise ValueError("DataLoader: wanted no shuffle or sampler for an IterableDataset, saw one")
+            sampler = ()
+        elif not (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")):
             raise TypeError(f"DataLoader: wanted a dataset with __getitem__ and __len__, saw {type(dataset).__name__}")
         if sampler is not None and shuffle:
             raise ValueError("DataLoader: wanted a sampler or shuffle, saw both")
@@ -59,7 +66,9 @@ class DataLoader:
             raise ValueError("DataLoader: wanted a batch_size for drop_last, saw None")
         if sampler is None:
             sampler = RandomSampler(dataset, generator=generator) if shuffle else SequentialSampler(dataset)
-        if batch_sampler is None and batch_size is not None:
+        if self.streams:
+            batch_sampler = None if batch_size is None else ()
+        elif batch_sampler is None and batch_size is not None:
             batch_sampler = BatchSampler(sampler, batch_size, drop_last)
         elif batch_sampler is not None:
             batch_size, sampler = None, getattr(batch_sampler, "sampler", sampler)
@@ -76,7 +85,11 @@ class DataLoader:
         self._resume = False
 
     def __len__(self) -> int:
-        """How many batches an epoch has."""
+        """How many batches an epoch has. TypeError for a stream of unknown length."""
+        if self.streams:
+            n = len(self.dataset)
+            size = self.batch_size or 1
+            return n // size if self.drop_last else -(-n // size)
         return len(self.sampler if self.batch_sampler is None else self.batch_sampler)  # type: ignore[arg-type]
 
     # --- where it stands -----------------------------------------------------------------------------
@@ -117,19 +130,46 @@ class DataLoader:
     def _epoch(self, seed: int | None, first: int) -> Iterator[Any]:
         assert seed is not None
         source: Any = self.sampler if self.batch_sampler is None else self.batch_sampler
-        order = self._order(source, seed)
-        jobs = itertools.islice(enumerate(order), first, None)
         fetch = Fetch(self, seed)
-        batches: Any = self._from_workers(fetch, jobs) if self.num_workers else (fetch(job) for job in jobs)
+        batches: Any
+        if self.streams:
+            batches = itertools.islice(self._from_streams(fetch, seed), first, None)
+        else:
+            jobs = itertools.islice(enumerate(self._order(source, seed)), first, None)
+            batches = self._from_workers(fetch, jobs) if self.num_workers else (fetch(job) for job in jobs)
         if self.device is not None and self.device.type == "cuda":
             batches = to_card(batches, self.device)
-        with closing(batches):
+        with closing(batches) if hasattr(batches, "close") else nullcontext():
             for batch in batches:
                 if self._seed == seed:  # unless another iteration has begun since
                     self._batch += 1
                 yield batch
         if self._seed == seed:
             self._seed, self._batch = None, 0
+
+    def _from_streams(self, fetch: Fetch, seed: int) -> Iterator[Any]:
+        """Batches of a stream; of several workers, each with a stream of its own, one after the other in turn.
+
+        The workers take turns in the loop's own thread: a stream is drawn in an order that the loop decides.
+        """
+        workers = max(self.num_workers, 1)
+        streams: dict[int, Iterator[Any]] = {}
+        for number in itertools.count():
+            i = number % workers
+            with worker(WorkerInfo(i, workers, seed + i, self.dataset) if self.num_workers else None):
+                if number < workers:
+                    if self.num_workers and self.worker_init_fn is not None:
+                        self.worker_init_fn(i)
+                    streams[i] = iter(self.dataset)
+                if i in streams:
+                    wanted = self.batch_size or 1
+                    samples = list(itertools.islice(streams[i], wanted))
+                    if samples and (len(samples) == wanted or not self.drop_last):
+                        yield fetch.finish(self.collate_fn(samples if self.batch_size else samples[0]))
+                    if len(samples) < wanted:
+                        del streams[i]
+            if not streams and number >= workers - 1:
+                return
 
     def _from_workers(self, fetch: Fetch, jobs: Iterator[tuple[int, Any]]) -> Iterator[Any]:
         """What fetch gives for each job, in order, from threads that work ahead; they end with the iteration."""
@@ -154,6 +194,38 @@ class DataLoader:
             pool.shutdown(wait, cancel_futures=True)
 
 
+@dataclass
+class WorkerInfo:
+    """Which worker this is: its number, how many there are, a seed of its own, its dataset."""
+
+    id: int
+    num_workers: int
+    seed: int
+    dataset: Any
+
+
+class _Here(threading.local):
+    info: WorkerInfo | None = None
+
+
+_here = _Here()
+
+
+def get_worker_info() -> WorkerInfo | None:
+    """What a dataset's or a collate_fn's own code asks which worker runs it; None in the loop's own thread."""
+    return _here.info
+
+
+@contextmanager
+def worker(info: WorkerInfo | None) -> Iterator[None]:
+    """A block that runs as this worker."""
+    before, _here.info = _here.info, info
+    try:
+        yield
+    finally:
+        _here.info = before
+
+
 class Fetch:
     """Makes batch number b of an epoch: with transforms that draw from a generator of (seed, b), whoever calls it."""
 
@@ -170,9 +242,12 @@ class Fetch:
         """The batch of a job, (its number, its indices)."""
         number, indices = job
         loader = self.loader
-        if loader.num_workers and loader.worker_init_fn is not None and not hasattr(self._here, "ready"):
+        if loader.num_workers and not hasattr(self._here, "ready"):
             self._here.ready = True
-            loader.worker_init_fn(next(self._numbers))
+            i = next(self._numbers)
+            _here.info = WorkerInfo(i, loader.num_workers, self.seed + i, loader.dataset)
+            if loader.worker_init_fn is not None:
+                loader.worker_init_fn(i)
         # Batch b draws from a stretch of the stream that begins at block 2^62 + b 2^32, far from the sampler's.
         generator = Generator(self.seed)
         generator.set_state((self.seed, (1 << 62) + (number << 32)))
@@ -182,6 +257,10 @@ class Fetch:
         except Exception as e:
             e.add_note(f"raised while DataLoader made batch {number}, of samples {str(indices)[:200]}")
             raise
+        return self.finish(batch)
+
+    def finish(self, batch: Any) -> Any:
+        """A batch, put where the loader wants it."""
         return each_tensor(batch, pinned) if self.pin else batch
 
     def make(self, indices: Any) -> Any:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from itertools import islice
 from typing import Any
 
+import numpy as np
+
 from ..backend import Generator
+from ..op import wrap
 from ..ops import random
+from ..tape import Traced
 
 
 class Sampler:
@@ -76,6 +80,92 @@ class RandomSampler(Sampler):
 
     def __iter__(self) -> Iterator[int]:
         return self.draw(self.generator)
+
+    def __len__(self) -> int:
+        return self.num_samples
+
+
+class SubsetRandomSampler(Sampler):
+    """The given indices in random order; bits come from `generator`, else from the default one."""
+
+    def __init__(self, indices: Sequence[int], generator: Generator | None = None) -> None:
+        self.indices, self.generator = indices, generator
+
+    def draw(self, generator: Generator | None) -> Iterator[int]:
+        """The order that a generator yields."""
+        for i in random.permutation(len(self.indices), generator=generator).tolist():
+            yield self.indices[i]
+
+    def __iter__(self) -> Iterator[int]:
+        return self.draw(self.generator)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+class WeightedRandomSampler(Sampler):
+    """num_samples of 0, ..., len(weights) - 1 with probabilities in proportion to the weights, with replacement or without.
+
+    ValueError for weights that are not in one dimension, or num_samples that is no integer above 0.
+    """
+
+    def __init__(
+        self, weights: Any, num_samples: int, replacement: bool = True, generator: Generator | None = None
+    ) -> None:
+        if not isinstance(num_samples, int) or isinstance(num_samples, bool) or num_samples <= 0:
+            raise ValueError(f"WeightedRandomSampler: wanted an integer num_samples > 0, saw {num_samples!r}")
+        if not isinstance(replacement, bool):
+            raise ValueError(f"WeightedRandomSampler: wanted replacement as a bool, saw {replacement!r}")
+        self.weights = wrap(np.array(weights.array if isinstance(weights, Traced) else weights, np.float64))
+        if self.weights.array.ndim != 1:
+            shape = tuple(self.weights.array.shape)
+            raise ValueError(f"WeightedRandomSampler: wanted weights in one dimension, saw shape {shape}")
+        self.num_samples, self.replacement, self.generator = num_samples, replacement, generator
+
+    def draw(self, generator: Generator | None) -> Iterator[int]:
+        """The order that a generator yields."""
+        return iter(random.multinomial(self.weights.array, self.num_samples, self.replacement, generator).tolist())
+
+    def __iter__(self) -> Iterator[int]:
+        return self.draw(self.generator)
+
+    def __len__(self) -> int:
+        return self.num_samples
+
+
+class DistributedSampler(Sampler):
+    """The part of a dataset that one of num_replicas processes, number `rank`, takes; set_epoch(n) changes the order.
+
+    shuffle   in an order drawn from seed + epoch, the same in all processes
+    drop_last leave out what does not divide; else the first samples are taken twice
+    ValueError for a rank that is not below num_replicas.
+    """
+
+    def __init__(
+        self, dataset: Sized, num_replicas: int | None = None, rank: int | None = None, shuffle: bool = True,
+        seed: int = 0, drop_last: bool = False,
+    ) -> None:  # fmt: skip
+        self.num_replicas, self.rank = num_replicas or 1, rank or 0
+        if not 0 <= self.rank < self.num_replicas:
+            raise ValueError(f"DistributedSampler: wanted a rank below {self.num_replicas}, saw {self.rank}")
+        self.dataset, self.shuffle, self.seed, self.drop_last, self.epoch = dataset, shuffle, seed, drop_last, 0
+        n = len(dataset)
+        self.num_samples = n // self.num_replicas if drop_last else -(-n // self.num_replicas)
+        self.total_size = self.num_samples * self.num_replicas
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw another order."""
+        self.epoch = epoch
+
+    def _generator(self) -> Generator:
+        return Generator(self.seed + self.epoch)
+
+    def __iter__(self) -> Iterator[int]:
+        n = len(self.dataset)
+        order = random.permutation(n, generator=self._generator()).tolist() if self.shuffle else list(range(n))
+        while order and len(order) < self.total_size:
+            order += order[: self.total_size - len(order)]
+        return iter(order[self.rank : self.total_size : self.num_replicas])
 
     def __len__(self) -> int:
         return self.num_samples

@@ -12,7 +12,7 @@ import numpy as np
 from .. import backend
 from ..backend import Array, Generator, float32, float64, is_floating, namespace
 from ..op import unwrap
-from .random import bernoulli, exponential, integers, keep, normal, uniform, uniform_between
+from .random import bernoulli, exponential, integers, keep, normal, sequence_of, uniform, uniform_between
 
 # --- other distributions ----------------------------------------------------------------------------------
 
@@ -44,7 +44,9 @@ def poisson(rates: Array, generator: Generator | None = None) -> Array:
     r = backend.asnumpy(rates).astype(float64)
     if not (r >= 0).all():
         raise RuntimeError("poisson: wanted rates of at least 0, saw one below")
-    return namespace(rates).asarray(np.asarray(_host(generator).poisson(r)).astype(rates.dtype))
+    xp = namespace(rates)
+    sequence = sequence_of(xp, generator)
+    return xp.asarray(np.asarray((sequence or _host(generator)).poisson(r)).astype(rates.dtype))
 
 
 def binomial(count: Array, prob: Array, generator: Generator | None = None) -> Array:
@@ -69,8 +71,11 @@ def _real(name: str, like: Array) -> np.dtype:
 
 
 def _open(name: str, like: Array, generator: Generator | None) -> Array:
-    """Uniform in (0, 1]: its logarithm is finite."""
-    return 1 - uniform(like.shape, _real(name, like), namespace(like), generator)
+    """Uniform in (0, 1]: its logarithm is finite. Of a sequence, in [0, 1), with 53 bits."""
+    dtype, xp = _real(name, like), namespace(like)
+    if sequence_of(xp, generator) is not None:
+        return uniform(like.shape, float64, xp, generator)
+    return 1 - uniform(like.shape, dtype, xp, generator)
 
 
 def spread(like: Array, low: float, high: float, generator: Generator | None = None) -> Array:
@@ -127,8 +132,8 @@ def geometrics(like: Array, p: float, generator: Generator | None = None) -> Arr
     if like.dtype.kind in "cb":
         raise NotImplementedError(f"geometric_: wanted real numbers, saw {like.dtype}")
     xp = namespace(like)
-    u = 1 - uniform(like.shape, float64 if like.dtype.itemsize > 4 else float32, xp, generator)
-    return xp.maximum(xp.ceil(xp.log(u) / math.log1p(-p)), 1)
+    drawn = xp.empty(like.shape, float64 if like.dtype.itemsize > 4 else float32)
+    return xp.maximum(xp.ceil(xp.log(_open("geometric_", drawn, generator)) / math.log1p(-p)), 1)
 
 
 def wholes(like: Array, low: Any, high: Any, generator: Generator | None = None) -> Array:
@@ -140,6 +145,9 @@ def wholes(like: Array, low: Any, high: Any, generator: Generator | None = None)
     most = {"float16": 2**11, "bfloat16": 2**8, "float32": 2**24, "float64": 2**53, "bool": 1}
     if high is None:
         high = min(int(limits.max), 2**63 - 1) + 1 if limits else most[dtype.name] + 1
+        sequence = sequence_of(namespace(like), generator)
+        if sequence is not None and limits and dtype.itemsize <= 4 and low is None:
+            return (sequence.words(like.size) % np.uint64(high)).reshape(like.shape).astype(dtype)
     low = 0 if low is None else low
     if low >= high:
         raise RuntimeError(f"random_: wanted from < to, saw {low} and {high}")

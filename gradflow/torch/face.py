@@ -52,8 +52,7 @@ class Face(ModuleType):
     def __dir__(self) -> Iterable[str]:
         names = set(self.__dict__)
         for source in self._sources:
-            if isinstance(source, dict) or find_spec(source) is not None:
-                names |= set(source if isinstance(source, dict) else dir(import_module(source)))
+            names |= set(source) if isinstance(source, dict) else _public(source)
         return sorted(names)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -64,6 +63,15 @@ class Face(ModuleType):
 
 
 _NONE = object()
+
+
+def _public(source: str) -> set[str]:
+    """The public names of a gradflow module."""
+    if find_spec(source) is None:
+        return set()
+    module = import_module(source)
+    names = getattr(module, "__all__", None) or (n for n in dir(module) if not n.startswith("_"))
+    return {n for n in names if not isinstance(getattr(module, n, None), ModuleType)}
 
 
 def _in(source: Any, name: str) -> Any:

@@ -31,6 +31,13 @@ class RandomSampler(sampler.RandomSampler):
         yield from self.draw(generator)
 
 
+class DistributedSampler(sampler.DistributedSampler):
+    """The part of a dataset that one of several processes takes."""
+
+    def _generator(self) -> Generator:
+        return Generator().manual_seed(self.seed + self.epoch)
+
+
 class DataLoader(loader.DataLoader):
     """Batches of a dataset, in PyTorch's order."""
 

@@ -123,6 +123,31 @@ class Twister:
             order[i], order[j] = order[j], order[i]
         return np.array(order, np.int64)
 
+    def poisson(self, rates: np.ndarray) -> np.ndarray:
+        """Poisson numbers: below a rate of 10 by products of uniforms (Knuth), else by rejection (Hoermann 1993)."""
+        return np.array([self._poisson(r) for r in rates.reshape(-1).tolist()], float64).reshape(rates.shape)
+
+    def _poisson(self, rate: float) -> float:
+        if rate < 10:
+            end, product, k = math.exp(-rate), self._unit(1, 8).item() if rate else 0.0, 0
+            while product > end:
+                product *= self._unit(1, 8).item()
+                k += 1
+            return k
+        root, log_rate = math.sqrt(rate), math.log(rate)
+        b = 0.931 + 2.53 * root
+        a, inverse, vr = -0.059 + 0.02483 * b, 1.1239 + 1.1328 / (b - 3.4), 0.9277 - 3.6224 / (b - 2)
+        while True:
+            u, v = (self._unit(2, 8) - np.array([0.5, 0.0])).tolist()
+            us = 0.5 - abs(u)
+            k = math.floor((2 * a / us + b) * u + rate + 0.43)
+            if us >= 0.07 and v <= vr:
+                return k
+            if k < 0 or (us < 0.013 and v > us):
+                continue
+            if math.log(v) + math.log(inverse) - math.log(a / (us * us) + b) <= k * log_rate - rate - math.lgamma(k + 1):
+                return k
+
     def kept(self, shape: tuple[int, ...], p: float) -> np.ndarray:
         """True with the probability p."""
         return (self._unit(math.prod(shape), 8) < p).reshape(shape)
