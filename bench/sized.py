@@ -258,15 +258,17 @@ def optimizers(shape: Any, dtype: str) -> Iterator[Case]:
     weights = np.geomspace(1, 1000, count)
     sizes = [max(1, int(total * w / weights.sum())) for w in weights]
     for f, options, states in (
-        ("SGD", {"lr": 0.01, "momentum": 0.9}, 1), ("Adam", {"lr": 1e-3}, 2), ("AdamW", {"lr": 1e-3}, 2),
+        ("SGD", {"lr": 0.01, "momentum": 0.9, "fused": True}, 1), ("Adam", {"lr": 1e-3, "fused": True}, 2),
+        ("AdamW", {"lr": 1e-3, "fused": True}, 2), ("RMSprop", {}, 1), ("Adagrad", {}, 1), ("Adadelta", {}, 2),
+        ("Adamax", {}, 2), ("NAdam", {}, 2), ("RAdam", {}, 2), ("Rprop", {}, 2), ("ASGD", {}, 1),
     ):  # fmt: skip
 
         def make(side: Any, inputs: Inputs, f: str = f, options: Any = options) -> tuple:
             ps = [side.tensor(inputs.normal(i, (k,)).copy(), True) for i, k in enumerate(sizes)]
             for i, p in enumerate(ps):
                 p.grad = side.tensor(inputs.normal(-1 - i, (sizes[i],)).copy())
-            # PyTorch's fused step is its fastest
-            step = getattr(side.lib.optim, f)(ps, fused=True, **options).step
+            # PyTorch's fused step is its fastest, where it has one
+            step = getattr(side.lib.optim, f)(ps, **options).step
 
             def outputs() -> list[Any]:
                 step()

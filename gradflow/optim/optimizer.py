@@ -12,7 +12,6 @@ import numpy as np
 from .. import backend
 from ..backend import Array, float32, float64, on_card
 from ..op import wrap
-from ..ops import pointwise
 from ..ops import shape as shapes
 from ..tape import Traced, mode
 from ..tensor import Tensor
@@ -290,7 +289,7 @@ class Optimizer(Saved):
                 new = {name: v if name in self.scalars else _recorded(v) for name, v in state.items()}
                 held = {name: [v.array if name in self.scalars else v] for name, v in new.items()}
                 self.update(numbers, [x], [g], held, step, fresh)
-                back = pointwise.view_as_complex if p.array.dtype.kind == "c" else lambda t: t
+                back = _whole if p.array.dtype.kind == "c" else lambda t: t
                 p.copy_(back(x))
                 if new:
                     self.state[p] = {name: v if name in self.scalars else back(v) for name, v in new.items()}
@@ -307,7 +306,18 @@ class Optimizer(Saved):
 
 def _recorded(t: Tensor) -> Any:
     """A tensor with memory of its own that follows from t; of complex numbers, their parts."""
-    return shapes.clone(pointwise.view_as_real(t) if t.array.dtype.kind == "c" else t)
+    if t.array.dtype.kind == "c":
+        from ..ops.complexes import view_as_real
+
+        t = view_as_real(t)
+    return shapes.clone(t)
+
+
+def _whole(t: Tensor) -> Any:
+    """The complex tensor of which t holds the parts."""
+    from ..ops.complexes import view_as_complex
+
+    return view_as_complex(t)
 
 
 def _numbers(group: dict[str, Any]) -> dict[str, Any]:
