@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import dis
 import sys
 from collections.abc import Iterable, Sequence
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
-from types import FrameType, ModuleType
+from types import ModuleType
 from typing import Any
 
-from .missing import missing
+from .missing import mentions, missing
 from .places import ROOTS, sources
-
-_MENTIONS = {"LOAD_ATTR", "LOAD_METHOD", "IMPORT_FROM", "LOAD_SUPER_ATTR"}
-
-
-def _mentions(frame: FrameType) -> bool:
-    """Whether a frame's current instruction reads a name as `torch.X` or `from torch import X` do, and not hasattr."""
-    if frame.f_code.co_name == "_handle_fromlist":  # the part of `from torch import X` that importlib does
-        return True
-    return dis.opname[frame.f_code.co_code[frame.f_lasti]] in _MENTIONS
-
 
 class Face(ModuleType):
     """A module of torch's tree. A name that gradflow has not can be mentioned; hasattr() says that it is not there."""
@@ -45,7 +34,7 @@ class Face(ModuleType):
                 if found is not _NONE:
                     setattr(self, name, found)
                     return found
-            if _mentions(sys._getframe(1)):
+            if mentions(sys._getframe(1)):
                 return missing(path)
         raise AttributeError(f"gradflow has no {self.__name__}.{name}")
 

@@ -1,12 +1,26 @@
-"""What stands for a name that gradflow does not have: it may be imported and mentioned, and says so when it is used."""
+"""What stands for a name that gradflow does not have: it may be imported, mentioned and subclassed, and says so when used."""
 
 from __future__ import annotations
 
+import dis
+import sys
+from types import FrameType
 from typing import Any, NoReturn
+
+_MENTIONS = {"LOAD_ATTR", "LOAD_METHOD", "IMPORT_FROM", "LOAD_SUPER_ATTR"}
+
+
+def mentions(frame: FrameType) -> bool:
+    """Whether a frame's current instruction reads a name as `torch.X` or `from torch import X` do, and not hasattr."""
+    if frame.f_code.co_name == "_handle_fromlist":  # the part of `from torch import X` that importlib does
+        return True
+    return dis.opname[frame.f_code.co_code[frame.f_lasti]] in _MENTIONS
 
 
 class Missing:
-    """torch.X where gradflow has no X. NotImplementedError when called or subclassed, AttributeError for its attributes."""
+    """torch.X where gradflow has no X; its attributes are missing too. NotImplementedError when it, or a class derived from
+    it, is called, or asked for its truth, length or number.
+    """
 
     def __init__(self, name: str) -> None:
         self.__name__ = self.__qualname__ = name
@@ -14,9 +28,15 @@ class Missing:
     def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise NotImplementedError(f"gradflow has no {self.__name__}")
 
-    __call__ = __mro_entries__ = __iter__ = __enter__ = __bool__ = __len__ = __int__ = __float__ = _refuse
+    def __mro_entries__(self, bases: tuple) -> tuple[type]:
+        # Programs derive classes at import that they may never make an instance of.
+        return (type(self.__name__.rpartition(".")[2], (), {"__new__": self._refuse, "__module__": "torch"}),)
 
-    def __getattr__(self, name: str) -> NoReturn:
+    __call__ = __iter__ = __enter__ = __bool__ = __len__ = __int__ = __float__ = _refuse
+
+    def __getattr__(self, name: str) -> Missing:
+        if not name.startswith("__") and mentions(sys._getframe(1)):
+            return missing(f"{self.__name__}.{name}")
         raise AttributeError(f"gradflow has no {self.__name__}" + ("" if name.startswith("__") else f".{name}"))
 
     # isinstance(x, torch.X): nothing can be one. torch.X | None, torch.X[int]: annotations only mention it.

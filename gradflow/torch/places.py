@@ -11,7 +11,7 @@ _ROOTS = """
     _higher_order_ops _inductor _jit_internal _lazy _library _linalg_utils _logging _lowrank _meta_registrations _numpy
     _ops _prims _prims_common _refs _six _storage_docs _subclasses _tensor _tensor_str _utils _utils_internal
     _vmap_internals accelerator amp ao autograd backends compiler contrib cpu cuda distributed distributions export fft
-    func functional futures fx hub jit library linalg masked monitor mps mtia multiprocessing nested nn onnx optim
+    func functional futures fx hub jit library linalg masked monitor mps mtia multiprocessing nested nn onnx ops optim
     overrides package profiler quantization quasirandom random return_types serialization signal sparse special storage
     testing torch_version types utils version xla xpu
 """
@@ -56,6 +56,8 @@ _PRIVATE = Private(
 )  # fmt: skip
 
 
+_JIT = Private({f"_{n}": f"torch.program:{n}" for n in ("script_if_tracing", "overload_method", "overload", "state")})
+
 PLACES: dict[str, tuple[Any, ...]] = {
     "torch": (_OWN + "top", "gradflow"),
     "torch.accelerator": (_OWN + "card",),
@@ -96,7 +98,11 @@ PLACES: dict[str, tuple[Any, ...]] = {
     "torch.fft": ("gradflow.fft",),
     "torch.func": ("gradflow.func",),
     "torch.functional": ("gradflow", "gradflow.linalg"),
-    "torch.jit": (_OWN + "program",),
+    "torch.fx": ({"wrap": lambda function: function},),
+    "torch.hub": (_OWN + "hub", Private(_get_torch_home="torch.hub:_get_torch_home")),
+    "torch.library": (_OWN + "library",),
+    "torch.ops": (Private(load_library="torch.library:load_library"),),
+    "torch.jit": (_OWN + "program", _JIT),
     "torch.linalg": ("gradflow.linalg",),
     "torch.masked": ("gradflow.masked",),
     "torch.mps": ({"is_available": _no, "empty_cache": _nothing, "manual_seed": _nothing},),
@@ -121,7 +127,8 @@ PLACES: dict[str, tuple[Any, ...]] = {
     "torch.nn.utils.prune": (_NN + ".utils.prune",),
     "torch.nn.utils.rnn": (_NN + ".utils.rnn",),
     "torch.nn.utils.stateless": (_NN + ".utils.stateless", "gradflow.func"),
-    "torch.onnx": ({"is_in_onnx_export": _no},),
+    "torch.onnx": ({"is_in_onnx_export": _no, "register_custom_op_symbolic": _nothing},),
+    "torch.onnx.symbolic_helper": ({"parse_args": lambda *kinds: lambda function: function},),
     "torch.optim": (_OPTIM,),
     "torch.optim.lr_scheduler": (_OPTIM + ".lr_scheduler", _PRIVATE),
     "torch.optim.swa_utils": (_OPTIM + ".swa_utils", _OPTIM),
@@ -146,7 +153,7 @@ PLACES: dict[str, tuple[Any, ...]] = {
     ),
     "torch.utils": (),
     "torch.xpu": ({"is_available": _no, "device_count": int},),
-    "torch._C": (_OWN + "top", "gradflow"),
+    "torch._C": (_OWN + "top", "gradflow", _OWN + "library"),
     "torch._dynamo": (_OWN + "program",),
     "torch._tensor": ("gradflow",),
     "torch._utils": (_OWN + "top",),

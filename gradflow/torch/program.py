@@ -19,7 +19,8 @@ def _same(obj: Any = None, *args: Any, **kwargs: Any) -> Any:
 
 script = ignore = unused = export = interface = script_method = script_if_tracing = freeze = _same
 compile = disable = allow_in_graph = assume_constant_result = run = optimize = nested_compile_region = _same
-optimize_for_inference = substitute_in_graph = _same
+optimize_for_inference = substitute_in_graph = overload = overload_method = _same
+state = None
 
 
 def trace(func: Callable[..., Any], *args: Any, **kwargs: Any) -> Callable[..., Any]:
