@@ -9,18 +9,25 @@ from typing import Any
 # `name` is a function of gradflow, `name.` a method of Tensor too, `name_` also a method that writes in place; `.name` is
 # a method only, `.name_` one that writes in place as well. A family is a file of ops/.
 FAMILIES = {
-    "conv": "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d",
+    "conv": "conv1d conv2d conv3d conv_tbc conv_transpose1d conv_transpose2d conv_transpose3d convolution",
+    "ctc": "ctc_loss",
     "distance": "cdist cosine_similarity dist. pairwise_distance pdist renorm_",
     "einsum": "einsum tensordot",
+    "grid": "affine_grid_generator grid_sampler grid_sampler_2d grid_sampler_3d",
     "householder": "geqrf. orgqr. ormqr.",
     "lapack": """cholesky. eig. frobenius_norm inverse. lobpcg lstsq. lu. lu_solve. lu_unpack matrix_rank nuclear_norm pca_lowrank
         pinverse. qr. svd. svd_lowrank symeig. triangular_solve. vander""",
     "matrix": "det. logdet. matrix_exp. slogdet.",
     "norm": "layer_norm group_norm rms_norm",
-    "pool": "max_pool1d max_pool2d max_pool3d avg_pool1d adaptive_avg_pool1d",
+    "operators": """_batch_norm_with_update _fused_rms_norm _log_softmax _log_softmax_backward_data _native_batch_norm_legit
+        _native_batch_norm_legit_no_training _safe_softmax _softmax _softmax_backward_data embedding_bag native_norm""",
+    "pool": """adaptive_avg_pool1d adaptive_max_pool1d avg_pool1d max_pool1d max_pool1d_with_indices max_pool2d
+        max_pool2d_with_indices_backward max_pool3d""",
+    "resample": "_upsample_bicubic2d_aa _upsample_bilinear2d_aa",
     "products": "chain_matmul cross. kron. matrix_power. trace.",
     "arrange": "constant_pad_nd",
     "calculus": "cumulative_trapezoid gradient trapezoid trapz",
+    "gather": "fill",
     "grids": """atleast_1d atleast_2d atleast_3d block_diag cartesian_prod column_stack combinations diagflat. dsplit. hsplit.
         vsplit. row_stack split_with_sizes. unravel_index unsafe_chunk. unsafe_split. unsafe_split_with_sizes.""",
     "sort": "msort.",
@@ -39,6 +46,7 @@ FAMILIES = {
         alias_copy as_strided_copy detach_copy diagonal_copy expand_copy narrow_copy. permute_copy select_copy slice_copy
         split_copy split_with_sizes_copy squeeze_copy t_copy transpose_copy unbind_copy unfold_copy unsqueeze_copy view_copy""",
     "solve": "cholesky_inverse. cholesky_solve.",
+    "stacks": "adjoint",
     "stft": "stft. istft.",
 }
 

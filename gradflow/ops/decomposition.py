@@ -66,11 +66,14 @@ def cholesky_of(x, upper=False):
     try:
         with strict(a):
             y = xp.linalg.cholesky(a)
+        if not y.size or bool(xp.isfinite(y[..., -1, -1]).all()):  # where NaN or infinity came in, there it ends
+            return rounded(y.conj().swapaxes(-1, -2) if upper else y, x.dtype), info
     except np.linalg.LinAlgError:
-        flat = a.reshape(-1, *a.shape[-2:])
-        found = [_definite(xp, m) for m in flat]
-        y = xp.stack([m for m, _ in found]).reshape(a.shape)
-        info = xp.asarray([i for _, i in found], dtype=int32).reshape(x.shape[:-2])
+        pass
+    flat = a.reshape(-1, *a.shape[-2:])
+    found = [_definite(xp, m) for m in flat]
+    y = xp.stack([m for m, _ in found]).reshape(a.shape)
+    info = xp.asarray([i for _, i in found], dtype=int32).reshape(x.shape[:-2])
     return rounded(y.conj().swapaxes(-1, -2) if upper else y, x.dtype), info
 
 
@@ -83,6 +86,8 @@ def _definite(xp: Any, a: Any) -> tuple[Any, int]:
         try:
             with strict(a):
                 part = xp.linalg.cholesky(a[:n, :n])
+            if not bool(xp.isfinite(part[-1, -1])):
+                raise np.linalg.LinAlgError
             good = n
             y[:n, :n] = part
         except np.linalg.LinAlgError:
@@ -108,6 +113,7 @@ def _cholesky(name: str, A: Any, upper: bool, check: bool) -> CholeskyEx:
     return CholeskyEx(y, info)
 
 
+@stacks.also(input="A")
 def cholesky(A: Any, *, upper: bool = False) -> Any:
     """The lower triangular L with A = L L^H of Hermitian positive definite matrices (..., n, n); upper gives L^H.
     LinAlgError where A is not positive definite, RuntimeError where it is not square.
@@ -115,6 +121,7 @@ def cholesky(A: Any, *, upper: bool = False) -> Any:
     return _cholesky("linalg.cholesky", A, upper, True).L
 
 
+@stacks.also(input="A")
 def cholesky_ex(A: Any, *, upper: bool = False, check_errors: bool = False) -> CholeskyEx:
     """(L, info) as cholesky, which says in `info` where A is not positive definite instead of raising."""
     return _cholesky("linalg.cholesky_ex", A, upper, check_errors)
@@ -176,6 +183,7 @@ class QR(NamedTuple):
     R: Any
 
 
+@stacks.also(input="A")
 def qr(A: Any, mode: str = "reduced") -> QR:
     """(Q, R) with A = Q R, Q's columns orthonormal, R upper triangular; A (..., m, n) and k = min(m, n).
 
@@ -232,11 +240,12 @@ def svd_of(x, full_matrices=True):
     (2019), arXiv:1909.02659.
     """
     xp = namespace(x)
-    u, s, vh = _converged("linalg.svd", lambda: xp.linalg.svd(full(x), full_matrices))
+    u, s, vh = converged("linalg.svd", lambda: xp.linalg.svd(full(x), full_matrices))
     return rounded(u, x.dtype), rounded(s, x.dtype), rounded(vh, x.dtype)
 
 
-def _converged(name: str, compute: Any) -> Any:
+def converged(name: str, compute: Any) -> Any:
+    """What compute() gives; LinAlgError where it does not converge."""
     try:
         return compute()
     except np.linalg.LinAlgError as e:
@@ -258,7 +267,7 @@ def _dsvdvals(g, x):
 def values(x):
     """The singular values alone, from the largest on."""
     xp = namespace(x)
-    return rounded(_converged("linalg.svdvals", lambda: xp.linalg.svd(full(x), compute_uv=False)), x.dtype)
+    return rounded(converged("linalg.svdvals", lambda: xp.linalg.svd(full(x), compute_uv=False)), x.dtype)
 
 
 class SVD(NamedTuple):
@@ -286,6 +295,7 @@ def _cuda(A: Any) -> bool:
     return namespace(stacks.unwrap(A)) is not np
 
 
+@stacks.also(input="A")
 def svd(A: Any, full_matrices: bool = True, *, driver: str | None = None) -> SVD:
     """(U, S, Vh) with A = U diag(S) Vh, S from the largest on; A (..., m, n), U (..., m, m), Vh (..., n, n), or of k =
     min(m, n) columns and rows with full_matrices=False.
@@ -297,6 +307,7 @@ def svd(A: Any, full_matrices: bool = True, *, driver: str | None = None) -> SVD
     return SVD(*svd_of(A, bool(full_matrices)))
 
 
+@stacks.also(input="A")
 def svdvals(A: Any, *, driver: str | None = None) -> Any:
     """The singular values of A (..., m, n), from the largest on. Their gradient is finite where two are equal."""
     _driver("linalg.svdvals", A, driver)
@@ -334,7 +345,7 @@ def _deigh(g, w, v):
 def eigh_of(x, uplo="L"):
     """x = V diag(w) V^H for Hermitian x, of which one triangle is read. Giles (2008), section 3.1."""
     xp = namespace(x)
-    w, v = _converged("linalg.eigh", lambda: xp.linalg.eigh(full(x), uplo))
+    w, v = converged("linalg.eigh", lambda: xp.linalg.eigh(full(x), uplo))
     return rounded(w, x.dtype), rounded(v, x.dtype)
 
 
@@ -357,7 +368,7 @@ def _deigvalsh(g, x, uplo):
 def hermitian_values(x, uplo="L"):
     """The eigenvalues of Hermitian x alone, from the smallest on."""
     xp = namespace(x)
-    return rounded(_converged("linalg.eigvalsh", lambda: xp.linalg.eigvalsh(full(x), uplo)), x.dtype)
+    return rounded(converged("linalg.eigvalsh", lambda: xp.linalg.eigvalsh(full(x), uplo)), x.dtype)
 
 
 class Eigen(NamedTuple):
@@ -374,6 +385,7 @@ def _uplo(name: str, A: Any, UPLO: str) -> str:
     return UPLO.upper()
 
 
+@stacks.also(input="A")
 def eigh(A: Any, UPLO: str = "L") -> Eigen:
     """(eigenvalues, eigenvectors) of Hermitian matrices A (..., n, n), A = V diag(w) V^H, w real and ascending.
 
@@ -383,6 +395,7 @@ def eigh(A: Any, UPLO: str = "L") -> Eigen:
     return Eigen(*eigh_of(A, _uplo("linalg.eigh", A, UPLO)))
 
 
+@stacks.also(input="A")
 def eigvalsh(A: Any, UPLO: str = "L") -> Any:
     """The eigenvalues of Hermitian matrices A (..., n, n), ascending. Their gradient is finite where two are equal."""
     return hermitian_values(A, _uplo("linalg.eigvalsh", A, UPLO))
@@ -426,7 +439,7 @@ def eig_of(x):
     xp, to = namespace(x), _complex(full(x).dtype)
     if not np.isfinite(x).all():
         raise stacks.LinAlgError("linalg.eig: wanted finite matrices, saw infinities or NaNs")
-    w, v = _converged("linalg.eig", lambda: xp.linalg.eig(full(x)))
+    w, v = converged("linalg.eig", lambda: xp.linalg.eig(full(x)))
     return w.astype(to, copy=False), v.astype(to, copy=False)
 
 
@@ -434,16 +447,16 @@ def eig_of(x):
 def general_values(x):
     """The eigenvalues of any matrix alone."""
     xp = namespace(x)
-    if not np.isfinite(x).all():
-        raise stacks.LinAlgError("linalg.eigvals: wanted finite matrices, saw infinities or NaNs")
-    w = _converged("linalg.eigvals", lambda: xp.linalg.eigvals(full(x)))
-    return w.astype(_complex(full(x).dtype), copy=False)
+    good = np.isfinite(x).all((-2, -1), keepdims=True)
+    w = converged("linalg.eigvals", lambda: xp.linalg.eigvals(xp.where(good, full(x), 0)))
+    return xp.where(good[..., 0], w, np.nan).astype(_complex(full(x).dtype), copy=False)
 
 
 def _complex(dtype: np.dtype) -> np.dtype:
     return np.result_type(dtype, np.complex64)
 
 
+@stacks.also(input="A")
 def eig(A: Any) -> Eigen:
     """(eigenvalues, eigenvectors) of square matrices A (..., n, n), A V = V diag(w): complex, in no order, V's columns of
     length 1. On the card CuPy's geev, which CUDA has from 12.6 on.
@@ -454,6 +467,7 @@ def eig(A: Any) -> Eigen:
     return Eigen(*eig_of(A))
 
 
+@stacks.also(input="A")
 def eigvals(A: Any) -> Any:
     """The eigenvalues of square matrices A (..., n, n), complex and in no order."""
     stacks.square("linalg.eigvals", A)

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..backend import namespace
 from ..cases import Sampler, case
-from ..op import op, promote_types, unwrap
+from ..op import op, unwrap
 from . import extreme, index, linalg, pointwise, reduce, shape, stacks
 from .dims import dimension
 
@@ -129,8 +129,7 @@ def cdist(x1: Any, x2: Any, p: float = 2.0, compute_mode: str = _MODES[0]) -> An
     if p < 0:
         raise RuntimeError(f"cdist: wanted p >= 0, saw {p}")
     if x1.dtype != x2.dtype:
-        to = promote_types(x1.dtype, x2.dtype)
-        x1, x2 = pointwise.cast(x1, to), pointwise.cast(x2, to)
+        raise RuntimeError(f"cdist: wanted one dtype, saw {x1.dtype} and {x2.dtype}")
     stacks.batch("cdist", x1, x2)
     many = x1.shape[-2] > 25 or x2.shape[-2] > 25
     product = compute_mode == _MODES[1] or (compute_mode == _MODES[0] and many)

@@ -75,6 +75,7 @@ def _product(name: str, A: Any, tau: Any) -> Any:
     return one - v @ (t @ mH(v[..., :n, :]))
 
 
+@stacks.also(input="A")
 def householder_product(A: Any, tau: Any) -> Any:
     """The first n columns of the product of k reflections, A (..., m, n) and tau (..., k) with m >= n >= k as geqrf gives
     them. RuntimeError for other shapes.
@@ -82,11 +83,13 @@ def householder_product(A: Any, tau: Any) -> Any:
     return _product("linalg.householder_product", A, tau)
 
 
+@stacks.also(input2="tau")
 def orgqr(input: Any, tau: Any) -> Any:
     """linalg.householder_product, by its older name."""
     return _product("orgqr", input, tau)
 
 
+@stacks.also(input2="tau", input3="other")
 def ormqr(input: Any, tau: Any, other: Any, left: bool = True, transpose: bool = False) -> Any:
     """Q other, or other Q with left=False, Q^H for Q with transpose=True: all m columns of the product of k reflections,
     input (..., m, k) and tau (..., k) as geqrf gives them. RuntimeError for shapes that do not agree.
@@ -98,10 +101,10 @@ def ormqr(input: Any, tau: Any, other: Any, left: bool = True, transpose: bool =
     m, side = input.shape[-2], other.shape[-2 if left else -1]
     lead = tuple(input.shape[:-2])
     fits = tuple(tau.shape[:-1]) == lead == tuple(other.shape[:-2]) and tau.ndim == input.ndim - 1
-    if not fits or tau.shape[-1] > input.shape[-1] or m < tau.shape[-1] or m != side:
+    if not fits or tau.shape[-1] != min(m, input.shape[-1]) or m != side:
         shapes = f"{tuple(input.shape)}, {tuple(tau.shape)} and {tuple(other.shape)}"
         raise RuntimeError(
-            f"{name}: wanted input (..., m, n), tau (..., k) and other of m {'rows' if left else 'columns'}, saw {shapes}"
+            f"{name}: wanted input (..., m, n), tau (..., min(m, n)) and other of m {'rows' if left else 'columns'}, saw {shapes}"
         )
     if not tau.shape[-1]:
         return shape.clone(other)

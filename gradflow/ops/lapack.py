@@ -67,6 +67,7 @@ def lu_unpack(LU_data: Any, LU_pivots: Any, unpack_data: bool = True, unpack_piv
 # --- solutions ------------------------------------------------------------------------------------------------
 
 
+@stacks.also(input="b")
 def lu_solve(b: Any, LU_data: Any, LU_pivots: Any) -> Any:
     """X with A X = b from A's lu_factor: linalg.lu_solve."""
     return triangular.lu_solve(LU_data, LU_pivots, b)
@@ -79,6 +80,7 @@ class TriangularSolve(NamedTuple):
     cloned_coefficient: Any
 
 
+@stacks.also(input="b")
 def triangular_solve(
     b: Any, A: Any, upper: bool = True, transpose: bool = False, unitriangular: bool = False
 ) -> TriangularSolve:
@@ -207,7 +209,7 @@ def vander(x: Any, N: int | None = None, increasing: bool = False) -> Any:
     n = x.shape[0] if N is None else N
     if n < 0:
         raise RuntimeError(f"vander: wanted N >= 0, saw {N}")
-    y = matrix.vander(x, n if n > 2 else 2)[..., :n]
+    y = matrix._vander(x, n if n > 2 else 2)[..., :n]
     return y if increasing else arrange.flip(y, (-1,))
 
 

@@ -35,7 +35,7 @@ def _singular(r: Sampler) -> list[case]:
 )
 def det_of(x):
     """The determinant of each matrix. Its gradient is the cofactors', of singular matrices too: Jacobi's formula."""
-    with np.errstate(over="ignore", under="ignore"):
+    with np.errstate(all="ignore"):
         return rounded(namespace(x).linalg.det(full(x)), x.dtype)
 
 
@@ -106,6 +106,7 @@ def cofactor_backward(g, x):
     return rounded(u.conj() @ t @ vh.conj(), g.dtype)
 
 
+@stacks.also(input="A")
 def det(A: Any) -> Any:
     """The determinant of square matrices A (..., n, n); 1 for n = 0."""
     stacks.square("linalg.det", A)
@@ -129,7 +130,8 @@ def _dslogdet(g, x, sign):
 )
 def slogdet_of(x):
     """(sign, log |det|) of each matrix."""
-    s, y = namespace(x).linalg.slogdet(full(x))
+    with np.errstate(all="ignore"):
+        s, y = namespace(x).linalg.slogdet(full(x))
     return rounded(s, x.dtype), rounded(y, x.dtype)
 
 
@@ -140,6 +142,7 @@ class SlogDet(NamedTuple):
     logabsdet: Any
 
 
+@stacks.also(input="A")
 def slogdet(A: Any) -> SlogDet:
     """(sign, log |det A|) of square matrices A (..., n, n), (0, -inf) for singular ones; det A = sign exp(logabsdet)."""
     stacks.square("linalg.slogdet", A)
@@ -201,6 +204,7 @@ def exponential(x):
     return rounded(y, x.dtype)
 
 
+@stacks.also(input="A")
 def matrix_exp(A: Any) -> Any:
     """The exponential sum_k A^k / k! of square matrices A (..., n, n); half types are computed in float32."""
     stacks.square("linalg.matrix_exp", A, half=True)
@@ -210,7 +214,7 @@ def matrix_exp(A: Any) -> Any:
 # --- norms ------------------------------------------------------------------------------------------------------
 
 
-def _cast(name: str, x: Any, dtype: Any) -> Any:
+def widened(name: str, x: Any, dtype: Any) -> Any:
     """x in the dtype in which a norm is asked for. RuntimeError where that is no wider dtype of its kind."""
     if x.dtype.kind in "biu":
         raise RuntimeError(f"{name}: wanted a floating or complex dtype, saw {x.dtype}")
@@ -224,24 +228,18 @@ def _cast(name: str, x: Any, dtype: Any) -> Any:
 
 def _number(name: str, ord: Any) -> float:
     if isinstance(ord, (str, tuple, list)) or ord is None or isinstance(ord, complex):
-        raise RuntimeError(f"{name}: wanted ord a number, saw {ord!r}")
+        raise TypeError(f"{name}: wanted ord a number, saw {ord!r}")
     return float(ord)
 
 
+@stacks.also(input="x")
 def vector_norm(x: Any, ord: Any = 2, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
     """(sum |x|^ord)^(1/ord) over dim, all dimensions by default; the largest |x| for inf, the smallest for -inf, the
     number of nonzero elements for 0. RuntimeError unless the dtype is floating or complex.
     """
     name = "linalg.vector_norm"
-    x, ord = _cast(name, x, dtype), _number(name, ord)
-    over = range(x.ndim) if dim is None or dim == () or dim == [] else (dim,) if isinstance(dim, int) else dim
-    if ord < 0 or ord == math.inf:
-        for d in over:
-            if x.ndim and x.shape[dimension(name, d, x.ndim)] == 0:
-                raise RuntimeError(
-                    f"{name}: wanted elements along dimension {d} for ord={ord}, saw shape {tuple(x.shape)}"
-                )
-    return reduce.vector_norm(x, ord, None if dim is None else dim, keepdim)
+    x, ord = widened(name, x, dtype), _number(name, ord)
+    return reduce.vector_norm(x, ord, dim, keepdim)
 
 
 def _two(name: str, x: Any, dim: Any) -> tuple[int, int]:
@@ -255,6 +253,7 @@ def _two(name: str, x: Any, dim: Any) -> tuple[int, int]:
     return a, b
 
 
+@stacks.also(input="A")
 def matrix_norm(A: Any, ord: Any = "fro", dim: Any = (-2, -1), keepdim: bool = False, *, dtype: Any = None) -> Any:
     """The norm of the matrices that A is over the two dimensions `dim`.
 
@@ -262,7 +261,9 @@ def matrix_norm(A: Any, ord: Any = "fro", dim: Any = (-2, -1), keepdim: bool = F
     of them; 1 and -1: the largest and the smallest sum of a column's |a|; inf and -inf: of a row's. RuntimeError for others.
     """
     name = "linalg.matrix_norm"
-    A = _cast(name, A, dtype)
+    A = widened(name, A, dtype)
+    if not isinstance(ord, str):
+        _number(name, ord)
     rows, cols = _two(name, A, dim)
     if isinstance(ord, str):
         if ord not in ("fro", "nuc"):
@@ -286,10 +287,13 @@ def matrix_norm(A: Any, ord: Any = "fro", dim: Any = (-2, -1), keepdim: bool = F
 
 def _extreme(name: str, s: Any, ord: float, dim: int, keepdim: bool) -> Any:
     if s.shape[dim] == 0:
-        raise RuntimeError(f"{name}: wanted matrices with elements for ord={ord}, saw none")
+        if ord < 0:
+            raise IndexError(f"{name}: wanted matrices with elements for ord={ord}, saw none")
+        return reduce.sum(s, dim, keepdim)  # the largest of none is zero
     return (extreme.amax if ord > 0 else extreme.amin)(s, dim, keepdim)
 
 
+@stacks.also(input="A")
 def norm(A: Any, ord: Any = None, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
     """vector_norm or matrix_norm: of the vectors along one dimension, of the matrices over two (or of a whole matrix); with
     neither ord nor dim, the 2-norm of all elements. RuntimeError for an ord without dim of other than 1 or 2 dimensions.
@@ -302,13 +306,14 @@ def norm(A: Any, ord: Any = None, dim: Any = None, keepdim: bool = False, *, dty
         raise RuntimeError(
             f"{name}: wanted a vector or a matrix for ord={ord!r} without dim, saw shape {tuple(A.shape)}"
         )
-    if ord is not None and (
-        (dim is not None and not isinstance(dim, int) and len(dim) == 2) or (dim is None and A.ndim == 2)
-    ):
-        return matrix_norm(A, ord, (0, 1) if dim is None else dim, keepdim, dtype=dtype)
+    pair = A.ndim == 2 if dim is None else not isinstance(dim, int) and len(dim) == 2
+    if isinstance(ord, str) or (ord is not None and pair):
+        over = tuple(range(A.ndim)) if dim is None else (dim,) if isinstance(dim, int) else dim
+        return matrix_norm(A, ord, over, keepdim, dtype=dtype)
     return vector_norm(A, 2 if ord is None else ord, dim, keepdim, dtype=dtype)
 
 
+@stacks.also(input="A")
 def cond(A: Any, p: Any = None) -> Any:
     """The condition |A| |A^-1| of square matrices in matrix_norm's norm p; of any matrices for p = None, 2 and -2, where it
     is the ratio of the largest to the smallest singular value. Infinite for singular matrices.
@@ -316,16 +321,21 @@ def cond(A: Any, p: Any = None) -> Any:
     name = "linalg.cond"
     if A.ndim < 2:
         raise RuntimeError(f"{name}: wanted 2 dimensions or more, saw shape {tuple(A.shape)}")
+    if isinstance(p, str):
+        known = p in ("fro", "nuc")
+    else:
+        known = p is None or builtins.abs(p) in (1, 2, math.inf)
+    if not known:
+        raise RuntimeError(f"{name}: wanted p 'fro', 'nuc', 1, -1, 2, -2, inf or -inf, saw {p!r}")
+    stacks.floating(name, A)
+    if isinstance(p, str):
+        stacks.square(name, A)
+    if 0 in A.shape:
+        return stacks.alike(shape.filled(A, tuple(A.shape[:-2]), 0).real, A)
     if p is None or p in (2, -2):
-        if A.dtype.kind in "fc" and 0 in A.shape[-2:]:
-            return stacks.alike(shape.filled(A, tuple(A.shape[:-2]), 0).real, A)
         s = decomposition.svdvals(A)
         return s[..., -1] / s[..., 0] if p == -2 else s[..., 0] / s[..., -1]
-    if isinstance(p, str) and p not in ("fro", "nuc"):
-        raise RuntimeError(f"{name}: wanted p 'fro', 'nuc', 1, -1, 2, -2, inf or -inf, saw {p!r}")
     stacks.square(name, A)
-    if not unwrap(A).size:
-        return stacks.alike(shape.filled(A, tuple(A.shape[:-2]), 0).real, A)
     inverse, info = solve.inverse_of(A)
     bad = unwrap(info) != 0
     size = matrix_norm(A, p)
@@ -352,10 +362,12 @@ def count_singular(x, atol=None, rtol=None, hermitian=False):
     xp = namespace(x)
     if not min(x.shape[-2:]):
         return xp.zeros(x.shape[:-2], int64)
-    s = abs(xp.linalg.eigvalsh(full(x))) if hermitian else xp.linalg.svd(full(x), compute_uv=False)
+    values = xp.linalg.eigvalsh if hermitian else lambda a: xp.linalg.svd(a, compute_uv=False)
+    s = abs(decomposition.converged("linalg.matrix_rank", lambda: values(full(x))))
     return (s > solve.threshold(s.max(-1), atol, rtol, x)[..., None]).sum(-1)
 
 
+@stacks.also(input="A")
 def matrix_rank(A: Any, tol: Any = None, hermitian: bool = False, *, atol: Any = None, rtol: Any = None) -> Any:
     """The rank of A (..., m, n): how many singular values are above max(atol, rtol max s); rtol is max(m, n) eps unless atol
     or rtol is given; tol is an older name of atol. hermitian reads the lower triangle only.
@@ -376,17 +388,21 @@ def vecdot(x: Any, y: Any, *, dim: int = -1) -> Any:
     """sum conj(x) y along dim; x and y broadcast. RuntimeError for dtypes or sizes that do not agree."""
     if x.dtype != y.dtype:
         raise RuntimeError(f"linalg.vecdot: wanted one dtype, saw {x.dtype} and {y.dtype}")
-    if x.ndim and y.ndim and dim == -1 and x.dtype.kind != "b":
-        shape.broadcast_shapes(x.shape, y.shape)
-    z = pointwise.conj(x) * y
-    s = reduce.sum(z, dim)
-    return s if s.dtype == x.dtype else pointwise.cast(s, x.dtype)
+    if x.dtype.kind in "biu":
+        raise RuntimeError(f"linalg.vecdot: wanted a floating or complex dtype, saw {x.dtype}")
+    return reduce.sum(pointwise.conj(x) * y, dim)
 
 
 def vander(x: Any, N: int | None = None) -> Any:
     """The powers 0 to N - 1 of every element of x (..., n), as rows (..., n, N); N = n unless given.
     RuntimeError for N <= 1 or a number.
     """
+    if x.dtype.kind in "bV" or (x.dtype.kind == "f" and x.dtype.itemsize == 2):
+        raise RuntimeError(f"linalg.vander: wanted numbers of full precision, saw {x.dtype}")
+    return _vander(x, N)
+
+
+def _vander(x: Any, N: int | None) -> Any:
     if N is None and not x.ndim:
         raise IndexError("linalg.vander: wanted a vector, or N, saw a number")
     if not x.ndim:

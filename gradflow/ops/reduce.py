@@ -362,12 +362,12 @@ def norm(x: Any, p: Any = "fro", dim: Any = None, keepdim: bool = False, dtype: 
     """The p-norm of the elements over dim; "fro" is p = 2, "nuc" the sum of a matrix's singular values.
     RuntimeError unless the dtype is floating or complex, and for another word.
     """
+    if dtype is not None or p == "nuc":
+        from . import matrix  # which stands on this family
     if dtype is not None:
-        x = pointwise.cast(x, np.dtype(dtype))
+        x = matrix.widened("norm", x, dtype)
     if p == "nuc":
-        from .matrix import matrix_norm  # which stands on this family
-
-        return matrix_norm(x, "nuc", (-2, -1) if dim is None else dim, keepdim)
+        return matrix.matrix_norm(x, "nuc", tuple(range(x.ndim)) if dim is None else dim, keepdim)
     if isinstance(p, str) and p != "fro":
         raise RuntimeError(f"norm: wanted p a number, 'fro' or 'nuc', saw {p!r}")
     return vector_norm(x, 2 if p in ("fro", None) else float(p), dim, keepdim)

@@ -10,7 +10,7 @@ import numpy as np
 from ..backend import asnumpy, int32, int64, namespace, on_card, strict
 from ..cases import Sampler, case
 from ..op import op, unwrap
-from . import arrange, elimination, gather, pointwise, reduce, shape, stacks
+from . import arrange, decomposition, elimination, gather, pointwise, reduce, shape, stacks
 from .linalg import mT
 from .stacks import full, mH, rounded
 from .triangular import back_solve, paired
@@ -93,6 +93,7 @@ def _solve(name: str, A: Any, B: Any, left: bool, check: bool) -> SolveEx:
     return SolveEx(shape.squeeze(x, -1) if vector else x, info)
 
 
+@stacks.also(input="A")
 def solve(A: Any, B: Any, *, left: bool = True) -> Any:
     """X with A X = B, or X A = B with left=False; A (..., n, n), B (..., n, k), or vectors (n) or (..., n) of A's leading
     sizes; leading sizes broadcast. LinAlgError where A is singular, RuntimeError for sizes or dtypes that do not agree.
@@ -100,6 +101,7 @@ def solve(A: Any, B: Any, *, left: bool = True) -> Any:
     return _solve("linalg.solve", A, B, left, True).result
 
 
+@stacks.also(input="A")
 def solve_ex(A: Any, B: Any, *, left: bool = True, check_errors: bool = False) -> SolveEx:
     """(result, info) as solve, which says in `info` where A is singular instead of raising."""
     return _solve("linalg.solve_ex", A, B, left, check_errors)
@@ -148,11 +150,13 @@ def _inverse(name: str, A: Any, check: bool) -> InvEx:
     return found
 
 
+@stacks.also(input="A")
 def inv(A: Any) -> Any:
     """The inverse of square matrices A (..., n, n). LinAlgError where A is singular; solve is faster and more accurate."""
     return _inverse("linalg.inv", A, True).inverse
 
 
+@stacks.also(input="A")
 def inv_ex(A: Any, *, check_errors: bool = False) -> InvEx:
     """(inverse, info) as inv, which says in `info` where A is singular instead of raising."""
     return _inverse("linalg.inv_ex", A, check_errors)
@@ -194,10 +198,10 @@ def pseudo(x, atol=None, rtol=None, hermitian=False):
     if not k:
         return xp.zeros((*x.shape[:-2], x.shape[-1], x.shape[-2]), x.dtype)
     if hermitian:
-        s, v = xp.linalg.eigh(a)
+        s, v = decomposition.converged("linalg.pinv", lambda: xp.linalg.eigh(a))
         size, u = abs(s), v
     else:
-        u, s, vh = xp.linalg.svd(a, False)
+        u, s, vh = decomposition.converged("linalg.pinv", lambda: xp.linalg.svd(a, False))
         size, v = s, vh.conj().swapaxes(-1, -2)
     keep = size > threshold(size.max(-1), atol, rtol, x)[..., None]
     inverse = xp.where(keep, 1 / xp.where(keep, s, 1), 0).astype(s.dtype)
@@ -214,6 +218,7 @@ def threshold(largest: Any, atol: Any, rtol: Any, x: Any) -> Any:
     return xp.maximum(0.0 if atol is None else atol, rtol * largest)
 
 
+@stacks.also(input="A")
 def pinv(A: Any, rcond: Any = None, hermitian: bool = False, *, atol: Any = None, rtol: Any = None) -> Any:
     """The pseudo-inverse A^+ of A (..., m, n): singular values up to max(atol, rtol max s) count as zero.
 
@@ -251,12 +256,13 @@ class Lstsq(NamedTuple):
 def rank_of(x, rcond):
     """How many singular values are above rcond times the largest, and the singular values."""
     xp = namespace(x)
-    s = xp.linalg.svd(full(x), compute_uv=False)
+    s = decomposition.converged("linalg.lstsq", lambda: xp.linalg.svd(full(x), compute_uv=False))
     if not s.shape[-1]:
         return xp.zeros(x.shape[:-2], int64), s
     return (s > rcond * s[..., :1]).sum(-1), rounded(s, x.dtype)
 
 
+@stacks.also(input="A", b="B")
 def lstsq(A: Any, B: Any, rcond: float | None = None, *, driver: str | None = None) -> Lstsq:
     """X that makes |A X - B| least, the shortest of several: A (..., m, n), B (..., m, k) or vectors; X = A^+ B.
 
@@ -271,28 +277,26 @@ def lstsq(A: Any, B: Any, rcond: float | None = None, *, driver: str | None = No
     driver = driver or drivers[min(1, len(drivers) - 1)]
     if driver not in drivers:
         raise RuntimeError(f"{name}: wanted a driver of {drivers}, saw {driver!r}")
-    vector = B.ndim > 0 and _is_vector(A, B)
-    if not 0 <= A.ndim - B.ndim <= 1 and not vector:
+    vector = B.ndim == A.ndim - 1 and tuple(B.shape) == tuple(A.shape[:-1])
+    if not vector and B.ndim != A.ndim:
         raise RuntimeError(
-            f"{name}: wanted B of as many dimensions as A or one less, saw {tuple(A.shape)} and {tuple(B.shape)}"
+            f"{name}: wanted B of as many dimensions as A, or vectors of A's rows, saw {tuple(A.shape)} and {tuple(B.shape)}"
         )
     b = stacks.rows(B) if vector else B
     if b.ndim < 2 or b.shape[-2] != A.shape[-2]:
         raise RuntimeError(f"{name}: wanted B of {A.shape[-2]} rows, saw {tuple(A.shape)} and {tuple(B.shape)}")
     lead = stacks.batch(name, A, b)
-    A, b = stacks.spread(A, lead), stacks.spread(b, lead)
     m, n = A.shape[-2:]
     if rcond is None:
         rcond = max(m, n) * float(np.finfo(A.dtype).eps)
-    x = pseudo(A, None, 0.0 if driver == "gels" else rcond) @ b
     rank, s = rank_of(unwrap(A), rcond)
+    A, b = stacks.spread(A, lead), stacks.spread(b, lead)
+    x = pseudo(A, None, 0.0 if driver == "gels" else rcond) @ b
     none = shape.filled(A, (0,), 0)
     residuals = pointwise.abs(shape.reshape(A, (-1,))[:0] + shape.reshape(b, (-1,))[:0])
     if m > n and (driver == "gels" or (driver != "gelsy" and bool((rank == n).all()))):
         d = A @ x - b
         residuals = reduce.sum(pointwise.square(pointwise.abs(d)), -2)
-        if vector:
-            residuals = shape.squeeze(residuals, -1)
     found = stacks.alike(rank if driver != "gels" else namespace(none).empty(0, int64), A)
     values = stacks.alike(s if driver in ("gelsd", "gelss") else none.real, A)
     return Lstsq(shape.squeeze(x, -1) if vector else x, residuals, found, values)
@@ -301,6 +305,7 @@ def lstsq(A: Any, B: Any, rcond: float | None = None, *, driver: str | None = No
 # --- from factors ------------------------------------------------------------------------------------------------
 
 
+@stacks.also(input="B", input2="L")
 def cholesky_solve(B: Any, L: Any, upper: bool = False) -> Any:
     """X with A X = B from A's Cholesky factor L (or L^H, upper); B (..., n, k); leading sizes broadcast.
     RuntimeError for shapes or dtypes that do not agree.
@@ -370,6 +375,7 @@ def factor_inverse(x, upper=False):
     return half.conj().swapaxes(-1, -2) @ half
 
 
+@stacks.also(input="L")
 def cholesky_inverse(L: Any, upper: bool = False) -> Any:
     """A^-1 from A's Cholesky factor L (or L^H, upper): (L L^H)^-1. RuntimeError for matrices that are not square."""
     stacks.square("cholesky_inverse", L)
@@ -382,6 +388,8 @@ def ldl_solve(LD: Any, pivots: Any, B: Any, *, hermitian: bool = False) -> Any:
     """
     name = "linalg.ldl_solve"
     stacks.square(name, LD)
+    if B.ndim < 2:
+        raise IndexError(f"{name}: wanted B of 2 dimensions or more, saw shape {tuple(B.shape)}")
     stacks.matrices(name, B)
     stacks.floating(name, LD, B)
     if tuple(pivots.shape) != tuple(LD.shape[:-1]) or pivots.dtype.kind != "i":
@@ -461,6 +469,7 @@ def ldl_of(x, hermitian=False):
     return xp.asarray(rounded(y, x.dtype)), xp.asarray(pivots), xp.asarray(info)
 
 
+@stacks.also(input="A")
 def ldl_factor(A: Any, *, hermitian: bool = False) -> LDL:
     """(LD, pivots) of symmetric, or hermitian, matrices A (..., n, n), of which the lower triangle is read: A = P L D L^T
     P^T with D of blocks of 1 or 2 rows, as LAPACK's sytrf packs them. LinAlgError where D is singular. No gradient.
@@ -471,6 +480,7 @@ def ldl_factor(A: Any, *, hermitian: bool = False) -> LDL:
     return LDL(y, pivots)
 
 
+@stacks.also(input="A")
 def ldl_factor_ex(A: Any, *, hermitian: bool = False, check_errors: bool = False) -> LDLEx:
     """(LD, pivots, info) as ldl_factor, which says in `info` where D is singular instead of raising."""
     stacks.square("linalg.ldl_factor_ex", A)
@@ -485,6 +495,7 @@ def ldl_factor_ex(A: Any, *, hermitian: bool = False, check_errors: bool = False
 # --- tensors as matrices -----------------------------------------------------------------------------------------
 
 
+@stacks.also(input="A", other="B")
 def tensorsolve(A: Any, B: Any, dims: Any = None) -> Any:
     """X with tensordot(A, X, X.ndim) = B: A, once `dims` are moved to its end, has B's shape in front of X's.
     RuntimeError unless that makes A a square matrix.
@@ -501,6 +512,7 @@ def tensorsolve(A: Any, B: Any, dims: Any = None) -> Any:
     return shape.reshape(_solve(name, shape.reshape(A, (n, n)), shape.reshape(B, (n,)), True, True).result, kept)
 
 
+@stacks.also(input="A")
 def tensorinv(A: Any, ind: int = 2) -> Any:
     """The inverse of A as a matrix whose rows are its first `ind` dimensions: tensordot(tensorinv(A), B, ind) solves
     tensordot(A, X, X.ndim) = B. RuntimeError unless ind > 0 and the matrix is square and not singular.

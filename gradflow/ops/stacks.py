@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,21 @@ from . import arrange, linalg, pointwise, shape
 
 class LinAlgError(RuntimeError):
     """A matrix is singular, not positive definite, or its decomposition did not converge."""
+
+
+def also(**words: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The function takes these names for its arguments too: also(input="A"), as PyTorch does beside the documented one."""
+
+    def named(function: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            for word in words.keys() & kwargs.keys() if kwargs else ():
+                kwargs[words[word]] = kwargs.pop(word)
+            return function(*args, **kwargs)
+
+        return call
+
+    return named
 
 
 # --- what is asked of the input ---------------------------------------------------------------------------
@@ -92,6 +109,13 @@ def rounded(y: Any, dtype: np.dtype) -> Any:
 def mH(x: Any) -> Any:
     """The conjugate transpose of every matrix."""
     return pointwise.conj(linalg.mT(x))
+
+
+def adjoint(input: Any) -> Any:
+    """The conjugate transpose of every matrix. RuntimeError for a vector."""
+    if input.ndim == 1:
+        raise RuntimeError(f"adjoint: wanted 2 dimensions or more, saw shape {tuple(input.shape)}")
+    return mH(input) if input.ndim else pointwise.conj(input)
 
 
 def columns(s: Any) -> Any:

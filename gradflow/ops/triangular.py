@@ -70,6 +70,7 @@ def paired(a: Any, b: Any) -> tuple[Any, Any]:
     return a, b
 
 
+@stacks.also(input="A")
 def solve_triangular(A: Any, B: Any, *, upper: bool, left: bool = True, unitriangular: bool = False) -> Any:
     """X with A X = B, or X A = B with left=False, for triangular A (..., n, n), of which only the one triangle is read;
     unitriangular takes ones for its diagonal. B (..., n, k), or (..., k, n); leading sizes broadcast.
@@ -198,6 +199,7 @@ def _pivoted(name: str, A: Any, pivot: bool) -> None:
         raise RuntimeError(f"{name}: wanted pivot=True on the CPU, saw {pivot}")
 
 
+@stacks.also(input="A")
 def lu_factor(A: Any, *, pivot: bool = True) -> LUFactor:
     """(LU, pivots) with A = P L U: L below the diagonal of LU (its own is 1), U on and above, row i swapped with row
     pivots[i] - 1. A (..., m, n), pivots int32 (..., min(m, n)). LinAlgError where U has a zero on its diagonal.
@@ -208,6 +210,7 @@ def lu_factor(A: Any, *, pivot: bool = True) -> LUFactor:
     return LUFactor(y, pivots)
 
 
+@stacks.also(input="A")
 def lu_factor_ex(A: Any, *, pivot: bool = True, check_errors: bool = False) -> LUFactorEx:
     """(LU, pivots, info) as lu_factor, which says in `info` where U has a zero instead of raising."""
     _pivoted("linalg.lu_factor_ex", A, pivot)
@@ -219,6 +222,7 @@ def lu_factor_ex(A: Any, *, pivot: bool = True, check_errors: bool = False) -> L
     return found
 
 
+@stacks.also(input="A")
 def lu(A: Any, *, pivot: bool = True) -> LU:
     """(P, L, U) with A = P L U, P a permutation matrix, L unit lower triangular, U upper; A (..., m, n) and k = min(m, n)
     give L (..., m, k) and U (..., k, n). With pivot=False (on the card) P is empty.
