@@ -97,6 +97,7 @@ from .ops.gather import (
     scatter_reduce,
     take,
     take_along_dim,
+    where,
 )  # fmt: skip
 from .ops.gather import (
     put_at as index_put,
@@ -181,7 +182,6 @@ from .ops.pointwise import (
     tan,
     tanh,
     trunc,
-    where,
 )  # fmt: skip
 from .ops.pointwise import abs as absolute
 from .ops.pointwise import acos as arccos
@@ -322,6 +322,11 @@ def numel(input: Tensor) -> int:  # type: ignore[valid-type]
 def is_same_size(input: Tensor, other: Tensor) -> bool:  # type: ignore[valid-type]
     """Whether two tensors have one shape."""
     return input.is_same_size(other)
+
+
+def is_nonzero(input: Tensor) -> bool:  # type: ignore[valid-type]
+    """Whether its one element is not zero. RuntimeError unless it has one element."""
+    return input.is_nonzero()
 
 
 def is_floating_point(input: Tensor) -> bool:  # type: ignore[valid-type]

@@ -47,6 +47,7 @@ class Op:
     holomorphic  False if the rules are right for complex numbers as they stand, also where the output is complex; True
                lets the plan conjugate around them, which is right for all that is differentiable in the complex sense
     real       complex numbers are refused
+    tensors    "a b": neither of these promoted inputs may be a Python number; "a|b": one of them may
     outputs    their names; ("*ys",) if their number depends on the call
     view       the output shares memory with the first input; of several, a function (i, *args) gives the op and the
                arguments that make the i-th alone
@@ -87,6 +88,7 @@ class Op:
         self.floating, self.view = bool(options.get("floating")), bool(options.get("view"))
         self.way = options["view"] if callable(options.get("view")) else None
         self.holomorphic, self.real = options.get("holomorphic", True), bool(options.get("real"))
+        self.tensors = [tuple(map(self.inputs.index, names.split("|"))) for names in options.get("tensors", "").split()]
         self.cases, self.note = options.get("cases"), options.get("note", "")
         self.reference = options.get("reference", "")  # "" is by the op's own name, None is that PyTorch has none
         self.doc = definition.__doc__ or options.get("doc", "")
@@ -129,6 +131,10 @@ class Op:
             y = calls.batched(self, args)
             if y is not NotImplemented:
                 return y
+        for places in self.tensors:
+            if all(type(args[i]) in (int, float, bool, complex) for i in places):
+                names = " or ".join(self.inputs[i] for i in places)
+                raise TypeError(f"{self.name}: wanted a tensor as {names}, saw the number {args[places[0]]}")
         traced = False
         for a in args:
             if isinstance(a, Traced):
@@ -152,10 +158,10 @@ class Op:
         return self.finish(args, arrays, y)
 
     def refuse_complex(self, arrays: Sequence[Any]) -> None:
-        """RuntimeError if an array is complex: an order, a rounding or a sign of complex numbers means nothing."""
+        """NotImplementedError if an array is complex: an order, a rounding or a sign of complex numbers means nothing."""
         for a in arrays:
             if backend.is_array(a) and a.dtype.kind == "c":
-                raise RuntimeError(f"{self.name}: wanted real numbers, saw {a.dtype}")
+                raise NotImplementedError(f"{self.name}: wanted real numbers, saw {a.dtype}")
 
     def finish(self, args: Sequence[Any], arrays: Sequence[Any], y: Any) -> Any:
         """What came out as Tensors, with their place on the tape."""
@@ -255,6 +261,7 @@ def op(definition: Callable[..., Any] | None = None, /, **options: Any) -> Calla
         "view",
         "holomorphic",
         "real",
+        "tensors",
         "cases",
         "reference",
         "note",

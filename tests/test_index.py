@@ -228,7 +228,7 @@ def test_scatter_reduce_against_a_loop(way, include_self):
         (lambda x, i: x.scatter(0, i, x[:1, :1]), RuntimeError, "scatter: wanted a source of"),
         (lambda x, i: x.scatter(0, i, x, "divide"), RuntimeError, "scatter: wanted reduce"),
         (lambda x, i: x.scatter_reduce(0, i, x, "add"), RuntimeError, "scatter_reduce: wanted reduce"),
-        (lambda x, i: x.index_select(0, i), RuntimeError, "index_select: wanted a vector of ints"),
+        (lambda x, i: x.index_select(0, i), IndexError, "index_select: wanted a vector of ints"),
         (lambda x, i: x.index_select(0, gf.tensor([3])), IndexError, "out of bounds"),
         (lambda x, i: x.masked_fill(i, 1), RuntimeError, "masked_fill: wanted a mask of bool"),
         (lambda x, i: x.masked_fill(x > 0, x[0]), RuntimeError, "masked_fill: wanted a number or a 0-d tensor"),

@@ -71,6 +71,8 @@ def roll(x, shifts, dims=None):
     shifts = shifts if many else (shifts,)
     if len(dims) != len(shifts):
         raise RuntimeError(f"roll: wanted as many dims as shifts, saw {dims} and {shifts}")
+    if not x.size:
+        return x.copy()
     return xp.roll(x, tuple(shifts), tuple(dimension("roll", d, x.ndim) for d in dims))
 
 
@@ -137,8 +139,12 @@ def repeat_interleave(x: Any, repeats: Any, dim: int | None = None, *, output_si
         x = shape.reshape(x, (1,))
     d = dimension("repeat_interleave", dim, x.ndim)
     n, times = x.shape[d], unwrap(repeats)
+    if is_array(times) and (times.dtype.kind not in "iu" or times.ndim > 1):
+        raise RuntimeError(f"repeat_interleave: wanted a vector of ints, saw {times.dtype} {tuple(times.shape)}")
     if is_array(times) and times.size == 1:
         times = int(times.reshape(()))
+    if (namespace(times) is np and times.size and times.min() < 0) if is_array(times) else np.min(times, initial=0) < 0:
+        raise RuntimeError(f"repeat_interleave: wanted repeats of at least 0, saw {times}")
     if not is_array(times) and not isinstance(times, (list, tuple)):
         x = shape.expand(shape.unsqueeze(x, d + 1), (*x.shape[: d + 1], times, *x.shape[d + 1 :]))
         return shape.reshape(x, (*x.shape[:d], n * times, *x.shape[d + 2 :]))

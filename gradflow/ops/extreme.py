@@ -101,6 +101,8 @@ def _place_cases(r: Any) -> list[case]:
 def _place(name: str, largest: bool, x: Any, dim: int | None, keepdim: bool) -> Any:
     if isinstance(dim, (tuple, list)):
         raise TypeError(f"{name}: wanted one dimension, saw {dim}")
+    if x.dtype.kind == "b" and name[:3] == "arg":
+        raise RuntimeError(f"{name}: wanted numbers, saw bools")
     over = _checked(name, x, dim)
     if dim is None:
         if not x.size:

@@ -172,7 +172,7 @@ def segment_prod(x: Any, ids: Any, n: int) -> Any:
 
 def _dextreme(g: Any, x: Any, src: Any, ids: Any, y: Any) -> tuple:
     same, hits = pointwise.cast(x == y, g.dtype), pointwise.cast(src == index_get(y, (ids,)), g.dtype)
-    share = g / pointwise.maximum(same + segment_sum(hits, ids, x.shape[0]), 1.0)
+    share = g / pointwise.clamp_min(same + segment_sum(hits, ids, x.shape[0]), 1.0)
     return share * same, index_get(share, (ids,)) * hits
 
 
@@ -232,7 +232,7 @@ def scatter_reduce(x: Any, dim: int, index: Any, src: Any, reduce: str, *, inclu
     else:
         y = base + segment_sum(values, at, n)
         if reduce == "mean":
-            count = pointwise.maximum(count + int(include_self), 1)
+            count = pointwise.clamp_min(count + int(include_self), 1)
             y = y / count if is_differentiable(unwrap(x).dtype) else pointwise.floor_divide(y, count)
     return shape.reshape(y, size)
 
@@ -245,8 +245,10 @@ def slices(name: str, x: Any, dim: int, index: Any, source: Any = None) -> tuple
     which has as many slices as index and is otherwise like x, shape and dtype are checked.
     """
     ids = unwrap(index)
-    if not is_array(ids) or ids.dtype.kind not in "iu" or ids.ndim > 1:
+    if not is_array(ids) or ids.dtype.kind not in "iu":
         raise RuntimeError(f"{name}: wanted a vector of ints, saw {getattr(ids, 'dtype', type(ids).__name__)}")
+    if ids.ndim > 1:
+        raise IndexError(f"{name}: wanted a vector of ints, saw shape {tuple(ids.shape)}")
     d, n = dimension(name, dim, x.ndim), x.shape[dim]
     if namespace(ids) is np and ids.size and not -n * (name == "index_fill") <= ids.min() <= ids.max() < n:
         bad = ids.min() if ids.min() < 0 else ids.max()
@@ -276,6 +278,8 @@ def index_add(x: Any, dim: int, index: Any, source: Any, *, alpha: Any = 1) -> A
     if x.ndim == 0:
         return shape.reshape(index_add(_up(x), dim, index, _up(source), alpha=alpha), ())
     add = index_sum(source, slices("index_add", x, dim, index, source), tuple(x.shape))
+    if not is_differentiable(unwrap(x).dtype) and not is_tensor(alpha):
+        alpha = int(alpha)
     return x + (add if alpha == 1 else add * alpha)
 
 
@@ -334,6 +338,24 @@ def masked_fill(x: Any, mask: Any, value: Any) -> Any:
     return pointwise.where(_mask("masked_fill", mask), value, x)
 
 
+@other_words
+def fill(x: Any, value: Any) -> Any:
+    """A tensor like x with value, a number or a 0-d tensor, everywhere. RuntimeError for other values."""
+    if is_tensor(value) and value.ndim:
+        raise RuntimeError(f"fill: wanted a number or a 0-d tensor, saw shape {tuple(value.shape)}")
+    a = unwrap(x)
+    if (value.dtype.kind if is_tensor(value) else type(value) is complex and "c") == "c" != a.dtype.kind:
+        raise RuntimeError(f"fill: wanted a value that fits into {a.dtype}, saw {value}")
+    if type(value) is int and a.dtype.kind in "iu":
+        value = wrapped(value, a.dtype)
+    return index_put(x, (...,), value)
+
+
+def where(condition: Any, input: Any = None, other: Any = None) -> Any:
+    """input where the condition is true, else other; alone, the places where it is: nonzero with as_tuple."""
+    return nonzero(condition, as_tuple=True) if input is None and other is None else pointwise.where(condition, input, other)
+
+
 def masked_select(x: Any, mask: Any) -> Any:
     """The elements of x where mask is true, as a vector; they broadcast."""
     x, mask = shape.broadcast_tensors(x, _mask("masked_select", mask))
@@ -345,6 +367,8 @@ def masked_scatter(x: Any, mask: Any, source: Any) -> Any:
     """A copy of x whose elements where mask is true are those of source, one after the other.
     RuntimeError if source has too few.
     """
+    if source.dtype != x.dtype:
+        raise RuntimeError(f"masked_scatter: wanted a source of x's dtype {x.dtype}, saw {source.dtype}")
     x, mask = shape.broadcast_tensors(x, _mask("masked_scatter", mask))
     n, has = int(mask.sum()), math.prod(source.shape)
     if has < n:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import int64, is_array, namespace
+from ..backend import get_default_dtype, int64, is_array, namespace
 from ..op import result_type, unwrap, wrap
 from ..tape import Traced
 from . import arrange, index, join, pointwise, shape
@@ -79,6 +79,8 @@ def block_diag(*tensors: Any) -> Any:
     for x in tensors:
         if x.ndim > 2:
             raise RuntimeError(f"block_diag: wanted at most 2 dimensions, saw shape {tuple(x.shape)}")
+    if not tensors:
+        return wrap(np.empty((1, 0), get_default_dtype()))
     blocks = [atleast_2d(x) for x in tensors]
     dtype = result_type(*blocks)
     blocks = [b if b.dtype == dtype else pointwise.cast(b, dtype) for b in blocks]

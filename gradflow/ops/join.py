@@ -234,6 +234,8 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple:
         raise RuntimeError(
             f"meshgrid: wanted vectors and indexing 'ij' or 'xy', saw {[tuple(x.shape) for x in tensors]}, {indexing!r}"
         )
+    if any(x.dtype != tensors[0].dtype for x in tensors):
+        raise RuntimeError(f"meshgrid: wanted tensors of one dtype, saw {', '.join(str(x.dtype) for x in tensors)}")
     sizes = tuple(x.shape[0] if x.ndim else 1 for x in tensors)
     ones = (1,) * len(sizes)
     grids = [shape.reshape(x, (*ones[:k], sizes[k], *ones[k + 1 :])) for k, x in enumerate(tensors)]

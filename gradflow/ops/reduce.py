@@ -117,13 +117,16 @@ def mean(x, dim=None, keepdim=False, dtype=None):
 
 @other_words
 def nansum(x: Any, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Any:
-    """The sum of the elements that are not NaN."""
+    """The sum of the elements that are not NaN. RuntimeError for complex numbers."""
+    if x.dtype.kind == "c":
+        raise RuntimeError(f"nansum: wanted real numbers, saw {x.dtype}")
     return sum(pointwise.where(pointwise.isnan(x), 0.0, x) if is_differentiable(x.dtype) else x, dim, keepdim, dtype)
 
 
 @other_words
 def nanmean(x: Any, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Any:
     """The mean of the elements that are not NaN; NaN where there are none."""
+    _floating("nanmean", x, None)
     number = sum(pointwise.logical_not(pointwise.isnan(x)), dim, keepdim)
     return nansum(x, dim, keepdim, dtype) / number
 
@@ -343,6 +346,8 @@ def vector_norm(x, p=2, dim=None, keepdim=False):
     """
     _floating("vector_norm", x, None)
     xp, over = namespace(x), dimensions("vector_norm", dim, x.ndim)
+    if (p < 0 or p == math.inf) and 0 in [x.shape[d] for d in over]:
+        raise RuntimeError(f"vector_norm: wanted one element or more for p = {p}, saw shape {x.shape} and dim {dim}")
     a = xp.abs(x.astype(wide(x.dtype), copy=False))
     if p == 0:
         y = (a != 0).sum(over, dtype=a.dtype, keepdims=keepdim)

@@ -48,8 +48,8 @@ def permute(x, dims):
     """The dimensions of x in the order `dims`: y.shape[i] = x.shape[dims[i]]. A view.
     RuntimeError unless each dimension is named once, IndexError for one out of range.
     """
-    order = [dimension("permute", d, x.ndim) for d in dims]
-    if len(order) != x.ndim or len(set(order)) != x.ndim:
+    order = [dimension("permute", d, x.ndim) for d in dims] if len(dims) == x.ndim else []
+    if len(dims) != x.ndim or len(set(order)) != x.ndim:
         raise RuntimeError(f"permute: wanted each of {x.ndim} dimensions once, saw {tuple(dims)}")
     return x.transpose(order)
 
@@ -184,9 +184,12 @@ def flatten(x: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
 def unflatten(x: Any, dim: int, sizes: Any) -> Any:
     """x with one dimension cut into several of `sizes`, of which one may be -1."""
     d = dimension("unflatten", dim, x.ndim)
+    if not x.ndim:
+        raise RuntimeError("unflatten: wanted one dimension or more, saw a 0-d tensor")
     known = -math.prod(sizes) if -1 in sizes else math.prod(sizes)
-    if not sizes or (x.shape[d] % known if -1 in sizes and known else x.shape[d] != known):
+    if not sizes or list(sizes).count(-1) > 1 or (x.shape[d] % known if -1 in sizes and known else x.shape[d] != known):
         raise RuntimeError(f"unflatten: wanted sizes that multiply to {x.shape[d]}, saw {tuple(sizes)}")
+    sizes = [x.shape[d] // known if s == -1 and known else s for s in sizes]
     return reshape(x, (*x.shape[:d], *sizes, *x.shape[d + 1 :]))
 
 
@@ -199,8 +202,8 @@ def ravel(x: Any) -> Any:
 def transpose(x: Any, dim0: int, dim1: int) -> Any:
     """x with two dimensions swapped. A view."""
     dims = list(range(x.ndim))
+    a, b = dimension("transpose", dim0, x.ndim), dimension("transpose", dim1, x.ndim)
     if dims:
-        a, b = dimension("transpose", dim0, x.ndim), dimension("transpose", dim1, x.ndim)
         dims[a], dims[b] = b, a
     return permute(x, dims)
 
@@ -217,8 +220,9 @@ def movedim(x: Any, source: Any, destination: Any) -> Any:
     """x with its dimensions `source` moved to the places `destination`, the others in order. A view."""
     a = source if isinstance(source, (tuple, list)) else (source,)
     b = destination if isinstance(destination, (tuple, list)) else (destination,)
-    a, b = [dimension("movedim", d, x.ndim) for d in a], [dimension("movedim", d, x.ndim) for d in b]
-    if len(a) != len(b) or len(set(a)) != len(a) or len(set(b)) != len(b):
+    alike = len(a) == len(b)
+    a, b = ([dimension("movedim", d, x.ndim) for d in v] if alike else () for v in (a, b))
+    if not alike or len(set(a)) != len(a) or len(set(b)) != len(b):
         raise RuntimeError(f"movedim: wanted as many places as dimensions, each once, saw {source} to {destination}")
     if not x.ndim:
         return permute(x, ())
@@ -239,7 +243,9 @@ def broadcast_tensors(*tensors: Any) -> tuple:
 
 
 def broadcast_shapes(*shapes: Any) -> tuple[int, ...]:
-    """The shape to which all the shapes broadcast. RuntimeError if they do not."""
+    """The shape to which all the shapes broadcast. RuntimeError if they do not, ValueError for sizes below 0."""
+    if any(n < 0 for s in shapes for n in (s if isinstance(s, (tuple, list)) else (s,))):
+        raise ValueError(f"broadcast: wanted sizes of at least 0, saw {', '.join(map(str, shapes))}")
     try:
         return np.broadcast_shapes(*(tuple(s) if isinstance(s, (tuple, list)) else s for s in shapes))
     except ValueError:
@@ -260,15 +266,17 @@ def narrow(x: Any, dim: int, start: int, length: int) -> Any:
     """`length` places of dimension dim from `start` on, a number or a 0-d tensor of ints. A view.
     IndexError for a start out of range, RuntimeError if the places are not all there.
     """
+    if not x.ndim:
+        raise RuntimeError("narrow: wanted one dimension or more, saw a 0-d tensor")
     d = dimension("narrow", dim, x.ndim)
-    n = x.shape[d] if x.ndim else 0
+    n = x.shape[d]
     if hasattr(start, "dtype") and (start.ndim or start.dtype.kind not in "iu"):
         raise RuntimeError(f"narrow: wanted a start that is a 0-d tensor of ints, saw {tuple(start.shape)} {start.dtype}")
     start = int(start)
     begin = start + n if start < 0 else start
-    if x.ndim and not -n <= start <= n:
+    if not -n <= start <= n:
         raise IndexError(f"narrow: wanted a start in [{-n}, {n}], saw {start}")
-    if x.ndim == 0 or length not in range(n - begin + 1):
+    if length not in range(n - begin + 1):
         raise RuntimeError(f"narrow: wanted {length} places from {start} on in dimension {dim} of {tuple(x.shape)}")
     return indexing.slice_(x, (indexing.FULL,) * d + (slice(begin, begin + length), ...))
 

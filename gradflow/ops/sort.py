@@ -124,7 +124,7 @@ def top(x, k, dim=-1, largest=True):
     if not 0 <= k <= n:
         raise RuntimeError(f"topk: wanted k of at most {n}, saw {k}")
     if not x.ndim:
-        return (x.copy(), namespace(x).zeros((), int64)) if k else (x.reshape(1)[:0], namespace(x).zeros(0, int64))
+        return x.copy(), namespace(x).zeros((), int64)
     xp = namespace(x)
     if xp is np and 0 < 4 * k < n:  # first the k, then their order
         part = keys(x).argpartition(n - k if largest else k - 1, d).take(np.arange(n - k, n) if largest else np.arange(k), d)
@@ -176,7 +176,7 @@ _kth_options = dict(dx=_dchosen, real=True, outputs=("values", "indices"))
 )
 def kth(x, k, dim=-1, keepdim=False):
     """(values, indices) of the k-th smallest element along dim, from k = 1 on. RuntimeError for a k beyond the size."""
-    n = x.shape[dimension("kthvalue", dim, x.ndim)] if x.ndim else 1
+    n = _some("kthvalue", x, dim)
     if not 1 <= k <= n:
         raise RuntimeError(f"kthvalue: wanted k from 1 to {n}, saw {k}")
     return _kth("kthvalue", x, k - 1, dim, keepdim)
@@ -184,7 +184,9 @@ def kth(x, k, dim=-1, keepdim=False):
 
 def _some(name: str, x: Any, dim: int) -> int:
     """The size of a dimension, which may not be zero."""
-    n = x.shape[dimension(name, dim, x.ndim)] if x.ndim else 1
+    n = (x.shape or (1,))[dimension(name, dim, x.ndim)]
+    if x.dtype.kind == "b":
+        raise NotImplementedError(f"{name}: wanted numbers, saw bools")
     if not n:
         raise IndexError(f"{name}: wanted one element or more along dimension {dim}, saw shape {tuple(x.shape)}")
     return n
@@ -316,7 +318,20 @@ def searchsorted(
     RuntimeError where leading sizes differ.
     """
     seq, v = unwrapped(sorted_sequence), unwrapped(values)
+    if side not in (None, "left", "right"):
+        raise RuntimeError(f"searchsorted: wanted side 'left' or 'right', saw {side!r}")
+    if side == "left" and right:
+        raise RuntimeError("searchsorted: wanted side and right to agree, saw side='left' and right=True")
+    if seq.ndim == 0 or (seq.ndim > 1 and not gather.is_tensor(v)):
+        raise RuntimeError(f"searchsorted: wanted sequences for these values, saw shape {tuple(seq.shape)}")
+    if gather.is_tensor(v) and seq.ndim > 1 and (v.ndim != seq.ndim or tuple(v.shape[:-1]) != tuple(seq.shape[:-1])):
+        want = tuple(seq.shape[:-1])
+        raise RuntimeError(f"searchsorted: wanted values with leading sizes {want}, saw {tuple(v.shape)}")
     if sorter is not None:
+        order = unwrap(sorter)
+        if order.dtype != int64 or order.shape != unwrap(seq).shape:
+            want = tuple(seq.shape)
+            raise RuntimeError(f"searchsorted: wanted a sorter of int64 {want}, saw {order.dtype} {tuple(order.shape)}")
         seq = gather.gather(seq, -1, unwrapped(sorter))
     if not is_array(unwrap(v)):
         v = namespace(unwrap(seq)).asarray(v)
@@ -333,6 +348,18 @@ def bucketize(x: Any, boundaries: Any, *, out_int32: bool = False, right: bool =
 # --- distinct elements --------------------------------------------------------------------------------
 
 
+def _distinct(name: str, x: Any, dim: int | None) -> Any:
+    """The array of x. NotImplementedError for complex numbers, RuntimeError for slices of no elements."""
+    a = unwrap(x)
+    if a.dtype.kind == "c":
+        raise NotImplementedError(f"{name}: wanted real numbers, saw {a.dtype}")
+    if dim is not None:
+        d = dimension(name, dim, a.ndim)
+        if any(not n for k, n in enumerate(a.shape) if k != d):
+            raise RuntimeError(f"{name}: wanted slices along {dim} that are not empty, saw shape {tuple(a.shape)}")
+    return a
+
+
 @other_words
 def unique(
     x: Any, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None
@@ -340,9 +367,9 @@ def unique(
     """The distinct elements in order, or distinct slices along dim; with the place of each element's value among them,
     and how often each occurs.
     """
-    a = unwrap(x)
+    a = _distinct("unique", x, dim)
     xp = namespace(a)
-    y, inverse, counts = xp.unique(a, return_inverse=True, return_counts=True, axis=dim)
+    y, inverse, counts = xp.unique(a, return_inverse=True, return_counts=True, axis=dim, equal_nan=False)
     inverse = inverse.reshape(a.shape if dim is None else -1)
     found = [y, *[inverse] * return_inverse, *[counts] * return_counts]
     found = [wrap(v) for v in found] if isinstance(x, Traced) else found
@@ -355,7 +382,7 @@ def unique_consecutive(
     """The elements without those equal to the one before, or slices along dim; with the place of each among them, and
     the lengths of the runs.
     """
-    a = unwrap(x)
+    a = _distinct("unique_consecutive", x, dim)
     xp = namespace(a)
     n = a.size if dim is None else a.shape[dim]
     rows = a.reshape(-1, 1) if dim is None else xp.moveaxis(a, dim, 0).reshape(n, math.prod(a.shape) // max(n, 1))

@@ -223,7 +223,7 @@ def _counted(points: Any, edges: list, weight: Any, density: bool) -> Any:
 def _checked(name: str, x: Any, weight: Any, size: tuple) -> tuple[Any, Any]:
     a, w = unwrap(x), unwrap(weight)
     if not is_floating(a.dtype):
-        raise RuntimeError(f"{name}: wanted a floating dtype, saw {a.dtype}")
+        raise NotImplementedError(f"{name}: wanted a floating dtype, saw {a.dtype}")
     if w is not None and (w.dtype != a.dtype or tuple(w.shape) != size):
         raise RuntimeError(f"{name}: wanted weights of {a.dtype} {size}, saw {w.dtype} {tuple(w.shape)}")
     return a, w
@@ -274,7 +274,9 @@ def bincount(x: Any, weights: Any = None, minlength: int = 0) -> Any:
     RuntimeError for other numbers or shapes, and unless minlength is at least 0.
     """
     a, w = unwrap(x), unwrap(weights)
-    if a.ndim != 1 or a.dtype.kind not in "iu" or (a.size and namespace(a) is np and a.min() < 0):
+    if a.dtype.kind not in "iu":
+        raise NotImplementedError(f"bincount: wanted ints, saw {a.dtype}")
+    if a.ndim != 1 or (a.size and namespace(a) is np and a.min() < 0):
         raise RuntimeError(f"bincount: wanted a vector of ints of at least 0, saw {a.dtype} {tuple(a.shape)}")
     if minlength < 0:
         raise RuntimeError(f"bincount: wanted minlength of at least 0, saw {minlength}")
