@@ -62,7 +62,7 @@ methods: dict[str, str] = {}
 in_place: list[str] = []
 for _family, _names in FAMILIES.items():
     for _name in _names.split():
-    _plain
+        _plain = _name.lstrip(".").rstrip("._")
         if not _name.startswith("."):
             family_of[_plain] = _family
         if _name[0] == "." or _name[-1] in "._":

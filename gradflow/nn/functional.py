@@ -64,12 +64,15 @@ def _writing(function: Callable[..., Any], head: str) -> Callable[..., Any]:
 
 # Families that are loaded when one of their functions is first asked for: a file of ops/, and names in it.
 _LATER = {
+    "conv": "conv_tbc",
     "ctc": "ctc_loss",
+    "embedding_bag": "embedding_bag",
     "fold": "fold unfold",
     "fractional": """fractional_max_pool2d fractional_max_pool2d_with_indices
         fractional_max_pool3d fractional_max_pool3d_with_indices""",
     "grid": "affine_grid grid_sample",
     "linear_loss": "linear_cross_entropy",
+    "multi_head": "multi_head_attention_forward",
     "pool": """max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices
         adaptive_max_pool1d_with_indices adaptive_max_pool2d_with_indices adaptive_max_pool3d_with_indices""",
     "resample": "interpolate upsample upsample_nearest upsample_bilinear",
@@ -142,19 +145,11 @@ def embedding(
     padding_idx         the row that gets no gradient
     max_norm            rows that are looked up are scaled down, in place and unrecorded, to this norm_type-norm
     scale_grad_by_freq  a row's gradient is divided by how often it was looked up
-    RuntimeError for an input that is not of ints and for sparse=True, IndexError for rows that are not there (looked
-    for on the CPU only).
+    sparse              changes nothing: gradients are dense
+    RuntimeError for an input that is not of ints, IndexError for rows that are not there (looked for on the CPU only).
     """
-    if sparse:
-        raise RuntimeError("embedding: wanted sparse=False, saw True; there are no sparse gradients")
     if max_norm is not None:
-        i, w = unwrap(input), unwrap(weight)
-        xp = backend.namespace(w)
-        used = xp.unique(i)
-        size = (xp.abs(w[used]) ** norm_type).sum(1, keepdims=True) ** (1 / norm_type)
-        w[used] *= xp.where(size > max_norm, max_norm / (size + 1e-7), 1).astype(w.dtype)
-        if isinstance(weight, Traced):
-            weight.version.bump()
+        tables.renorm(weight, input, max_norm, norm_type)
     return tables.embedding(input, weight, padding_idx, scale_grad_by_freq)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from ..backend import Array
 from ..cases import Sampler, case
 from ..op import op
-from . import reduce
+from . import reduce, shape
 from .correlate import correlate, correlate_input, correlate_weight
 from .window import Window, transposed, window
 
@@ -254,3 +254,28 @@ def _transposed_cases(r: Sampler, rank: int) -> list[case]:
 conv1d, conv1d_input, conv1d_weight, conv_transpose1d = _family(1)
 conv2d, conv2d_input, conv2d_weight, conv_transpose2d = _family(2)
 conv3d, conv3d_input, conv3d_weight, conv_transpose3d = _family(3)
+
+
+def conv_tbc(input: Any, weight: Any, bias: Any, pad: int = 0) -> Any:
+    """conv1d with time first: x (t, n, c), w (taps, c, k), b (k,) to (t', n, k), `pad` zeros at both ends.
+    RuntimeError where shapes or dtypes do not fit.
+    """
+    if input.ndim != 3 or weight.ndim != 3:
+        shapes = f"{tuple(input.shape)} and {tuple(weight.shape)}"
+        raise RuntimeError(f"conv_tbc: wanted an input (t, n, c) and a weight (taps, c, k), saw {shapes}")
+    y = conv1d(shape.permute(input, (1, 2, 0)), shape.permute(weight, (2, 1, 0)), bias, 1, pad)
+    return shape.permute(y, (2, 0, 1))
+
+
+def convolution(
+    input: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, transposed: bool,
+    output_padding: Any, groups: int,
+) -> Any:  # fmt: skip
+    """conv1d, conv2d or conv3d by the weight's dims, or their transposes, as PyTorch's operator spells them all."""
+    rank = weight.ndim - 2
+    if rank not in (1, 2, 3):
+        raise RuntimeError(f"convolution: wanted a weight of 3 to 5 dims, saw {tuple(weight.shape)}")
+    if transposed:
+        reverse = (conv_transpose1d, conv_transpose2d, conv_transpose3d)[rank - 1]
+        return reverse(input, weight, bias, stride, padding, output_padding, groups, dilation)
+    return (conv1d, conv2d, conv3d)[rank - 1](input, weight, bias, stride, padding, dilation, groups)

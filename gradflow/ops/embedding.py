@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from ..backend import int64, namespace
 from ..cases import case
 from ..op import op
+from ..tape import Traced
 from . import index
 
 
@@ -84,3 +86,19 @@ def embedding_backward(g, ids, n, padding_idx=None, scale_grad_by_freq=False):
     y = index.segment_sum.op.run((g.reshape(ids.size, g.shape[-1]), ids.reshape(-1), n))
     factor = _factor(ids, n, padding_idx, scale_grad_by_freq, g.dtype)
     return y if factor is None else (y * factor).astype(g.dtype, copy=False)
+
+
+def renorm(weight: Any, ids: Any, max_norm: float, norm_type: float = 2.0) -> None:
+    """Scale the rows of a table that are looked up down to a norm_type-norm of max_norm, in place and unrecorded."""
+    ids, w = index.unwrap(ids), index.unwrap(weight)
+    xp = namespace(w)
+    used = xp.unique(ids)
+    if len(used):
+        rows = xp.abs(w[used].astype(np.float64))
+        if norm_type == math.inf:
+            size = rows.max(1, keepdims=True)
+        else:
+            size = (rows**norm_type).sum(1, keepdims=True) ** (1 / norm_type)
+        w[used] *= xp.where(size > max_norm, max_norm / (size + 1e-7), 1).astype(w.dtype)
+    if isinstance(weight, Traced):
+        weight.version.bump()
