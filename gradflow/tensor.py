@@ -225,6 +225,12 @@ class Tensor(Chance, Stored):
         node.hooks = node.hooks if node.hooks is not None else {}
         return RemovableHandle(node.hooks, on_array)
 
+    def register_post_accumulate_grad_hook(self, hook: Callable[[Tensor], None]) -> RemovableHandle:
+        """Call hook(self) when backward has added to this leaf's grad. RuntimeError if it is not a leaf that asked for one."""
+        if type(self.node) is not Leaf:
+            raise RuntimeError("register_post_accumulate_grad_hook: wanted a leaf that requires a gradient")
+        return RemovableHandle(self.__dict__.setdefault("_after", {}), hook)
+
     def retain_grad(self) -> None:
         """Keep this tensor's gradient in grad although it is not a leaf. RuntimeError if it requires none."""
         from weakref import ref
@@ -294,7 +300,9 @@ class Tensor(Chance, Stored):
         return self._plain("__cuda_array_interface__").__cuda_array_interface__
 
     def __dlpack__(self, **kwargs: Any) -> Any:
-        return self._plain("__dlpack__").__dlpack__(**kwargs)
+        if current(self) is not None:
+            raise BufferError("__dlpack__: the tensor requires a gradient, which would be lost; use detach() first")
+        return self.array.__dlpack__(**kwargs)
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return self.array.__dlpack_device__()

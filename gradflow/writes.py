@@ -56,7 +56,7 @@ class Writable(Traced):
             raise RuntimeError(f"{name}: wanted a view that was made with gradients on, saw one made under no_grad()")
         if tracked and any(overlaps(v.array) for v in views[1:] if not v.array.flags.c_contiguous):
             raise RuntimeError(f"{name}: wanted a view of elements apart in memory, saw a part of an expanded tensor; clone() it")
-        if type(new) is Node and type(new.plan) is op.Plan:
+        if type(new) is Node and hasattr(new.plan, "own"):
             new.plan.own(new, self.version)
         self._put(name, written, where)
         if where is not None or (new is None and node is not None and not views):
@@ -176,7 +176,7 @@ def _keep(node: Any, start: int, version: Any) -> None:
         if node.time <= start or id(node) in seen or type(node) is Leaf:
             continue
         seen.add(id(node))
-        if type(node) is Node and type(node.plan) is op.Plan:
+        if type(node) is Node and hasattr(node.plan, "own"):
             node.plan.own(node, version)
         nodes += node.edges
 

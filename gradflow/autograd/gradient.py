@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
+
+import numpy as np
 
 from .. import call, tape
 from ..backend import namespace
@@ -10,8 +14,34 @@ from ..op import current, wrap
 from ..tape import Traced, mode
 
 
+# Contexts that are put around every walk: functions of (the nodes it starts from, those that are wanted or None). Anomaly
+# mode and hooks of several tensors put theirs here when they are first used.
+contexts: list[Callable[[list[Any], Any], Any]] = []
+
+
 def several(x: Any) -> tuple:
-    return () if x is None else tuple(x) if isinstance(x, (list, tuple)) else (x,)
+    return () if x is None else tuple(x) if isinstance(x, (list, tuple)) and not hasattr(x, "place") else (x,)
+
+
+def _place(t: Any) -> Any:
+    """The place on the tape of a tensor or of a graph.GradientEdge."""
+    return t.place if hasattr(t, "place") else current(t)
+
+
+def _walk(roots: list[tuple[Any, Any]], retain: bool, create: bool, wanted: Any) -> dict[Any, Any]:
+    if not contexts:
+        return tape.backward(roots, retain, create, wanted)
+    with ExitStack() as stack:
+        for context in contexts:
+            stack.enter_context(context([node for node, _ in roots], wanted))
+        return tape.backward(roots, retain, create, wanted)
+
+
+class _Like:
+    """What of a tensor a place on the tape remembers."""
+
+    def __init__(self, node: Any) -> None:
+        self.array = np.empty(node.shape, node.dtype)
 
 
 def _roots(name: str, outputs: tuple, gradients: Any, create: bool) -> list[tuple[Any, Any]]:
@@ -21,7 +51,9 @@ def _roots(name: str, outputs: tuple, gradients: Any, create: bool) -> list[tupl
         raise RuntimeError(f"{name}: wanted one gradient for each of {len(outputs)} outputs, saw {len(given)}")
     roots = []
     for y, g in zip(outputs, given, strict=True):
-        node = current(y)
+        node = _place(y)
+        if hasattr(y, "place"):
+            y = _Like(node)
         if node is None:
             raise RuntimeError(f"{name}: the tensor of shape {tuple(y.array.shape)} does not require a gradient")
         if g is None:
@@ -60,23 +92,34 @@ def backward(
     roots = _roots("backward", outputs, grad_tensors, create_graph)
     wanted = None
     if inputs is not None:
-        wanted = [current(t) for t in several(inputs)]
+        wanted = [_place(t) for t in several(inputs)]
         if not wanted or None in wanted:
             raise RuntimeError("backward: wanted inputs that require a gradient")
     before, mode.enabled = mode.enabled, create_graph
     try:
-        arrived = tape.backward(roots, retain, create_graph, wanted)
+        arrived = _walk(roots, retain, create_graph, wanted)
         if wanted is None:
             for leaf, g in arrived.items():
                 t = leaf.tensor()
                 if t is not None:
                     t._receive(g, create_graph)
+                    if "_after" in t.__dict__:
+                        _after(t)
         else:
             for t, node in zip(several(inputs), wanted, strict=True):
-                if node in arrived:
+                t = t.node.variable if hasattr(t, "place") else t
+                if node in arrived and t is not None:
                     t._receive(arrived[node], create_graph)
+                    if "_after" in t.__dict__:
+                        _after(t)
     finally:
         mode.enabled = before
+
+
+def _after(t: Any) -> None:
+    """Call the hooks of a leaf whose grad has just grown."""
+    for hook in tuple(t._after.values()):
+        hook(t)
 
 
 def grad(
@@ -106,9 +149,9 @@ def grad(
     if not inputs:
         raise ValueError("grad: wanted inputs, saw none")
     for t in inputs:
-        if not isinstance(t, Traced):
+        if not isinstance(t, Traced) and not hasattr(t, "place"):
             raise TypeError(f"grad: wanted tensors as inputs, saw {type(t).__name__}")
-    wanted = [current(t) for t in inputs]
+    wanted = [_place(t) for t in inputs]
     for t, node in zip(inputs, wanted, strict=True):
         if node is None:
             raise RuntimeError(f"grad: the input of shape {tuple(t.array.shape)} does not require a gradient")
@@ -121,17 +164,18 @@ def grad(
         roots = _roots("grad", outputs, grad_outputs, create_graph)
     before, mode.enabled = mode.enabled, create_graph
     try:
-        arrived = tape.backward(roots, retain, traced, wanted)
+        arrived = _walk(roots, retain, traced, wanted)
         found: list[Any] = []
         for t, node in zip(inputs, wanted, strict=True):
             g = arrived.get(node)
             if g is None and not (allow_unused or materialize_grads):
                 raise RuntimeError(
-                    f"grad: the outputs do not depend on the input of shape {tuple(t.array.shape)}; pass "
+                    f"grad: the outputs do not depend on the input of shape {tuple(node.shape)}; pass "
                     "allow_unused=True to get None for it"
                 )
             if g is None and materialize_grads:
-                g = wrap(namespace(t.array).zeros(t.array.shape, t.array.dtype))
+                like = _Like(node) if hasattr(t, "place") else t
+                g = wrap(namespace(like.array).zeros(like.array.shape, like.array.dtype))
             elif g is not None:
                 g = g if isinstance(g, Traced) else wrap(g)
                 if hasattr(t, "levels"):

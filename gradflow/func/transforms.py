@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+from ..autograd.function import transposing
 from ..autograd.gradient import grad as tape_grad
 from ..autograd.modes import enable_grad
 from ..backend import is_differentiable, namespace
@@ -188,6 +190,14 @@ def _pulled(flat: list[Any], inputs: _Inputs, vs: list[Any], retain: bool = True
     )
 
 
+@contextmanager
+def _restoring(before: bool) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        transposing.enabled = before
+
+
 # --- forward mode -------------------------------------------------------------------------------------------
 
 
@@ -209,7 +219,8 @@ class Linear:
             self.own.add(u.node)
             self.us.append(batch(u, levels_of(flat[i])))
         if self.tracked:
-            with enable_grad():
+            before, transposing.enabled = transposing.enabled, True
+            with enable_grad(), _restoring(before):
                 self.gxs = list(
                     tape_grad(
                         [flat[i] for i in self.tracked], leaves, self.us, retain_graph=True, create_graph=True, allow_unused=True

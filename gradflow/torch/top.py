@@ -179,8 +179,8 @@ def is_storage(obj: Any) -> builtins.bool:
 
 
 def is_inference_mode_enabled() -> builtins.bool:
-    """Whether gradients are off for good here: as is_grad_enabled."""
-    return not autograd.is_grad_enabled()
+    """Whether inference mode is on."""
+    return autograd.is_inference_mode_enabled()
 
 
 def is_anomaly_enabled() -> builtins.bool:
