@@ -82,7 +82,11 @@ def bags(
     best = xp.zeros((0,), np.int64)
     if mode == 2:
         best = _largest(xp, table, ids, bag, n)
-        y = gather.gather(weight, 0, like(xp.maximum(best, 0))) if len(table) else like(xp.zeros(best.shape, table.dtype))
+        y = (
+            gather.gather(weight, 0, like(xp.maximum(best, 0)))
+            if len(table)
+            else like(xp.zeros(best.shape, table.dtype))
+        )
         y = pointwise.where(like(best >= 0), y, 0.0)
     else:
         rows = tables.embedding(like(ids), weight, None, bool(scale_grad_by_freq))
@@ -159,4 +163,6 @@ def embedding_bag(
     if max_norm is not None:
         tables.renorm(weight, input, max_norm, norm_type)
     frequent, number = scale_grad_by_freq, MODES.index(mode)
-    return bags(weight, input, offsets, frequent, number, sparse, per_sample_weights, include_last_offset, padding_idx)[0]
+    return bags(weight, input, offsets, frequent, number, sparse, per_sample_weights, include_last_offset, padding_idx)[
+        0
+    ]

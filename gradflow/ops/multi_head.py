@@ -6,7 +6,6 @@ import math
 import warnings
 from typing import Any
 
-
 from ..backend import bool_, is_floating, namespace
 from ..op import unwrap, wrap
 from ..tape import Traced
@@ -154,7 +153,9 @@ def multi_head_attention_forward(
     if bias_k is not None:
         if static_k is not None or static_v is not None:
             raise AssertionError(f"{NAME}: wanted no bias beside static_k and static_v, saw both")
-        k, v = (join.cat([x, shape.expand(shape.reshape(b, (-1, 1, e)), (-1, n, e))]) for x, b in ((k, bias_k), (v, bias_v)))
+        k, v = (
+            join.cat([x, shape.expand(shape.reshape(b, (-1, 1, e)), (-1, n, e))]) for x, b in ((k, bias_k), (v, bias_v))
+        )
         more += 1
 
     def heads(x: Any) -> Any:
@@ -180,7 +181,9 @@ def multi_head_attention_forward(
         padding = shape.reshape(padding, (n, 1, 1, columns))
     split = tuple(shape.reshape(x, (n, num_heads, x.shape[1], d)) for x in (q, k, v))
     if mask is not None:
-        mask = shape.reshape(mask, (n if mask.shape[0] > 1 else 1, num_heads if mask.shape[0] > 1 else 1, rows, columns))
+        mask = shape.reshape(
+            mask, (n if mask.shape[0] > 1 else 1, num_heads if mask.shape[0] > 1 else 1, rows, columns)
+        )
     mask = padding if mask is None else mask if padding is None else mask + padding
     drop = dropout_p if training else 0.0
     y, p = _attended(*split, mask, drop, causal, need_weights)
