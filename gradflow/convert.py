@@ -247,8 +247,23 @@ def frombuffer(buffer: Any, *, dtype: Any, count: int = -1, offset: int = 0, req
     return t.requires_grad_() if requires_grad else t
 
 
+class _Capsule:
+    """The owner that a bare DLPack capsule does not name."""
+
+    def __init__(self, capsule: Any) -> None:
+        self.capsule = capsule
+
+    def __dlpack__(self, **kwargs: Any) -> Any:
+        return self.capsule
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 1, 0
+
+
 def from_dlpack(ext_tensor: Any, *, device: Any = None, copy: bool | None = None) -> Tensor:
-    """A tensor that shares the memory of any DLPack array: NumPy, CuPy, PyTorch, JAX, ..."""
+    """A tensor that shares the memory of any DLPack array: NumPy, CuPy, PyTorch, JAX, ...; or of a capsule from the CPU."""
+    if type(ext_tensor).__name__ == "PyCapsule":
+        ext_tensor = _Capsule(ext_tensor)
     on_card = ext_tensor.__dlpack_device__()[0] == 2
     t = wrap((backend.need_card("from_dlpack") if on_card else np).from_dlpack(ext_tensor))
     t = t if device is None else t.to(device)

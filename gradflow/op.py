@@ -142,7 +142,7 @@ class Op:
                 break
         if not traced:
             return self.run(args)
-        arrays: Any = [a.array if isinstance(a, Traced) else a for a in args]
+        arrays: Any = [a.array if isinstance(a, Traced) else a.item() if isinstance(a, np.generic) else a for a in args]
         if self.real:
             self.refuse_complex(arrays)
         if self.promote:
