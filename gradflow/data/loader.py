@@ -34,6 +34,8 @@ class DataLoader:
     An exception of a worker is raised in the loop as it was raised there. ValueError for options that conflict.
     """
 
+    shuffled: Any = RandomSampler  # what shuffle=True takes
+
     def __init__(
         self, dataset: Any, batch_size: int | None = 1, shuffle: bool | None = None,
         sampler: Iterable[Any] | None = None, batch_sampler: Iterable[Any] | None = None,
@@ -65,7 +67,7 @@ class DataLoader:
         if batch_size is None and drop_last:
             raise ValueError("DataLoader: wanted a batch_size for drop_last, saw None")
         if sampler is None:
-            sampler = RandomSampler(dataset, generator=generator) if shuffle else SequentialSampler(dataset)
+            sampler = self.shuffled(dataset, generator=generator) if shuffle else SequentialSampler(dataset)
         if self.streams:
             batch_sampler = None if batch_size is None else ()
         elif batch_sampler is None and batch_size is not None:
