@@ -41,14 +41,10 @@ class DistributedSampler(sampler.DistributedSampler):
 class DataLoader(loader.DataLoader):
     """Batches of a dataset, in PyTorch's order."""
 
+    shuffled = RandomSampler
+
     def __init__(self, dataset: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(dataset, *args, **kwargs)
-        own = self.sampler
-        if type(own) is sampler.RandomSampler:  # of shuffle=True
-            mine = RandomSampler(own.data_source, own.replacement, own._num_samples, own.generator)
-            self.sampler = mine
-            if type(self.batch_sampler) is sampler.BatchSampler:
-                self.batch_sampler.sampler = mine
         # PyTorch's loader has none unless it was given one, whatever its sampler has
         self.generator = kwargs.get("generator")
 
