@@ -67,7 +67,7 @@ def test_datasets():
         (lambda: data.TensorDataset(wrap(np.ones(2)), wrap(np.ones(3))), ValueError),
         (lambda: d.batch([5]), IndexError),
         (lambda: both[7], IndexError),
-        (lambda: both[-8], IndexError),
+        (lambda: both[-8], ValueError),
         (lambda: data.ConcatDataset([]), ValueError),
         (lambda: data.Dataset()[0], NotImplementedError),
     ]:
@@ -249,7 +249,8 @@ def test_options_that_exclude_each_other():
         (dict(num_workers=-1), ValueError, "num_workers"),
         (dict(timeout=-1), ValueError, "timeout"),
         (dict(prefetch_factor=2), ValueError, "prefetch_factor"),
-        (dict(multiprocessing_context="fork"), ValueError, "threads"),
+        (dict(multiprocessing_context="fork"), ValueError, "num_workers > 0"),
+        (dict(persistent_workers=True), ValueError, "num_workers > 0"),
     ]:
         with pytest.raises(error, match=text):
             data.DataLoader(d, **options)

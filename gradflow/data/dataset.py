@@ -7,7 +7,7 @@ import math
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -17,8 +17,10 @@ from ..ops import random
 from ..tape import Traced
 from ..tensor import Tensor
 
+T_co = TypeVar("T_co", covariant=True)
 
-class Dataset:
+
+class Dataset(Generic[T_co]):
     """The base of all datasets: define __getitem__(index) and __len__().
 
     One that can give many samples at once also defines batch(indices), which returns the collated batch for a list of
@@ -40,7 +42,7 @@ class IterableDataset(Dataset):
     def __iter__(self) -> Iterator[Any]:
         raise NotImplementedError(f"{type(self).__name__}: the dataset has no __iter__()")
 
-    def __add__(self, other: Any) -> ChainDataset:
+    def __add__(self, other: Any) -> ChainDataset:  # type: ignore[override]
         return ChainDataset([self, other])
 
 
@@ -51,11 +53,17 @@ class ChainDataset(IterableDataset):
         self.datasets = datasets
 
     def __iter__(self) -> Iterator[Any]:
-        for d in self.datasets:
+        for d in self._streams():
             yield from d
 
     def __len__(self) -> int:
-        return sum(len(d) for d in self.datasets)
+        return sum(len(d) for d in self._streams())
+
+    def _streams(self) -> Iterator[Any]:
+        for d in self.datasets:
+            if not isinstance(d, IterableDataset):
+                raise TypeError(f"ChainDataset: wanted streams, IterableDatasets, saw {type(d).__name__}")
+            yield d
 
 
 def take(array: Array, indices: Sequence[int]) -> Array:
@@ -108,8 +116,25 @@ class StackDataset(Dataset):
             return {k: d[index] for k, d in self.datasets.items()}
         return tuple(d[index] for d in self.datasets)
 
+    def __getitems__(self, indices: Sequence[int]) -> list[Any]:
+        """The samples at `indices`, each dataset asked once where it can give many. ValueError if it gives fewer."""
+        names = list(self.datasets) if isinstance(self.datasets, dict) else range(len(self.datasets))
+        columns = [_samples(self.datasets[k], indices) for k in names]
+        if isinstance(self.datasets, dict):
+            return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+        return list(zip(*columns, strict=True))
+
     def __len__(self) -> int:
         return self._length
+
+
+def _samples(dataset: Any, indices: Sequence[int]) -> list[Any]:
+    if not callable(getattr(dataset, "__getitems__", None)):
+        return [dataset[i] for i in indices]
+    samples = dataset.__getitems__(indices)
+    if len(samples) != len(indices):
+        raise ValueError(f"__getitems__: wanted {len(indices)} samples, saw {len(samples)}")
+    return samples
 
 
 class Subset(Dataset):
@@ -122,6 +147,10 @@ class Subset(Dataset):
         if isinstance(index, list):
             return self.dataset[[self.indices[i] for i in index]]
         return self.dataset[self.indices[index]]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Any]:
+        """The samples at `indices` of the subset."""
+        return _samples(self.dataset, [self.indices[i] for i in indices])
 
     @property
     def batch(self) -> Any:
@@ -140,6 +169,8 @@ class ConcatDataset(Dataset):
         self.datasets = list(datasets)
         if not self.datasets:
             raise ValueError("ConcatDataset: wanted at least one dataset, saw none")
+        if any(isinstance(d, IterableDataset) for d in self.datasets):
+            raise ValueError("ConcatDataset: wanted datasets with numbered samples, saw a stream: use ChainDataset")
         self.cumulative_sizes = list(accumulate(len(d) for d in self.datasets))
 
     def __len__(self) -> int:
@@ -148,7 +179,9 @@ class ConcatDataset(Dataset):
     def __getitem__(self, index: int) -> Any:
         at = index + len(self) if index < 0 else index
         if not 0 <= at < len(self):
-            raise IndexError(f"ConcatDataset: wanted an index below {len(self)}, saw {index}")
+            raise (ValueError if at < 0 else IndexError)(
+                f"ConcatDataset: wanted an index below {len(self)}, saw {index}"
+            )
         i = bisect.bisect_right(self.cumulative_sizes, at)
         return self.datasets[i][at - (self.cumulative_sizes[i - 1] if i else 0)]
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import threading
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from .. import backend
 from ..backend import Generator
@@ -19,8 +20,11 @@ from .dataset import IterableDataset
 from .sampler import BatchSampler, RandomSampler, SequentialSampler, draw
 from .transfer import pinned, to_card
 
+T_co = TypeVar("T_co", covariant=True)
+FIXED = ("dataset", "batch_size", "sampler", "batch_sampler", "drop_last", "persistent_workers")  # once it is made
 
-class DataLoader:
+
+class DataLoader(Generic[T_co]):
     """Iterate over the batches of a dataset; every iteration is an epoch.
 
     batch_size, shuffle, sampler, batch_sampler, drop_last   which samples, in which order; batch_size None: single ones
@@ -31,6 +35,8 @@ class DataLoader:
     generator        where each epoch's seed is drawn from: it decides the order and what transforms draw, so both are
                      the same whatever the number of workers, on every device, and after load_state_dict
     timeout          seconds to wait for a worker's batch, 0 for ever; RuntimeError after it
+    multiprocessing_context, persistent_workers, pin_memory_device, in_order   accepted: workers are threads, which cost
+                     nothing to start, and batches always come in order
     An exception of a worker is raised in the loop as it was raised there. ValueError for options that conflict.
     """
 
@@ -41,24 +47,26 @@ class DataLoader:
         sampler: Iterable[Any] | None = None, batch_sampler: Iterable[Any] | None = None,
         num_workers: int = 0, collate_fn: Callable[..., Any] | None = None,
         pin_memory: bool = False, drop_last: bool = False, timeout: float = 0,
-        worker_init_fn: Callable[[int], None] | None = None, multiprocessing_context: None = None,
+        worker_init_fn: Callable[[int], None] | None = None, multiprocessing_context: Any = None,
         generator: Generator | None = None, *, prefetch_factor: int | None = None, persistent_workers: bool = False,
-        device: Any = None,
+        pin_memory_device: str = "", in_order: bool = True, device: Any = None,
     ) -> None:  # fmt: skip
         if num_workers < 0:
             raise ValueError(f"DataLoader: wanted num_workers >= 0, saw {num_workers}")
         if timeout < 0:
             raise ValueError(f"DataLoader: wanted timeout >= 0, saw {timeout}")
-        if prefetch_factor is not None and (num_workers == 0 or prefetch_factor < 1):
+        if prefetch_factor is not None and (num_workers == 0 or prefetch_factor < 0):
             raise ValueError(f"DataLoader: wanted a prefetch_factor and workers, saw {prefetch_factor}, {num_workers}")
-        if multiprocessing_context is not None:
-            raise ValueError("DataLoader: wanted multiprocessing_context=None, saw another: workers are threads")
+        if num_workers == 0 and (persistent_workers or multiprocessing_context is not None):
+            raise ValueError("DataLoader: persistent_workers and multiprocessing_context want num_workers > 0, saw 0")
         self.streams = isinstance(dataset, IterableDataset)
         if self.streams:
             if shuffle or sampler is not None or batch_sampler is not None:
                 raise ValueError("DataLoader: wanted no shuffle or sampler for an IterableDataset, saw one")
             sampler = ()
-        elif not (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")):
+        elif not hasattr(dataset, "__getitem__") or (
+            sampler is None and batch_sampler is None and not hasattr(dataset, "__len__")
+        ):
             raise TypeError(f"DataLoader: wanted a dataset with __getitem__ and __len__, saw {type(dataset).__name__}")
         if sampler is not None and shuffle:
             raise ValueError("DataLoader: wanted a sampler or shuffle, saw both")
@@ -81,17 +89,25 @@ class DataLoader:
         self.generator = generator if generator is not None else getattr(sampler, "generator", None)
         self.collate_fn = collate_fn or (default_convert if batch_sampler is None else default_collate)
         self.device = None if device is None else backend.device(device)
-        self.pin_memory = pin_memory
+        self.pin_memory, self.pin_memory_device, self.in_order = pin_memory, pin_memory_device, in_order
+        self.multiprocessing_context = multiprocessing_context
+        self._told: int | None = None  # the length of a stream, once it was asked for
         self._seed: int | None = None  # of the epoch under way
         self._batch = 0  # how many of its batches were handed out
         self._resume = False
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in FIXED and name in self.__dict__:
+            raise ValueError(f"DataLoader: wanted {name} to stay as it was made, saw it set to {value!r}")
+        super().__setattr__(name, value)
 
     def __len__(self) -> int:
         """How many batches an epoch has. TypeError for a stream of unknown length."""
         if self.streams:
             n = len(self.dataset)
             size = self.batch_size or 1
-            return n // size if self.drop_last else -(-n // size)
+            self._told = n // size if self.drop_last else -(-n // size)
+            return self._told
         return len(self.sampler if self.batch_sampler is None else self.batch_sampler)  # type: ignore[arg-type]
 
     # --- where it stands -----------------------------------------------------------------------------
@@ -142,9 +158,13 @@ class DataLoader:
         if self.device is not None and self.device.type == "cuda":
             batches = to_card(batches, self.device)
         with closing(batches) if hasattr(batches, "close") else nullcontext():
-            for batch in batches:
+            for given, batch in enumerate(batches, first + 1):
                 if self._seed == seed:  # unless another iteration has begun since
                     self._batch += 1
+                if self._told is not None and given > self._told:
+                    warnings.warn(
+                        f"DataLoader: the stream said {self._told} batches, and gives number {given}", stacklevel=2
+                    )
                 yield batch
         if self._seed == seed:
             self._seed, self._batch = None, 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from itertools import islice
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -13,8 +13,10 @@ from ..op import wrap
 from ..ops import random
 from ..tape import Traced
 
+T_co = TypeVar("T_co", covariant=True)
 
-class Sampler:
+
+class Sampler(Generic[T_co]):
     """The base of all samplers: define __iter__() and, where it is known, __len__().
 
     One whose order is random also defines draw(generator), the order that a given generator yields: a DataLoader hands
