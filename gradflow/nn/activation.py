@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -60,12 +61,6 @@ class ReLU(_InPlace):
     function = staticmethod(F.relu)
 
 
-class ReLU6(_InPlace):
-    """min(max(x, 0), 6)."""
-
-    function = staticmethod(F.relu6)
-
-
 class SELU(_InPlace):
     """scale (max(x, 0) + min(alpha (e^x - 1), 0)) with the constants of Klambauer et al. 2017."""
 
@@ -89,11 +84,19 @@ class Hardswish(_InPlace):
 
     function = staticmethod(F.hardswish)
 
+    def extra_repr(self) -> str:
+        """Nothing, as PyTorch has it."""
+        return ""
+
 
 class Hardsigmoid(_InPlace):
     """min(max(x + 3, 0), 6) / 6."""
 
     function = staticmethod(F.hardsigmoid)
+
+    def extra_repr(self) -> str:
+        """Nothing, as PyTorch has it."""
+        return ""
 
 
 class Sigmoid(_Plain):
@@ -176,10 +179,33 @@ class Hardtanh(_Activation):
 
     function, shown = staticmethod(F.hardtanh), "min_val={min_val}, max_val={max_val}"
 
-    def __init__(self, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> None:
+    def __init__(
+        self,
+        min_val: float = -1.0,
+        max_val: float = 1.0,
+        inplace: bool = False,
+        min_value: float | None = None,
+        max_value: float | None = None,
+    ) -> None:
+        for old, value in (("min", min_value), ("max", max_value)):
+            if value is not None:
+                warnings.warn(
+                    f"Hardtanh: {old}_value is deprecated; use {old}_val={value}", FutureWarning, stacklevel=2
+                )
+        min_val = min_val if min_value is None else min_value
+        max_val = max_val if max_value is None else max_value
         if not min_val < max_val:
             raise ValueError(f"Hardtanh: wanted min_val < max_val, saw {min_val} and {max_val}")
         self._set(min_val=min_val, max_val=max_val, inplace=inplace)
+
+
+class ReLU6(Hardtanh):
+    """min(max(x, 0), 6)."""
+
+    shown = ""
+
+    def __init__(self, inplace: bool = False) -> None:
+        super().__init__(0.0, 6.0, inplace)
 
 
 class Threshold(_Activation):

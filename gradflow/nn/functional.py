@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
@@ -302,9 +303,15 @@ def _drop_channels(name: str, input: Any, p: float, training: bool, inplace: boo
     """`spatial` says, by the input's number of dimensions less two, how many of the last ones belong to a channel."""
     if not _drops(name, p, training):
         return input
-    if not 0 <= input.ndim - 2 < len(spatial) or not spatial[input.ndim - 2]:
+    if 0 <= input.ndim - 2 < len(spatial) and spatial[input.ndim - 2]:
+        within = spatial[input.ndim - 2]
+    elif name == "dropout1d" or input.ndim < 2:
         raise RuntimeError(f"{name}: wanted {len(spatial)} or {len(spatial) + 1} dimensions, saw {tuple(input.shape)}")
-    y = input * _mask(input, p, spatial[input.ndim - 2])
+    else:
+        seen = f"{len(spatial)} or {len(spatial) + 1} dimensions, saw {tuple(input.shape)}"
+        warnings.warn(f"{name}: wanted {seen}; took the {'first' if name[-2] == '3' else 'second'} for channels", stacklevel=3)
+        within = input.ndim - (1 if name[-2] == "3" else 2)
+    y = input * _mask(input, p, within)
     return _into(f"{name}_", input, y) if inplace else y
 
 
