@@ -1,5 +1,7 @@
 """What users ask of the tape: backward, grad, Functions of their own, checks of gradients, and the grad mode."""
 
+from importlib import import_module
+
 from . import anomaly, function, functional, graph
 from .anomaly import detect_anomaly, set_detect_anomaly
 from .check import GradcheckError, gradcheck, gradgradcheck
@@ -18,6 +20,13 @@ from .modes import (
 )
 
 FunctionCtx = Context
+
+
+def __getattr__(name: str) -> object:
+    if name in ("checkpoint", "forward_ad"):  # loaded when first used
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"gradflow.autograd has no {name!r}")
+
 
 __all__ = [
     "Context", "Function", "FunctionCtx", "GradcheckError", "Variable", "anomaly", "backward", "detect_anomaly",
