@@ -109,7 +109,7 @@ def _cholesky(name: str, A: Any, upper: bool, check: bool) -> CholeskyEx:
     stacks.square(name, A)
     y, info = cholesky_of(A, bool(upper))
     if check:
-        stacks.succeeded(name, info, _INDEFINITE)
+        stacks.succeeded(info, name, _INDEFINITE)
     return CholeskyEx(y, info)
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from ..backend import namespace
 from ..cases import case
-from ..op import op, unwrap
+from ..op import op
 from . import arrange, shape, stacks
 from .stacks import full, mH, rounded, rows
 from .triangular import back_solve
@@ -49,8 +49,7 @@ def geqrf(input: Any) -> Packed:
 def _factors(name: str, A: Any, tau: Any) -> tuple[Any, Any]:
     """(V, T) of the product of the reflections: V with ones on its diagonal, T upper triangular."""
     m, k = A.shape[-2], tau.shape[-1]
-    one = namespace(unwrap(A)).eye(m, k, dtype=unwrap(A).real.dtype)
-    v = arrange.tril(A[..., :k], -1) + one
+    v = arrange.tril(A[..., :k], -1) + stacks.eye(A, m, k)
     inner = arrange.triu(mH(v) @ v, 1)
     return v, back_solve(rows(tau) * inner, stacks.diag(tau), True, True)
 
@@ -68,7 +67,7 @@ def _checked(name: str, A: Any, tau: Any) -> None:
 def _product(name: str, A: Any, tau: Any) -> Any:
     _checked(name, A, tau)
     m, n = A.shape[-2:]
-    one = namespace(unwrap(A)).eye(m, n, dtype=unwrap(A).real.dtype)
+    one = stacks.eye(A, m, n)
     if not tau.shape[-1]:
         return A * 0 + one
     v, t = _factors(name, A, tau)

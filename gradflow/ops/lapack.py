@@ -52,7 +52,7 @@ def lu(A: Any, pivot: bool = True, get_infos: bool = False, out: Any = None) -> 
     """(LU, pivots), and info with get_infos=True: linalg.lu_factor_ex."""
     y, pivots, info = triangular.lu_factor_ex(A, pivot=pivot)
     if not get_infos:
-        stacks.succeeded("lu", info, "wanted a factor U that can be inverted, saw zero at its place {i}")
+        stacks.succeeded(info, "lu", "wanted a factor U that can be inverted, saw zero at its place {i}")
         return triangular.LUFactor(y, pivots)
     return triangular.LUFactorEx(y, pivots, info)
 

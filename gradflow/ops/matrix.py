@@ -243,7 +243,9 @@ def vector_norm(x: Any, ord: Any = 2, dim: Any = None, keepdim: bool = False, *,
 
 
 def _two(name: str, x: Any, dim: Any) -> tuple[int, int]:
-    if isinstance(dim, int) or len(dim) != 2:
+    if isinstance(dim, int):
+        raise TypeError(f"{name}: wanted two dimensions, saw {dim!r}")
+    if len(dim) != 2:
         raise RuntimeError(f"{name}: wanted two dimensions, saw {dim!r}")
     if x.ndim < 2:
         raise RuntimeError(f"{name}: wanted 2 dimensions or more, saw shape {tuple(x.shape)}")
@@ -337,12 +339,9 @@ def cond(A: Any, p: Any = None) -> Any:
         return s[..., -1] / s[..., 0] if p == -2 else s[..., 0] / s[..., -1]
     stacks.square(name, A)
     inverse, info = solve.inverse_of(A)
-    bad = unwrap(info) != 0
-    size = matrix_norm(A, p)
-    if not bad.any():
-        return size * matrix_norm(inverse, p)
-    inverse = pointwise.where(bad[..., None, None], 0.0, inverse)
-    return pointwise.where(bad, math.inf, size * matrix_norm(inverse, p))
+    bad = pointwise.ne(info, 0)
+    inverse = pointwise.where(shape.reshape(bad, (*bad.shape, 1, 1)), 0.0, inverse)
+    return pointwise.where(bad, math.inf, matrix_norm(A, p) * matrix_norm(inverse, p))
 
 
 @op(

@@ -10,6 +10,7 @@ import numpy as np
 from ..backend import asnumpy, int32, int64, namespace, on_card, strict
 from ..cases import Sampler, case
 from ..op import op, unwrap
+from ..tape import Traced
 from . import arrange, decomposition, elimination, gather, pointwise, reduce, shape, stacks
 from .linalg import mT
 from .stacks import full, mH, rounded
@@ -89,7 +90,7 @@ def _solve(name: str, A: Any, B: Any, left: bool, check: bool) -> SolveEx:
     x, info = solve_of(A, B) if left else solve_of(mT(A), mT(B))
     x = x if left else mT(x)
     if check:
-        stacks.succeeded(name, info, "wanted a matrix that can be inverted, saw zero for its pivot {i}: it is singular")
+        stacks.succeeded(info, name, "wanted a matrix that can be inverted, saw zero for its pivot {i}: it is singular")
     return SolveEx(shape.squeeze(x, -1) if vector else x, info)
 
 
@@ -145,7 +146,7 @@ def _inverse(name: str, A: Any, check: bool) -> InvEx:
     found = InvEx(*inverse_of(A))
     if check:
         stacks.succeeded(
-            name, found.info, "wanted a matrix that can be inverted, saw zero for its pivot {i}: it is singular"
+            found.info, name, "wanted a matrix that can be inverted, saw zero for its pivot {i}: it is singular"
         )
     return found
 
@@ -289,17 +290,20 @@ def lstsq(A: Any, B: Any, rcond: float | None = None, *, driver: str | None = No
     m, n = A.shape[-2:]
     if rcond is None:
         rcond = max(m, n) * float(np.finfo(A.dtype).eps)
-    rank, s = rank_of(unwrap(A), rcond)
+    narrow = A
     A, b = stacks.spread(A, lead), stacks.spread(b, lead)
     x = pseudo(A, None, 0.0 if driver == "gels" else rcond) @ b
-    none = shape.filled(A, (0,), 0)
+    none = namespace(unwrap(A)).empty(0, A.dtype)
     residuals = pointwise.abs(shape.reshape(A, (-1,))[:0] + shape.reshape(b, (-1,))[:0])
-    if m > n and (driver == "gels" or (driver != "gelsy" and bool((rank == n).all()))):
-        d = A @ x - b
-        residuals = reduce.sum(pointwise.square(pointwise.abs(d)), -2)
-    found = stacks.alike(rank if driver != "gels" else namespace(none).empty(0, int64), A)
-    values = stacks.alike(s if driver in ("gelsd", "gelss") else none.real, A)
-    return Lstsq(shape.squeeze(x, -1) if vector else x, residuals, found, values)
+    if driver == "gels":
+        rank, s, whole = stacks.alike(none.astype(int64), A), none.real, m > n
+    else:
+        rank, s = rank_of(narrow.detach() if isinstance(narrow, Traced) else narrow, rcond)
+        whole = m > n and driver != "gelsy" and bool((rank == n).all())
+    if whole:
+        residuals = reduce.sum(pointwise.square(pointwise.abs(A @ x - b)), -2)
+    values = s if driver in ("gelsd", "gelss") else stacks.alike(none.real, A)
+    return Lstsq(shape.squeeze(x, -1) if vector else x, residuals, rank, values)
 
 
 # --- from factors ------------------------------------------------------------------------------------------------
@@ -476,7 +480,7 @@ def ldl_factor(A: Any, *, hermitian: bool = False) -> LDL:
     """
     stacks.square("linalg.ldl_factor", A)
     y, pivots, info = ldl_of(A, bool(hermitian))
-    stacks.succeeded("linalg.ldl_factor", info, "wanted a matrix that can be inverted, saw zero for block {i} of D")
+    stacks.succeeded(info, "linalg.ldl_factor", "wanted a matrix that can be inverted, saw zero for block {i} of D")
     return LDL(y, pivots)
 
 
@@ -487,7 +491,7 @@ def ldl_factor_ex(A: Any, *, hermitian: bool = False, check_errors: bool = False
     found = LDLEx(*ldl_of(A, bool(hermitian)))
     if check_errors:
         stacks.succeeded(
-            "linalg.ldl_factor_ex", found.info, "wanted a matrix that can be inverted, saw zero for block {i} of D"
+            found.info, "linalg.ldl_factor_ex", "wanted a matrix that can be inverted, saw zero for block {i} of D"
         )
     return found
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import float32, is_floating, namespace
-from ..op import unwrap, wrap
+from ..backend import float32, float64, is_floating, namespace
+from ..cases import case
+from ..op import op, unwrap, wrap
 from ..tape import Traced
 from . import arrange, linalg, pointwise, shape
 
@@ -60,15 +61,15 @@ def square(name: str, x: Any, half: bool = False) -> None:
         floating(name, x)
 
 
-def succeeded(name: str, info: Any, what: str) -> None:
+@op(reference=None, cases=lambda r: [case(np.zeros(2, np.int32), "inv", "wanted no {i}")])
+def succeeded(info, name, what):
     """LinAlgError that says `what` (of the first nonzero info, as {i}) went wrong, and in which matrix of the stack."""
-    found = unwrap(info)
-    if not found.any():
-        return
-    flat = found.reshape(-1)
-    at = int(flat.astype(bool).argmax())
-    which = f" (batch element {at})" if found.ndim else ""
-    raise LinAlgError(f"{name}:{which} {what.format(i=int(flat[at]))}")
+    if info.any():
+        flat = info.reshape(-1)
+        at = int(flat.astype(bool).argmax())
+        which = f" (batch element {at})" if info.ndim else ""
+        raise LinAlgError(f"{name}:{which} {what.format(i=int(flat[at]))}")
+    return info
 
 
 def batch(name: str, *xs: Any) -> tuple[int, ...]:
@@ -128,10 +129,14 @@ def rows(s: Any) -> Any:
     return shape.unsqueeze(s, -1)
 
 
-def eye(x: Any, n: int) -> Any:
-    """The bare n by n identity where x lives, real and of x's precision."""
-    a = unwrap(x)
-    return namespace(a).eye(n, dtype=a.real.dtype)
+def eye(x: Any, n: int, m: int | None = None) -> Any:
+    """The bare n by n (or m) matrix of ones on the diagonal where x lives, real and of x's precision."""
+    return namespace(unwrap(x)).eye(n, m, dtype=real(x.dtype))
+
+
+def real(dtype: np.dtype) -> np.dtype:
+    """The dtype of the absolute values of numbers of this one."""
+    return dtype if dtype.kind != "c" else float32 if dtype.itemsize == 8 else float64
 
 
 def quotient(a: Any, b: Any) -> Any:

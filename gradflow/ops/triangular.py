@@ -206,7 +206,7 @@ def lu_factor(A: Any, *, pivot: bool = True) -> LUFactor:
     """
     _pivoted("linalg.lu_factor", A, pivot)
     y, pivots, info = lu_of(A, bool(pivot))
-    stacks.succeeded("linalg.lu_factor", info, "wanted a factor U that can be inverted, saw zero at its place {i}")
+    stacks.succeeded(info, "linalg.lu_factor", "wanted a factor U that can be inverted, saw zero at its place {i}")
     return LUFactor(y, pivots)
 
 
@@ -217,7 +217,7 @@ def lu_factor_ex(A: Any, *, pivot: bool = True, check_errors: bool = False) -> L
     found = LUFactorEx(*lu_of(A, bool(pivot)))
     if check_errors:
         stacks.succeeded(
-            "linalg.lu_factor_ex", found.info, "wanted a U that can be inverted, saw zero at its place {i}"
+            found.info, "linalg.lu_factor_ex", "wanted a U that can be inverted, saw zero at its place {i}"
         )
     return found
 
@@ -240,8 +240,7 @@ def unpacked(y: Any, pivots: Any, with_p: bool, with_lu: bool) -> LU:
     p = permutation(pivots, m, y.dtype) if with_p else nothing
     if not with_lu:
         return LU(p, nothing, nothing)
-    corner = namespace(stacks.unwrap(y)).eye(m, k, dtype=stacks.unwrap(y).real.dtype)
-    return LU(p, arrange.tril(y[..., :k], -1) + corner, arrange.triu(y[..., :k, :]))
+    return LU(p, arrange.tril(y[..., :k], -1) + eye(y, m, k), arrange.triu(y[..., :k, :]))
 
 
 @op(
