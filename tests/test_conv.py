@@ -254,15 +254,17 @@ def test_large_tiles_and_parts_on_the_card(card, dtype, monkeypatch):
         ((2, 66, 5, 7), (130, 66, 3, 2), 1, 1, 1, 1),
         ((1, 130, 9, 4), (70, 130, 2, 3), (2, 1), 1, (1, 2), 1),
         ((2, 136, 3, 3), (144, 68, 2, 2), 1, 1, 1, 2),
+        ((1, 66, 4, 3, 5), (130, 66, 1, 3, 2), (2, 1, 3), (0, 1, 1), (1, 1, 2), 1),
     ]:
+        name = f"conv{len(x_shape) - 2}d"
         x, w, b = (rng.standard_normal(s).astype(dtype) for s in (x_shape, w_shape, w_shape[:1]))
-        y, expected = on_the_card(card, "conv2d", x, w, b, *how)
+        y, expected = on_the_card(card, name, x, w, b, *how)
         assert_close(y, expected)
         g = rng.standard_normal(y.shape).astype(dtype)
-        assert_close(*on_the_card(card, "conv2d_input", g, w, x_shape, *how))
+        assert_close(*on_the_card(card, f"{name}_input", g, w, x_shape, *how))
         for wave in (1, 64):  # one part, several parts
             monkeypatch.setattr(cuda, "WAVE", wave)
-            assert_close(*on_the_card(card, "conv2d_weight", g, x, w_shape, *how))
+            assert_close(*on_the_card(card, f"{name}_weight", g, x, w_shape, *how))
         monkeypatch.setattr(cuda, "WAVE", 1)
 
 

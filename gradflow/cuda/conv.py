@@ -1,4 +1,4 @@
-"""Convolutions on the card: the twins of gradflow/ops/conv.py in one and two dimensions, by kernels/conv.cu."""
+"""Convolutions on the card: the twins of gradflow/ops/conv.py, by kernels/conv.cu and, in three dims, kernels/conv3d.cu."""
 
 from __future__ import annotations
 
@@ -28,6 +28,11 @@ def instantiations() -> list[str]:
     return [*(f"{k}<{t}, {s}>" for k, (t, s) in product(kernels, tiles)), *(f"conv_add_parts<{t}>" for t in TYPES)]
 
 
+def _family(win: Window) -> str:
+    """The file that has the kernels for this many dims; they are named after it."""
+    return "conv" if len(win.sizes) == 2 else "conv3d"
+
+
 def _tile(sizes: str) -> str:
     return f"conv_::Tile<{sizes}>"
 
@@ -54,17 +59,17 @@ def dims(win: Window) -> list[np.int32]:
 
 
 def _forward(x: Array, w: Array, b: Array | None, win: Window) -> Array:
-    """x (n, c, h, w), w (k, c / groups, kh, kw) -> y (n, k, oh, ow)."""
+    """x (n, c, h, w), w (k, c / groups, kh, kw) -> y (n, k, oh, ow), or all with a dim more."""
     n, k = x.shape[0], w.shape[0]
     y = need_card("conv").empty((n, k, *win.out), x.dtype)
     x, w, b = contiguous(x), contiguous(w), None if b is None else contiguous(b)
-    if depthwise.takes(w, win):
+    if len(win.sizes) == 2 and depthwise.takes(w, win):
         return depthwise.forward(x, w, b, y, dims(win))
     kg, type = k // win.groups, ctype(x.dtype)
     tile, rows, columns = _fitting(kg, n * prod(win.out), win.groups, type)
     grid = (blocks(kg, rows) * blocks(n * prod(win.out), columns), win.groups)
     counts = [np.int32(v) for v in (n, w.shape[1], kg)]
-    launch("conv", f"conv_forward<{type}, {tile}>", grid, THREADS, x, w, b, y, *counts, *dims(win))
+    launch(_family(win), f"{_family(win)}_forward<{type}, {tile}>", grid, THREADS, x, w, b, y, *counts, *dims(win))
     return y
 
 
@@ -73,14 +78,14 @@ def _input(g: Array, w: Array, b: Array | None, win: Window) -> Array:
     n, k, cg = g.shape[0], *w.shape[:2]
     dx = need_card("conv").empty((n, cg * win.groups, *win.sizes), g.dtype)
     g, w, b = contiguous(g), contiguous(w), None if b is None else contiguous(b)
-    if depthwise.takes(w, win):
+    if len(win.sizes) == 2 and depthwise.takes(w, win):
         return depthwise.input_gradient(g, w, b, dx, dims(win))
     type = ctype(g.dtype)
     phase = n * prod(blocks(size, s) for size, s in zip(win.sizes, win.stride, strict=True))  # inputs of the largest
     tile, rows, columns = _fitting(cg, phase, win.groups * prod(win.stride), type)
     grid = (blocks(cg, rows) * blocks(phase, columns), win.groups, prod(win.stride))
     counts = [np.int32(v) for v in (n, cg, k // win.groups)]
-    launch("conv", f"conv_input<{type}, {tile}>", grid, THREADS, g, w, b, dx, *counts, *dims(win))
+    launch(_family(win), f"{_family(win)}_input<{type}, {tile}>", grid, THREADS, g, w, b, dx, *counts, *dims(win))
     return dx
 
 
@@ -93,7 +98,7 @@ def _weight(g: Array, x: Array, win: Window) -> Array:
         return cp.zeros(shape, x.dtype)
     dw = cp.empty(shape, x.dtype)
     g, x = contiguous(g), contiguous(x)
-    if depthwise.takes(dw, win):
+    if len(win.sizes) == 2 and depthwise.takes(dw, win):
         return depthwise.weight_gradient(g, x, dw, dims(win))
     tile, rows, columns = _fitting(kg, cg * prod(win.kernel), WAVE, type)
     tiles = blocks(kg, rows) * blocks(cg * prod(win.kernel), columns)
@@ -104,7 +109,7 @@ def _weight(g: Array, x: Array, win: Window) -> Array:
     parts = cp.empty((count, dw.size), wide) if count > 1 else None
     counts = [np.int32(v) for v in (n, cg, kg)]
     grid = (tiles, win.groups, count)
-    launch("conv", f"conv_weight<{type}, {tile}>", grid, THREADS, g, x, parts, dw, length, *counts, *dims(win))
+    launch(_family(win), f"{_family(win)}_weight<{type}, {tile}>", grid, THREADS, g, x, parts, dw, length, *counts, *dims(win))
     if parts is not None:
         launch("conv", f"conv_add_parts<{type}>", blocks(dw.size, 256), 256, parts, dw, dw.size, np.int32(count))
     return dw
@@ -128,20 +133,20 @@ def _refused(name: str, win: Window, *arrays: Array | None) -> bool:
 
 def _flat(win: Window) -> Window:
     """A window of one dim as one of two."""
-    if len(win.sizes) == 2:
+    if len(win.sizes) > 1:
         return win
     ones = {"sizes": 1, "kernel": 1, "out": 1, "stride": 1, "before": 0, "dilation": 1}
     return win._replace(**{field: (v, *getattr(win, field)) for field, v in ones.items()})
 
 
 def _image(x: Array, rank: int) -> Array:
-    """x with a batch dim and two spatial dims, of which it may lack the first."""
+    """x with a batch dim and two spatial dims at least, of which it may lack the first."""
     x = batched(x, rank)
-    return x if rank == 2 else x[:, :, None]
+    return x if rank > 1 else x[:, :, None]
 
 
 def _result(y: Array, rank: int, batch: tuple[int, ...]) -> Array:
-    return like(y if rank == 2 else y[:, :, 0], batch)
+    return like(y if rank > 1 else y[:, :, 0], batch)
 
 
 def _twins(rank: int) -> tuple[Any, ...]:
@@ -153,7 +158,7 @@ def _twins(rank: int) -> tuple[Any, ...]:
         check_arrays(name, x, w, b, w.shape[0])
         if _refused(name, win, x, w, b):
             return NotImplemented
-        w = w if rank == 2 else w[:, :, None]
+        w = w if rank > 1 else w[:, :, None]
         return _result(_forward(_image(x, rank), w, b, _flat(win)), rank, x.shape[:lead])
 
     def input_gradient(g, w, x_shape, stride=1, padding=0, dilation=1, groups=1):
@@ -162,7 +167,7 @@ def _twins(rank: int) -> tuple[Any, ...]:
         check_gradient(input_name, g, x_shape[:lead], w.shape[0], win)
         if _refused(input_name, win, g, w):
             return NotImplemented
-        w = w if rank == 2 else w[:, :, None]
+        w = w if rank > 1 else w[:, :, None]
         return _result(_input(_image(g, rank), w, None, _flat(win)), rank, x_shape[:lead])
 
     def weight_gradient(g, x, w_shape, stride=1, padding=0, dilation=1, groups=1):
@@ -181,7 +186,7 @@ def _twins(rank: int) -> tuple[Any, ...]:
         win = window(transpose_name, rank, shape, w.shape, stride, around, dilation, groups)
         if _refused(transpose_name, win, x, w, b):
             return NotImplemented
-        w = w if rank == 2 else w[:, :, None]
+        w = w if rank > 1 else w[:, :, None]
         return _result(_input(_image(x, rank), w, b, _flat(win)), rank, shape[:lead])
 
     return forward, input_gradient, weight_gradient, reverse
@@ -189,3 +194,4 @@ def _twins(rank: int) -> tuple[Any, ...]:
 
 conv1d, conv1d_input, conv1d_weight, conv_transpose1d = _twins(1)
 conv2d, conv2d_input, conv2d_weight, conv_transpose2d = _twins(2)
+conv3d, conv3d_input, conv3d_weight, conv_transpose3d = _twins(3)

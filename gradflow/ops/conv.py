@@ -88,7 +88,6 @@ def _family(rank: int) -> tuple[Callable[..., Any], ...]:
     transpose_name = f"conv_transpose{rank}d"
     x_sizes, w_sizes = _SHAPES[rank]
     lead = -rank - 1  # shape[:lead] are the sizes in front of the channels: (n,) or ()
-    twin = "conv" if rank < 3 else None
 
     def forward(x, w, b=None, stride=1, padding=0, dilation=1, groups=1):
         win = window(name, rank, x.shape, w.shape, stride, padding, dilation, groups)
@@ -124,7 +123,7 @@ def _family(rank: int) -> tuple[Callable[..., Any], ...]:
     conv = op(
         forward,
         name=name,
-        twin=twin,
+        twin="conv",
         dx=lambda g, w, x_shape, stride, padding, dilation, groups: (
             conv_input(g, w, x_shape, stride, padding, dilation, groups)
         ),
@@ -138,7 +137,7 @@ def _family(rank: int) -> tuple[Callable[..., Any], ...]:
     conv_input = op(
         input_gradient,
         name=input_name,
-        twin=twin,
+        twin="conv",
         dg=lambda gg, w, stride, padding, dilation, groups: conv(gg, w, None, stride, padding, dilation, groups),
         dw=lambda gg, g, w_shape, stride, padding, dilation, groups: (
             conv_weight(g, gg, w_shape, stride, padding, dilation, groups)
@@ -149,7 +148,7 @@ def _family(rank: int) -> tuple[Callable[..., Any], ...]:
     conv_weight = op(
         weight_gradient,
         name=weight_name,
-        twin=twin,
+        twin="conv",
         dg=lambda gg, x, stride, padding, dilation, groups: conv(x, gg, None, stride, padding, dilation, groups),
         dx=lambda gg, g, x_shape, stride, padding, dilation, groups: (
             conv_input(g, gg, x_shape, stride, padding, dilation, groups)
@@ -160,7 +159,7 @@ def _family(rank: int) -> tuple[Callable[..., Any], ...]:
     conv_transpose = op(
         reverse,
         name=transpose_name,
-        twin=twin,
+        twin="conv",
         dx=lambda g, w, x_shape, w_shape, stride, padding, output_padding, groups, dilation: conv(
             g, w, None, stride,
             reversed_conv(x_shape, w_shape, stride, padding, output_padding, dilation, groups)[1], dilation, groups,
@@ -193,6 +192,10 @@ def _cases(r: Sampler, rank: int) -> list[case]:
             case(r(2, 2, 3, 4, 3), r(3, 2, 2, 2, 2)),
             case(r(1, 2, 4, 3, 5), r(4, 1, 2, 1, 3), r(4), (2, 1, 2), (1, 0, 2), (1, 1, 2), 2),
             case(r(2, 3, 3, 3), r(2, 2, 3, 3, 2), r(2), padding="same"),
+            case(r(1, 2, 4, 5, 7), r(2, 2, 1, 2, 2), None, (3, 2, 4), (0, 2, 1), (1, 3, 2)),  # inputs that none sees
+            case(r(2, 4, 3, 2, 3), r(4, 1, 2, 2, 1), r(4), 1, 1, 1, 4),  # depthwise
+            case(r(0, 2, 3, 3, 3), r(2, 2, 2, 2, 2), r(2)),
+            case(r(1, 5, 3, 3, 3), r(35, 5, 1, 2, 1), r(35)),  # remainders of every tile
         ]
     return [
         case(r(2, 3, 5, 6), r(4, 3, 3, 3)),
