@@ -124,6 +124,10 @@ class Stored(Writable):
         """Whether it was made under inference_mode: such tensors are like others here."""
         return False
 
+    def is_distributed(self) -> bool:
+        """Whether it is spread over several machines: it is not."""
+        return False
+
     def is_coalesced(self) -> bool:
         """RuntimeError: it is dense."""
         raise RuntimeError("is_coalesced: wanted a sparse tensor, saw a dense one")
@@ -145,6 +149,20 @@ class Stored(Writable):
     def data_ptr(self) -> int:
         """The address of the first element."""
         return data_ptr(self.array)
+
+    const_data_ptr = data_ptr
+
+    @property
+    def _base(self) -> Any:
+        """The tensor whose memory it is a view of, if there is one."""
+        t = self
+        while t.source is not None:
+            t = t.source.base
+        return None if t is self else t
+
+    def _is_view(self) -> bool:
+        """Whether it is a view of another tensor's memory."""
+        return self.source is not None
 
     def stride(self, dim: int | None = None) -> Any:
         """Steps between neighbours, in elements."""
@@ -288,6 +306,29 @@ class Stored(Writable):
             return self
         self.source = self.whole = None
         return self
+
+    def fill_diagonal_(self, fill_value: Any, wrap: bool = False) -> Self:
+        """Write a number onto the diagonal of a matrix, or of a tensor all of whose dimensions are equal; wrap goes on below
+        a tall matrix's diagonal, one row left out. RuntimeError for a vector or other sizes.
+        """
+        a = self.array
+        if a.ndim < 2 or (a.ndim > 2 and len(set(a.shape)) > 1):
+            raise RuntimeError(f"fill_diagonal_: wanted a matrix or equal dimensions, saw shape {tuple(a.shape)}")
+        xp, n = backend.namespace(a), a.shape[-1]
+        rows = xp.arange(min(a.shape))
+        if wrap and a.ndim == 2 and a.shape[0] > n:
+            rows = xp.arange(a.shape[0])
+            rows = rows[rows % (n + 1) < n]
+        columns = rows % (n + 1)
+        return self._write("fill_diagonal_", fill_value, (rows, *[columns] * (a.ndim - 1)))
+
+    def resize(self, *sizes: Any) -> Any:
+        """Its elements as another size: resize_ that leaves self as it is, where there is enough memory."""
+        return self.reshape(*sizes)  # type: ignore[attr-defined]
+
+    def resize_as(self, tensor: Any) -> Any:
+        """Its elements in the size of another tensor."""
+        return self.reshape(tensor.array.shape)  # type: ignore[attr-defined]
 
     # --- Python functions, element by element ------------------------------------------------------------
 

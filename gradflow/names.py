@@ -34,7 +34,7 @@ FAMILIES = {
     "segment": "index_reduce_ nonzero_static. put_ segment_reduce",
     "complexes": "angle. complex imag is_conj. is_neg. isreal. polar real resolve_conj. resolve_neg. view_as_complex view_as_real",
     "logs": "logaddexp2. logit_ xlogy_",
-    "pointwise": "arccosh_ arcsinh_ arctanh_ conj conj_physical_ hardshrink. sgn_ threshold",
+    "pointwise": "arccosh_ arcsinh_ arctanh_ conj conj_physical_ hardshrink. sgn_ threshold .prelu",
     "signs": """bitwise_left_shift_ bitwise_right_shift_ copysign_ deg2rad_ float_power. frexp. gcd_ heaviside_ isin isneginf.
         isposinf. lcm_ ldexp_ nextafter_ rad2deg_ rsub signbit.""",
     "special_bessel": "i0_ sinc_",
@@ -50,11 +50,12 @@ FAMILIES = {
     "stft": "stft. istft.",
 }
 
-# Methods that write in place and are functions too: abs_(x) is x.abs_().
+# Methods that are functions too, most of them such that write in place: abs_(x) is x.abs_().
 _WRITERS = """abs_ acos_ acosh_ addmv_ arccos_ arccosh_ arcsin_ arcsinh_ arctan_ arctanh_ as_strided_ asin_ asinh_ atan_ atanh_
     ceil_ clamp_ clamp_max_ clamp_min_ clip_ conj_physical_ cos_ cosh_ deg2rad_ detach_ erf_ erfc_ exp2_ exp_ expm1_ fill_ fix_
     floor_ frac_ gcd_ i0_ index_put_ lcm_ ldexp_ log10_ log1p_ log2_ log_ logit_ nan_to_num_ neg_ negative_ rad2deg_ reciprocal_
-    resize_as_ round_ rsqrt_ sigmoid_ sin_ sinc_ sinh_ sqrt_ square_ tan_ tanh_ trunc_ xlogy_ zero_"""
+    resize_as_ round_ rsqrt_ sigmoid_ sin_ sinc_ sinh_ sqrt_ square_ tan_ tanh_ trunc_ xlogy_ zero_
+    detach get_device ger is_distributed is_inference is_signed prelu resize_"""
 writers = set(_WRITERS.split())
 
 family_of: dict[str, str] = {}

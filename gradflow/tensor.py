@@ -448,10 +448,21 @@ class Tensor(Chance, Stored):
         return bool(self.array.item())
 
     def __float__(self) -> builtins.float:
-        return float(self.item())
+        return float(self._one("float"))
+
+    def __complex__(self) -> complex:
+        return complex(self._one("complex"))
+
+    def __reversed__(self) -> Tensor:
+        return self if self.array.ndim == 0 else arrange.flip(self, 0)
 
     def __int__(self) -> builtins.int:
-        return int(self.item())
+        return int(self._one("int"))
+
+    def _one(self, what: str) -> Any:
+        if self.array.size != 1:
+            raise ValueError(f"{what}: wanted a tensor of one element, saw shape {tuple(self.array.shape)}")
+        return self.array.item()
 
     def __index__(self) -> builtins.int:
         if self.array.size != 1 or self.array.dtype.kind not in "iub":
@@ -731,7 +742,11 @@ class Tensor(Chance, Stored):
         as another dtype. RuntimeError where only a copy has that shape.
         """
         if len(sizes) == 1 and not isinstance(sizes[0], (tuple, list)) and not hasattr(sizes[0], "__index__"):
-            bits = wrap(self._plain("view").view(sizes[0]))
+            try:
+                bits = wrap(self._plain("view").view(sizes[0]))
+            except ValueError:
+                wanted = f"view: wanted a last dimension that holds whole elements of {sizes[0]}"
+                raise RuntimeError(f"{wanted}, saw shape {tuple(self.array.shape)} {self.array.dtype}") from None
             bits.version = self.version
             return bits
         return shapes.view(self, _given(sizes))

@@ -40,7 +40,7 @@ def _host(generator: Generator | None) -> np.random.Generator:
 def poisson(rates: Array, generator: Generator | None = None) -> Array:
     """Poisson numbers with these rates, drawn on the CPU. RuntimeError for rates below 0 or no floating dtype."""
     if not is_floating(rates.dtype):
-        raise RuntimeError(f"poisson: wanted a floating dtype, saw {rates.dtype}")
+        raise NotImplementedError(f"poisson: wanted a floating dtype, saw {rates.dtype}")
     r = backend.asnumpy(rates).astype(float64)
     if not (r >= 0).all():
         raise RuntimeError("poisson: wanted rates of at least 0, saw one below")

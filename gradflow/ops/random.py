@@ -165,7 +165,7 @@ def integers(
 def bernoulli(p: Array, generator: Generator | None = None) -> Array:
     """1 with probability p, else 0, of p's shape and dtype. RuntimeError for p outside [0, 1] (if on the CPU)."""
     if not is_floating(p.dtype):
-        raise RuntimeError(f"bernoulli: wanted floating probabilities, saw {p.dtype}")
+        raise NotImplementedError(f"bernoulli: wanted floating probabilities, saw {p.dtype}")
     if isinstance(p, np.ndarray) and not ((p >= 0) & (p <= 1)).all():
         raise RuntimeError("bernoulli: wanted probabilities in [0, 1], saw one outside")
     sequence = sequence_of(namespace(p), generator)
