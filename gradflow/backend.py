@@ -74,8 +74,12 @@ def namespace(x: Array) -> Any:
 
 def strict(x: Array) -> Any:
     """A context in which a decomposition of x that fails raises LinAlgError: cuSOLVER tells of it only if asked."""
-    cupyx = sys.modules.get("cupyx") if on_card(x) else None
-    return cupyx.errstate(linalg="raise") if cupyx is not None else contextlib.nullcontext()
+    if on_card(x):
+        with contextlib.suppress(ImportError):
+            import cupyx
+
+            return cupyx.errstate(linalg="raise")
+    return contextlib.nullcontext()
 
 
 def is_floating(dtype: np.dtype) -> bool:

@@ -358,3 +358,53 @@ def test_gradients_of_both_orders_are_pytorchs(name, size, dtype):
         found.append([v.detach().numpy() for v in (loss, g, h)])
     for a, b in zip(*found[::-1], strict=True):
         assert_close(a, b, scale=100)
+
+
+# --- on the card ----------------------------------------------------------------------------------------------------
+
+ON_THE_CARD = {
+    "cholesky": lambda x: gf.linalg.cholesky(x, upper=True),
+    "qr": gf.linalg.qr,
+    "svd": lambda x: gf.linalg.svd(x, full_matrices=False).S,
+    "eigh": lambda x: gf.linalg.eigh(x).eigenvalues,
+    "eig": lambda x: gf.linalg.eig(x).eigenvalues.abs(),
+    "lu": gf.linalg.lu,
+    "lu_solve": lambda x: gf.linalg.lu_solve(*gf.linalg.lu_factor(x), x, left=False, adjoint=True),
+    "ldl": lambda x: gf.linalg.ldl_solve(*(t.detach() for t in gf.linalg.ldl_factor(x)), x),
+    "solve": lambda x: gf.linalg.solve(x, x[0]),
+    "solve_triangular": lambda x: gf.linalg.solve_triangular(x[0], x, upper=False, unitriangular=True),
+    "lstsq": lambda x: gf.linalg.lstsq(x, x[..., :1]).solution,
+    "cholesky_solve": lambda x: gf.cholesky_solve(x, gf.linalg.cholesky(x)),
+    "householder_product": lambda x: gf.linalg.householder_product(x, x[..., 0] * 0.1),
+    "det": gf.linalg.det,
+    "logdet": gf.logdet,
+    "matrix_exp": lambda x: gf.matrix_exp(x * 0.1),
+    "norms": lambda x: tuple(gf.linalg.matrix_norm(x, p) for p in ("fro", "nuc", 1, -2)),
+    "cond": lambda x: gf.linalg.cond(x, 1),
+    "matrix_power": lambda x: gf.linalg.matrix_power(x, -2),
+    "cdist": lambda x: gf.cdist(x, x[0], 1.0),
+    "pdist": lambda x: gf.pdist(x[0]),
+}
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("name", ON_THE_CARD)
+def test_the_same_on_the_card(name, card):
+    a, found = spd(2, 3, 3), []
+    for device in ("cpu", "cuda"):
+        x = gf.tensor(a).to(device).requires_grad_()
+        y = ON_THE_CARD[name](x)
+        y = y if isinstance(y, tuple) else (y,)
+        assert all(t.device.type == device for t in y)
+        sum((t * t).sum() for t in y if t.requires_grad).backward()
+        found.append([t.detach().cpu().numpy() for t in (*y, x.grad)])
+    for cpu, cuda in zip(*found, strict=True):
+        assert_close(cuda, cpu, scale=100)
+
+
+@pytest.mark.cuda
+def test_failures_on_the_card(card):
+    a = gf.tensor(np.stack([np.eye(2), [[1.0, 2], [2, 4]]])).to("cuda")
+    with pytest.raises(gf.linalg.LinAlgError, match=r"^linalg.inv: \(batch element 1\)"):
+        gf.linalg.inv(a)
+    assert gf.linalg.cholesky_ex(-a).info.cpu().tolist() == [1, 1]
