@@ -9,6 +9,7 @@ from itertools import chain
 from operator import index
 from typing import Any, Self
 
+from ..printing import dtype_text
 from ..tape import Traced
 from ..tensor import Tensor
 from .module import Module
@@ -219,13 +220,14 @@ def _as_parameter(value: Any) -> Any:
     return Parameter(value) if isinstance(value, Traced) and not isinstance(value, Parameter) else value
 
 
-def _shown(key: Any, value: Any) -> str:
+def _shown(key: Any, value: Any, kind: str) -> str:
+    """A line about an entry, `kind` its element's type as its container shows it."""
     if not isinstance(value, Tensor):
-        return f"({key}): Object of type: {type(value).__name__}"
-    kind = "Parameter" if isinstance(value, Parameter) else "Tensor"
+        return f"  ({key}): Object of type: {type(value).__name__}"
+    name = "Parameter" if isinstance(value, Parameter) else "Tensor"
     where = f" ({value.device})" if value.is_cuda else ""
     sizes = "x".join(map(str, value.array.shape))
-    return f"({key}): {kind} containing: [{value.array.dtype} of size {sizes}{where}]"
+    return f"  ({key}): {name} containing: [{kind} of size {sizes}{where}]"
 
 
 class ParameterList(Module):
@@ -269,7 +271,9 @@ class ParameterList(Module):
 
     def extra_repr(self) -> str:
         """A line for every entry."""
-        return "\n".join(_shown(i, p) for i, p in enumerate(self))
+        return "\n".join(
+            _shown(i, p, dtype_text(p.array.dtype) if isinstance(p, Tensor) else "") for i, p in enumerate(self)
+        )
 
 
 class ParameterDict(Module):
@@ -382,4 +386,4 @@ class ParameterDict(Module):
 
     def extra_repr(self) -> str:
         """A line for every entry."""
-        return "\n".join(_shown(k, p) for k, p in self.items())
+        return "\n".join(_shown(k, p, p.type() if isinstance(p, Tensor) else "") for k, p in self.items())
