@@ -150,7 +150,7 @@ def _text(entry: Any) -> str:
         for i in entry.promote:
             n = f"_{names[i]}"
             numbers = f"elif type({n}) is not float and type({n}) is not int and {n} is not None: return entry({given})"
-            if len(entry.promote) == 1:
+            if len(entry.promote) == 1 or (i,) in entry.tensors:
                 numbers = f"else: return entry({given})"
             body += [
                 f"if type({n}) is ndarray:",
@@ -161,6 +161,9 @@ def _text(entry: Any) -> str:
         body.append(f"if __d is not float32 and __d is not float64: return entry({given})")
         body.append(f"if {bare}: return {compute}")
     else:
+        for places in entry.tensors:
+            if len(places) == 1:
+                body.append(f"if type(_{names[places[0]]}) in (int, float): return entry({given})")
         if entry.place is not None:
             compute = f"{compute} if type(_{names[0]}) is ndarray else entry.kernel({arrays})"
         if entry.real:

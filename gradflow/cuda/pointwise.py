@@ -44,10 +44,10 @@ class Kind:
 
 
 class Twin:
-    """The launcher of one function of pointwise.cuh."""
+    """The launcher of one function of kernels/<family>.cuh."""
 
-    def __init__(self, function: str) -> None:
-        self.function, self.predicate = function, function in PREDICATES
+    def __init__(self, function: str, family: str = "pointwise") -> None:
+        self.function, self.family, self.predicate = function, family, function in PREDICATES
         self.ready: dict[int, tuple[Any, Kind]] = {}  # by dtype and by which inputs are arrays: the loaded kernel
         launching.caches.append(self.ready.clear)
 
@@ -92,7 +92,7 @@ class Twin:
         """The raw kernel for inputs of which the set bits of `which` are arrays, the last one the lowest."""
         kind = Kind(dtype)
         inputs = [bool(which >> (count - 1 - k) & 1) for k in range(count)]
-        kernel = load("pointwise", expression(self.function, kind, inputs, self.predicate))
+        kernel = load(self.family, expression(self.function, kind, inputs, self.predicate))
         found = self.ready[dtype.num << 8 | which] = kernel, kind
         return found
 
@@ -101,7 +101,7 @@ class Twin:
         arrays = [a for a in args if type(a) is card_array]
         if all(a.flags.f_contiguous and not a.flags.c_contiguous and a.shape == arrays[0].shape for a in arrays):
             return self(*[a.T if type(a) is card_array else a for a in args]).T  # contiguous the other way round
-        return elementwise(self.function, kind.acc, self.predicate, which, len(args))(*args)
+        return elementwise(self.function, kind.acc, self.predicate, which, len(args), self.family)(*args)
 
 
 class Choice:
@@ -124,14 +124,14 @@ def expression(function: str, kind: Kind, inputs: list[bool], predicate: bool) -
 
 
 @cache
-def elementwise(function: str, acc: str, predicate: bool, which: int, count: int) -> Callable[..., Array]:
-    """CuPy's loop over strided and broadcast arrays around a line of pointwise.cuh; bit i of `which` tells an array."""
+def elementwise(function: str, acc: str, predicate: bool, which: int, count: int, family: str) -> Callable[..., Array]:
+    """CuPy's loop over strided and broadcast arrays around a line of a .cuh; bit i of `which` tells an array."""
     array = [which >> (count - 1 - k) & 1 for k in range(count)]
     inputs = ", ".join(f"{'T' if a else acc} x{k}" for k, a in enumerate(array))
     values = ", ".join(f"{acc}(x{k})" for k in range(count))
     kernel = need_card(function).ElementwiseKernel(
         inputs, "bool y" if predicate else "T y", f"y = fn::{function}<{acc}>({values})", f"{function}_strided",
-        preamble=launching.source("pointwise.cuh"),
+        preamble=launching.source(f"{family}.cuh"),
     )  # fmt: skip
 
     def call(*args: Any) -> Array:
@@ -145,9 +145,10 @@ launching.caches.append(elementwise.cache_clear)
 
 
 @cache
-def _rows() -> frozenset[str]:
-    text = (folder() / "pointwise.cuh").read_text()
-    return frozenset(line.split("(")[0].split()[-1] for line in text.splitlines() if line.startswith("FN "))
+def rows(family: str) -> frozenset[str]:
+    """The functions of kernels/<family>.cuh that stand on a line of their own after FN."""
+    text = (folder() / f"{family}.cuh").read_text()
+    return frozenset(line.split("(")[0].split()[-1] for line in text.splitlines() if line.startswith(("FN ", "HEAVY ")))
 
 
 @cache
@@ -157,12 +158,12 @@ def _twin(name: str) -> Twin | Choice:
 
 def __getattr__(name: str) -> Twin | Choice:
     """The launcher of a row, if kernels/pointwise.cuh has its line."""
-    if name.startswith("_") or name not in _rows():
+    if name.startswith("_") or name not in rows("pointwise"):
         raise AttributeError(f"pointwise: kernels/pointwise.cuh has no line for {name!r}")
     return _twin(name)
 
 
-def instantiations() -> list[str]:
+def instantiations(family: str = "pointwise") -> list[str]:
     """Every raw kernel that the launchers can ask for: each row and dtype, and numbers for one of a and b."""
     from ..op import table
 
@@ -170,7 +171,7 @@ def instantiations() -> list[str]:
     half = kinds[-1]
     found = []
     for entry in table.values():
-        if entry.place != "pointwise":
+        if entry.place != family:
             continue
         functions = CHOICES.get(entry.name, {"": entry.name}).values()
         inputs = [i in entry.promote for i in range(len(entry.inputs) - (entry.name in CHOICES))]

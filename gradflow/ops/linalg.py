@@ -346,5 +346,5 @@ def addr(input: Any, vec1: Any, vec2: Any, *, beta: Any = 1, alpha: Any = 1) -> 
         raise RuntimeError(f"addr: wanted two vectors, saw shapes {tuple(vec1.shape)} and {tuple(vec2.shape)}")
     if input.dtype.kind == vec1.dtype.kind == vec2.dtype.kind == "b":
         product = pointwise.logical_and(shape.reshape(vec1, (-1, 1)), vec2)
-        return pointwise.logical_or(pointwise.logical_and(product, bool(alpha)), pointwise.logical_and(input, bool(beta)))
+        return pointwise.bitwise_or(pointwise.bitwise_and(product, bool(alpha)), pointwise.bitwise_and(input, bool(beta)))
     return addmatmul(input, shape.reshape(vec1, (-1, 1)), shape.reshape(vec2, (1, -1)), beta, alpha)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import namespace
+from ..backend import get_default_dtype, is_differentiable, namespace
 from ..cases import Sampler, case
 from ..dtypes import finfo
 from ..op import op, unwrap
@@ -105,14 +105,17 @@ div = row(
 )  # fmt: skip
 neg = row("neg(x)", np.negative, "-x", dx=lambda g: -g)
 positive = row("positive(x)", np.positive, "x", dx=lambda g: g)
-square = row("square(x)", np.square, "x^2", dx=lambda g, x: g * x * 2)
+square = row(
+    "square(x)", lambda x: np.square(x, dtype=np.int64) if x.dtype.kind == "b" else np.square(x), "x^2; of bool in int64",
+    dx=lambda g, x: g * x * 2,
+)  # fmt: skip
 reciprocal = row("reciprocal(x)", lambda x: 1 / x, "1 / x", floating=True, domain=(0.5, 3), dx=lambda g, y: -g * y * y)
 
 
 @op(dx=lambda g: conj(g), holomorphic=False, cases=lambda r: [case(r(3, 2)), case(r())])
 def conj_physical(x):
     """The complex conjugate, a - ib of a + ib."""
-    return np.conjugate(x)
+    return np.conjugate(x) if x.dtype.kind == "c" else x.copy()
 
 
 def conj(x: Any) -> Any:
@@ -127,11 +130,15 @@ def _sgn_gradient(g: Any, x: Any, y: Any) -> Any:
     if unwrap(x).dtype.kind != "c":
         return g * 0
     along = g * conj(y)  # what turns x is kept, what only stretches it is not
-    return (g - y * (along + conj(along)) * 0.5) / where(x == 0, 1.0, abs(x))
+    return where(x == 0, 0.0, (g - y * (along + conj(along)) * 0.5) / where(x == 0, 1.0, abs(x)))
 
 
-sgn = row("sgn(x)", np.sign, "x / |x|, and 0 for 0", kinks=(0,), twin=None, holomorphic=False, dx=_sgn_gradient)
-sign = row("sign(x)", np.sign, "-1, 0 or 1, as x is negative, zero or positive", kinks=(0,), real=True, dx=lambda g: g * 0)
+def _sign(x: Any) -> Any:
+    return np.sign(x) if x.dtype.kind != "b" else np.logical_or(x, x)
+
+
+sgn = row("sgn(x)", _sign, "x / |x|, and 0 for 0", kinks=(0,), twin=None, holomorphic=False, dx=_sgn_gradient)
+sign = row("sign(x)", _sign, "-1, 0 or 1, as x is negative, zero or positive", kinks=(0,), real=True, dx=lambda g: g * 0)
 
 
 def _whole(ufunc: Callable[..., Any]) -> Callable[..., Any]:
@@ -152,14 +159,17 @@ def _whole(ufunc: Callable[..., Any]) -> Callable[..., Any]:
 fmod = row(
     "fmod(a, b)", _whole(np.fmod), "The remainder of a / b with the sign of a", domain=(0.6, 0.9), da=lambda g: g,
     db=lambda g, a, b: -g * trunc(a / b),
+    tensors="a",
 )  # fmt: skip
 remainder = row(
     "remainder(a, b)", _whole(np.remainder), "a - b floor(a / b): the remainder with the sign of b", domain=(0.6, 0.9),
     da=lambda g: g, db=lambda g, a, b: -g * floor(a / b),
+    tensors="a|b",
 )  # fmt: skip
 floor_divide = row(
     "floor_divide(a, b)", _whole(np.floor_divide), "floor(a / b)", domain=(0.5, 3), da=lambda g: g * 0, db=lambda g: g * 0,
     reference=lambda torch, a, b: torch.div(a, b, rounding_mode="floor"),
+    tensors="a|b",
 )  # fmt: skip
 
 
@@ -202,25 +212,26 @@ def _dpow_base(g: Any, a: Any, b: Any) -> Any:
 
 def _dpow_exponent(g: Any, a: Any, b: Any, y: Any) -> Any:
     # y log a, and 0 where a = 0 and b >= 0 (the limit), as PyTorch has it
-    safe = where((a == 0) * (b >= 0), 1.0, a)
-    return g * y * log(safe)
+    limit = (a == 0) * (real_of(b) >= 0)
+    return g * where(limit, 0.0, y * log(where(limit, 1.0, a)))
 
 
 pow = row(
     "pow(a, b)", _pow, "a^b", domain=(0.3, 2.5), da=_dpow_base, db=_dpow_exponent,
+    tensors="a|b",
 )  # fmt: skip
 
 # --- comparison: True or False, no gradient -----------------------------------------------------------
 
-eq = row("eq(a, b)", np.equal, "a == b")
-ne = row("ne(a, b)", np.not_equal, "a != b")
-lt = row("lt(a, b)", np.less, "a < b")
-le = row("le(a, b)", np.less_equal, "a <= b")
-gt = row("gt(a, b)", np.greater, "a > b")
-ge = row("ge(a, b)", np.greater_equal, "a >= b")
-logical_and = row("logical_and(a, b)", np.logical_and, "Both are nonzero")
-logical_or = row("logical_or(a, b)", np.logical_or, "One is nonzero")
-logical_xor = row("logical_xor(a, b)", np.logical_xor, "Exactly one is nonzero")
+eq = row("eq(a, b)", np.equal, "a == b", tensors="a")
+ne = row("ne(a, b)", np.not_equal, "a != b", tensors="a")
+lt = row("lt(a, b)", np.less, "a < b", real=True, tensors="a")
+le = row("le(a, b)", np.less_equal, "a <= b", real=True, tensors="a")
+gt = row("gt(a, b)", np.greater, "a > b", real=True, tensors="a")
+ge = row("ge(a, b)", np.greater_equal, "a >= b", real=True, tensors="a")
+logical_and = row("logical_and(a, b)", np.logical_and, "Both are nonzero", tensors="a b")
+logical_or = row("logical_or(a, b)", np.logical_or, "One is nonzero", tensors="a b")
+logical_xor = row("logical_xor(a, b)", np.logical_xor, "Exactly one is nonzero", tensors="a b")
 logical_not = row("logical_not(x)", np.logical_not, "x is zero")
 isnan = row("isnan(x)", np.isnan, "x is not a number")
 isinf = row("isinf(x)", np.isinf, "x is infinite")
@@ -231,9 +242,9 @@ def _integers(r: Sampler) -> list[case]:
     return [case(r.integers(0, 9, 3, 4), r.integers(0, 5, 4)), case(r.mask(3), r.mask(3))]
 
 
-bitwise_and = row("bitwise_and(a, b)", np.bitwise_and, "a & b, bit by bit", cases=_integers, twin=None)
-bitwise_or = row("bitwise_or(a, b)", np.bitwise_or, "a | b, bit by bit", cases=_integers, twin=None)
-bitwise_xor = row("bitwise_xor(a, b)", np.bitwise_xor, "a ^ b, bit by bit", cases=_integers, twin=None)
+bitwise_and = row("bitwise_and(a, b)", np.bitwise_and, "a & b, bit by bit", cases=_integers, twin=None, tensors="a|b")
+bitwise_or = row("bitwise_or(a, b)", np.bitwise_or, "a | b, bit by bit", cases=_integers, twin=None, tensors="a|b")
+bitwise_xor = row("bitwise_xor(a, b)", np.bitwise_xor, "a ^ b, bit by bit", cases=_integers, twin=None, tensors="a|b")
 bitwise_not = row(
     "bitwise_not(x)",
     np.bitwise_not,
@@ -298,6 +309,7 @@ atanh = row(
 atan2 = row(
     "atan2(a, b)", np.arctan2, "The angle of the point (b, a)", floating=True, domain=(0.3, 3),
     da=lambda g, a, b: g * b / (a * a + b * b), db=lambda g, a, b: -g * a / (a * a + b * b),
+    tensors="a b",
 )  # fmt: skip
 hypot = row(
     "hypot(a, b)",
@@ -306,13 +318,26 @@ hypot = row(
     domain=(0.3, 3),
     da=lambda g, a, y: g * a / y,
     db=lambda g, b, y: g * b / y,
+    tensors="a b",
 )
+
+
+def _logaddexp(a: Any, b: Any) -> Any:
+    if kind_of(a) != "c":
+        return np.logaddexp(a, b)
+    larger = np.where(a.real > b.real, a, b)
+    with np.errstate(all="ignore"):
+        y = larger + np.log1p(np.exp(np.where(a.real > b.real, b, a) - larger))
+    return np.where(np.isinf(larger.real), np.where(larger.real < 0, larger, np.log(np.exp(a) + np.exp(b))), y)
+
+
 logaddexp = row(
     "logaddexp(a, b)",
-    np.logaddexp,
+    _logaddexp,
     "log(e^a + e^b)",
     da=lambda g, a, b: g * sigmoid(a - b),
     db=lambda g, a, b: g * sigmoid(b - a),
+    tensors="a b",
 )
 
 # --- rounding: flat almost everywhere ---------------------------------------------------------------
@@ -324,7 +349,7 @@ trunc = row("trunc(x)", np.trunc, "x without its fraction", dx=lambda g: g * 0, 
 frac = row("frac(x)", lambda x: x - np.trunc(x), "The fraction of x", dx=lambda g: g, **_steps)
 round = row(
     "round(x)", lambda x: np.positive(x) if x.dtype.kind in "iu" else np.rint(x),
-    "The nearest integer; halves go to the even one", dx=lambda g: g * 0, **_steps,
+    "The nearest integer; halves go to the even one", real=True, dx=lambda g: g * 0, **_steps,
 )  # fmt: skip
 
 # --- choosing ---------------------------------------------------------------------------------------
@@ -335,17 +360,20 @@ def _larger(g: Any, a: Any, b: Any) -> Any:
     return g * ((a > b) + (a == b) * 0.5)
 
 
-maximum = row("maximum(a, b)", np.maximum, "The larger; NaN if one is", da=_larger, db=lambda g, a, b: _larger(g, b, a))
+maximum = row("maximum(a, b)", np.maximum, "The larger; NaN if one is", real=True, da=_larger, db=lambda g, a, b: _larger(g, b, a), tensors="a b")
 minimum = row(
-    "minimum(a, b)", np.minimum, "The smaller; NaN if one is", da=lambda g, a, b: _larger(g, b, a), db=_larger
+    "minimum(a, b)", np.minimum, "The smaller; NaN if one is", real=True, da=lambda g, a, b: _larger(g, b, a), db=_larger,
+    tensors="a b",
 )
 fmax = row(
-    "fmax(a, b)", np.fmax, "The larger; a number rather than NaN", da=lambda g, a, b: g * ((a >= b) + (b != b)),
+    "fmax(a, b)", np.fmax, "The larger; a number rather than NaN", real=True, da=lambda g, a, b: g * ((a >= b) + (b != b)),
     db=lambda g, a, b: g * (1.0 - ((a >= b) + (b != b))),
+    tensors="a b",
 )  # fmt: skip
 fmin = row(
-    "fmin(a, b)", np.fmin, "The smaller; a number rather than NaN", da=lambda g, a, b: g * ((a <= b) + (b != b)),
+    "fmin(a, b)", np.fmin, "The smaller; a number rather than NaN", real=True, da=lambda g, a, b: g * ((a <= b) + (b != b)),
     db=lambda g, a, b: g * (1.0 - ((a <= b) + (b != b))),
+    tensors="a b",
 )  # fmt: skip
 
 
@@ -393,8 +421,8 @@ def _dbound(beyond: Callable[[Any, Any], Any], first: bool) -> Callable[..., Any
 
 
 clamp = row(
-    "clamp(x, min=None, max=None)", _clamp, "min(max(x, min), max); the bounds are numbers or tensors, or None", twin=None,
-    promote="x min max", dx=_dclamp, dmin=_dbound(lt, True), dmax=_dbound(gt, False),
+    "clamp(x, min=None, max=None)", _clamp, "min(max(x, min), max); the bounds are numbers or tensors, or None",
+    real=True, twin=None, promote="x min max", dx=_dclamp, dmin=_dbound(lt, True), dmax=_dbound(gt, False),
     cases=lambda r: [
         case(r(3, 4), -0.5, 0.5), case(r(3, 4), min=0.1), case(r(7), max=0.2), case(r(3), r(3), r(3) + 2), case(r(0), 0.0),
         case(r(), 0.0, 1.0),
@@ -432,21 +460,21 @@ sigmoid_backward = row(
     dg=lambda gg, y: sigmoid_backward(gg, y), dy=lambda gg, g, y: gg * g * (1 - y * 2),
 )  # fmt: skip
 log_sigmoid = row(
-    "log_sigmoid(x)", lambda x: np.minimum(x, 0) - np.log1p(np.exp(-np.abs(x))), "log(1 / (1 + e^-x))", floating=True,
+    "log_sigmoid(x)", lambda x: np.minimum(x, 0) - np.log1p(np.exp(-np.abs(x))), "log(1 / (1 + e^-x))", real=True, floating=True,
     dx=lambda g, x: g * sigmoid(-x), reference="nn.functional.logsigmoid",
 )  # fmt: skip
-relu = row("relu(x)", lambda x: np.maximum(x, 0), "max(x, 0)", kinks=(0,), dx=lambda g, y: relu_backward(g, y))
+relu = row("relu(x)", lambda x: np.maximum(x, 0), "max(x, 0)", real=True, kinks=(0,), dx=lambda g, y: relu_backward(g, y))
 relu_backward = row(
     "relu_backward(g, y)", lambda g, y: keep(g, ~(y <= 0)), "0 where y <= 0, else g", kinks=(0,),
     dg=lambda gg, y: relu_backward(gg, y),
 )  # fmt: skip
 relu6 = row(
-    "relu6(x)", lambda x: np.minimum(np.maximum(x, 0), 6), "min(max(x, 0), 6)", kinks=(0, 6), domain=(-2, 8),
+    "relu6(x)", lambda x: np.minimum(np.maximum(x, 0), 6), "min(max(x, 0), 6)", real=True, kinks=(0, 6), domain=(-2, 8),
     dx=lambda g, x: hardtanh_backward(g, x, 0.0, 6.0),
 )  # fmt: skip
 leaky_relu = row(
     "leaky_relu(x, negative_slope=0.01)", lambda x, negative_slope: keep(x, ~(x <= 0)) + np.minimum(x, 0) * negative_slope,
-    "x where x > 0, else negative_slope x (Maas et al. 2013)", kinks=(0,),
+    "x where x > 0, else negative_slope x (Maas et al. 2013)", real=True, kinks=(0,),
     dx=lambda g, x, negative_slope: leaky_relu_backward(g, x, negative_slope),
 )  # fmt: skip
 leaky_relu_backward = row(
@@ -458,7 +486,7 @@ elu = row(
     "elu(x, alpha=1.0, scale=1.0, input_scale=1.0)",
     lambda x, alpha, scale, input_scale: np.maximum(x, 0) * scale
     + np.expm1(np.minimum(x, 0) * input_scale) * (alpha * scale),
-    "scale x where x > 0, else scale alpha (e^(input_scale x) - 1) (Clevert et al. 2016)", kinks=(0,),
+    "scale x where x > 0, else scale alpha (e^(input_scale x) - 1) (Clevert et al. 2016)", real=True, kinks=(0,),
     dx=lambda g, x, alpha, scale, input_scale: elu_backward(g, x, alpha, scale, input_scale),
     reference=lambda torch, x, alpha=1.0, scale=1.0, input_scale=1.0: torch.ops.aten.elu(x, alpha, scale, input_scale),
 )  # fmt: skip
@@ -476,7 +504,7 @@ softplus = row(
     "softplus(x, beta=1.0, threshold=20.0)",
     lambda x, beta, threshold: np.where(x * beta > threshold, x, np.log1p(np.exp(np.minimum(x * beta, threshold))) / beta),
     "log(1 + e^(beta x)) / beta, and x where beta x > threshold",
-    dx=lambda g, x, beta, threshold: softplus_backward(g, x, beta, threshold),
+    real=True, dx=lambda g, x, beta, threshold: softplus_backward(g, x, beta, threshold),
 )  # fmt: skip
 softplus_backward = row(
     "softplus_backward(g, x, beta, threshold)",
@@ -591,9 +619,9 @@ _CODY_Q = (
 )
 # fmt: on
 
-erf = row("erf(x)", _erf, "2 / sqrt(pi) times the integral of e^(-t^2) from 0 to x", floating=True,
+erf = row("erf(x)", _erf, "2 / sqrt(pi) times the integral of e^(-t^2) from 0 to x", real=True, floating=True,
     dx=lambda g, x: g * exp(-x * x) * (2 / math.sqrt(math.pi)))  # fmt: skip
-erfc = row("erfc(x)", _erfc, "1 - erf(x), exact where it is small", floating=True,
+erfc = row("erfc(x)", _erfc, "1 - erf(x), exact where it is small", real=True, floating=True,
     dx=lambda g, x: g * exp(-x * x) * (-2 / math.sqrt(math.pi)))  # fmt: skip
 _SQRT_HALF, _INV_SQRT_2PI = math.sqrt(0.5), 1 / math.sqrt(2 * math.pi)
 _TANH_A, _TANH_B = math.sqrt(2 / math.pi), 0.044715
@@ -662,7 +690,7 @@ _gelu_cases = {
 }
 gelu = row(
     "gelu(x, approximate='none')", _gelu, "x Phi(x), Phi the normal distribution function (Hendrycks & Gimpel 2016)",
-    dx=lambda g, x, approximate: gelu_backward(g, x, approximate), **_gelu_cases,
+    real=True, dx=lambda g, x, approximate: gelu_backward(g, x, approximate), **_gelu_cases,
 )  # fmt: skip
 gelu_backward = row(
     "gelu_backward(g, x, approximate)", lambda g, x, approximate: g * _gelu_slope(x, approximate), "g (Phi(x) + x phi(x))",
@@ -682,7 +710,7 @@ def _hardtanh(x: Any, min_val: Any, max_val: Any) -> Any:
 
 hardtanh = row(
     "hardtanh(x, min_val=-1.0, max_val=1.0)", _hardtanh,
-    "x clipped to [min_val, max_val]", kinks=(-1, 1),
+    "x clipped to [min_val, max_val]", real=True, kinks=(-1, 1),
     dx=lambda g, x, min_val, max_val: hardtanh_backward(g, x, min_val, max_val),
 )  # fmt: skip
 hardtanh_backward = row(
@@ -693,14 +721,15 @@ hardtanh_backward = row(
     dg=lambda gg, x, min_val, max_val: hardtanh_backward(gg, x, min_val, max_val),
 )  # fmt: skip
 hardsigmoid = row(
-    "hardsigmoid(x)", lambda x: np.minimum(np.maximum(x + 3, 0), 6) / 6, "min(max(x + 3, 0), 6) / 6", kinks=(-3, 3),
+    "hardsigmoid(x)", lambda x: np.minimum(np.maximum(x + 3, 0), 6) / 6, "min(max(x + 3, 0), 6) / 6", real=True, kinks=(-3, 3),
     domain=(-4, 4), dx=lambda g, x: hardtanh_backward(g, x, -3.0, 3.0) / 6,
     # PyTorch's own hardsigmoid has a float32 1/6 in its float64 gradient
     reference=lambda torch, x: torch.nn.functional.relu6(x + 3) / 6,
 )  # fmt: skip
 hardswish = row(
     "hardswish(x)", lambda x: x * (np.minimum(np.maximum(x + 3, 0), 6) / 6), "x hardsigmoid(x) (Howard et al. 2019)",
-    kinks=(-3, 3), domain=(-4, 4), dx=lambda g, x: g * (hardtanh_backward(x * 0 + 1, x, -3.0, 3.0) * x / 6 + hardsigmoid(x)),
+    real=True, kinks=(-3, 3), domain=(-4, 4),
+    dx=lambda g, x: g * (hardtanh_backward(x * 0 + 1, x, -3.0, 3.0) * x / 6 + hardsigmoid(x)),
 )  # fmt: skip
 softsign = row("softsign(x)", lambda x: x / (1 + np.abs(x)), "x / (1 + |x|)", kinks=(0,), floating=True,
     dx=lambda g, x: g / square(abs(x) + 1))  # fmt: skip
@@ -715,15 +744,15 @@ def _softshrink(x: Any, lambd: float) -> Any:
 
 softshrink = row(
     "softshrink(x, lambd=0.5)", _softshrink, "x moved lambd towards 0",
-    kinks=(-0.5, 0.5), dx=lambda g, y: g * (y != 0),
+    real=True, kinks=(-0.5, 0.5), dx=lambda g, y: g * (y != 0),
 )  # fmt: skip
 hardshrink = row(
     "hardshrink(x, lambd=0.5)", lambda x, lambd: x * ((x > lambd) | (x < -lambd) | (x != x)), "x where |x| > lambd, else 0",
-    kinks=(-0.5, 0.5), dx=lambda g, x, lambd: g * (abs(x) > lambd),
+    real=True, kinks=(-0.5, 0.5), dx=lambda g, x, lambd: g * (abs(x) > lambd),
 )  # fmt: skip
 threshold = row(
     "threshold(x, threshold, value)", lambda x, threshold, value: np.where(x <= threshold, like(x, value), x),
-    "x where x > threshold, else value", kinks=(0.1,), cases=lambda r: [case(r(3, 4), 0.1, 20.0), case(r(0), 0.1, 20.0)],
+    "x where x > threshold, else value", real=True, kinks=(0.1,), cases=lambda r: [case(r(3, 4), 0.1, 20.0), case(r(0), 0.1, 20.0)],
     dx=lambda g, x, threshold: g * (x > threshold),
 )  # fmt: skip
 mish = row(
@@ -796,6 +825,16 @@ def divide(input: Any, other: Any, rounding_mode: str | None = None) -> Any:
     raise RuntimeError(f"div: wanted rounding_mode None, 'trunc' or 'floor', saw {rounding_mode!r}")
 
 
+def to_floating(x: Any) -> Any:
+    """x with the default floating dtype if it has integers or bools; a number as it is."""
+    return x if not hasattr(x, "dtype") or is_differentiable(x.dtype) else cast(x, get_default_dtype())
+
+
+def real_of(x: Any) -> Any:
+    """The real part of an array, tensor or number, not recorded; what is real, as it is."""
+    return unwrap(x).real if kind_of(x) == "c" else x
+
+
 def kind_of(v: Any) -> str:
     """The kind of a tensor's, array's or Python number's dtype."""
     return v.dtype.kind if hasattr(v, "dtype") else np.asarray(v).dtype.kind
@@ -809,7 +848,12 @@ def round_to(x: Any, decimals: int = 0) -> Any:
 
 
 def lerp(input: Any, end: Any, weight: Any) -> Any:
-    """input + weight (end - input)."""
+    """input + weight (end - input), from the nearer end. RuntimeError unless the tensors have one floating dtype."""
+    for v in (end, weight):
+        if getattr(v, "dtype", input.dtype) != input.dtype:
+            raise RuntimeError(f"lerp: wanted tensors of one dtype, saw {input.dtype} and {v.dtype}")
+    if not is_differentiable(input.dtype):
+        raise RuntimeError(f"lerp: wanted floating or complex numbers, saw {input.dtype}")
     return add(input, mul(sub(end, input), weight))
 
 
@@ -820,13 +864,15 @@ def addcmul(input: Any, tensor1: Any, tensor2: Any, value: Any = 1) -> Any:
 
 def addcdiv(input: Any, tensor1: Any, tensor2: Any, value: Any = 1) -> Any:
     """input + value tensor1 / tensor2."""
+    if kind_of(tensor1) in "biu" and kind_of(tensor2) in "biu":
+        raise RuntimeError(f"addcdiv: wanted floating numbers to divide, saw {tensor1.dtype} and {tensor2.dtype}")
     return add_scaled(input, div(tensor1, tensor2), value)
 
 
 def nan_to_num(input: Any, nan: Any = 0.0, posinf: Any = None, neginf: Any = None) -> Any:
     """input with NaN, infinity and minus infinity replaced; the infinities by the largest and smallest finite numbers."""
     if input.dtype.kind in "biu":
-        return input * 1 if input.dtype.kind != "b" else logical_or(input, input)
+        return input * 1 if input.dtype.kind != "b" else bitwise_or(input, input)
     ends = finfo(input.dtype)
     y = where(isnan(input), 0.0 if nan is None else nan, input)
     y = where(input == math.inf, float(ends.max) if posinf is None else posinf, y)
@@ -843,18 +889,35 @@ def clamp_max(input: Any, max: Any) -> Any:
     return clamp(input, None, max)
 
 
-def isclose(a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Any:
-    """Whether |a - b| <= atol + rtol |b|, element by element; equal infinities are close, NaNs if equal_nan says so."""
-    finite = logical_and(isfinite(sub(a, b)), le(abs(sub(a, b)), add(mul(abs(b), rtol), atol)))
-    near = logical_or(eq(a, b), finite)
-    return logical_or(near, logical_and(isnan(a), isnan(b))) if equal_nan else near
+def isclose(input: Any, other: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Any:
+    """Whether |a - b| <= atol + rtol |b|, element by element; equal infinities are close, NaNs if equal_nan says so.
+
+    RuntimeError for different dtypes or a tolerance below 0.
+    """
+    a, b = input, other
+    if a.dtype != b.dtype:
+        raise RuntimeError(f"isclose: wanted two of one dtype, saw {a.dtype} and {b.dtype}")
+    if rtol < 0 or atol < 0:
+        raise RuntimeError(f"isclose: wanted rtol and atol of at least 0, saw {rtol} and {atol}")
+    near = eq(a, b)
+    if equal_nan and is_differentiable(a.dtype):
+        near = logical_or(near, logical_and(isnan(a), isnan(b)))
+    if rtol == 0 and atol == 0:
+        return near
+    if a.dtype.kind in "bu":  # whose differences wrap around
+        a, b = cast(a, np.dtype("int64")), cast(b, np.dtype("int64"))
+    apart = abs(sub(a, b))
+    return logical_or(near, logical_and(isfinite(apart), le(apart, add(abs(mul(b, rtol)), atol))))
 
 
-def allclose(a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> bool:
+def allclose(input: Any, other: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> bool:
     """Whether all elements are close (isclose); waits for the card."""
-    return bool(unwrap(isclose(a, b, rtol, atol, equal_nan)).all())
+    return bool(unwrap(isclose(input, other, rtol, atol, equal_nan)).all())
 
 
 def equal(a: Any, b: Any) -> bool:
     """Whether two tensors have the same shape and the same elements; waits for the card."""
     return tuple(a.shape) == tuple(b.shape) and bool(unwrap(eq(a, b)).all())
+
+
+arccosh, arcsinh, arctanh = acosh, asinh, atanh
