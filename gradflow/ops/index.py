@@ -113,6 +113,8 @@ def _item(i: Any, array: Any) -> Any:
         i = i.array
         if not is_array(i):  # batched by vmap: index_get's rule knows what to do
             return i
+    elif hasattr(i, "owner"):
+        return i
     elif isinstance(i, range):
         i = np.arange(i.start, i.stop, i.step)
     elif isinstance(i, (list, tuple)):
@@ -402,6 +404,15 @@ def index_put(x, where, value):
     return y
 
 
+def laid_out(x: Any, steps: tuple[int, ...]) -> Any:
+    """A copy of x whose elements have the given strides, in elements."""
+    xp = namespace(x)
+    memory = xp.zeros(1 + sum((n - 1) * s for n, s in zip(x.shape, steps, strict=True)) if x.size else 1, x.dtype)
+    y = xp.lib.stride_tricks.as_strided(memory, x.shape, tuple(s * x.itemsize for s in steps))
+    y[...] = x
+    return y
+
+
 @op(
     dx=lambda g, way: view_write(g, 0.0, way),
     dvalue=lambda g, way: way[0](g, *way[1]),
@@ -412,10 +423,7 @@ def view_write(x, value, way):
     The way to the view is (op, constants).
     """
     y = namespace(x).array(x, order="C")  # as in index_put; and of C order, so that the way is a view
-    if way[0].name == "as_strided" and not x.flags.c_contiguous:  # but for one by strides, which counts on x's own
-        steps = [s // x.itemsize for s in x.strides]
-        z = namespace(x).zeros(1 + sum((n - 1) * s for n, s in zip(x.shape, steps, strict=True)), x.dtype)
-        y = namespace(x).lib.stride_tricks.as_strided(z, x.shape, x.strides)
-        y[...] = x
+    if way[0].name == "as_strided":  # which counts on the strides that x had
+        y = laid_out(x, way[1][3])
     way[0](y, *way[1])[...] = value
     return y
