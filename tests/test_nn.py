@@ -830,8 +830,6 @@ def test_recurrent_layers_check_their_input():
         (lambda x: nn.ZeroPad2d((1, 2)), ValueError, "wanted 4 numbers, saw 2"),
         (lambda x: F.embedding(x, x), RuntimeError, "wanted ints"),
         (lambda x: F.embedding(gf.tensor([5]), gf.ones(3, 2)), IndexError, r"rows in \[0, 3\), saw 5"),
-        (lambda x: F.embedding(gf.tensor([1]), gf.ones(3, 2), sparse=True), RuntimeError, "no sparse gradients"),
-        (lambda x: nn.Embedding(3, 2, sparse=True), ValueError, "no sparse gradients"),
         (lambda x: nn.Embedding(3, 2, 3), ValueError, "padding_idx within 3 rows"),
         (lambda x: nn.MultiheadAttention(8, 3), AssertionError, "divisible by 3 heads"),
         (lambda x: nn.MultiheadAttention(4, 2)(x, x, x), AssertionError, "all 2-d or all 3-d"),

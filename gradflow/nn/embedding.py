@@ -16,7 +16,7 @@ class Embedding(Module):
     padding_idx         a row that starts as zero and gets no gradient
     max_norm            rows that are looked up are first scaled down to this norm_type-norm
     scale_grad_by_freq  the gradient of a row is divided by how often it was looked up
-    ValueError for sparse=True: there are no sparse gradients.
+    sparse              changes nothing: gradients are dense
     """
 
     def __init__(
@@ -34,8 +34,6 @@ class Embedding(Module):
         dtype: Any = None,
     ) -> None:
         super().__init__()
-        if sparse:
-            raise ValueError("Embedding: wanted sparse=False, saw True; there are no sparse gradients")
         if padding_idx is not None:
             if not -num_embeddings <= padding_idx < num_embeddings:
                 raise ValueError(f"Embedding: wanted padding_idx within {num_embeddings} rows, saw {padding_idx}")
@@ -77,7 +75,8 @@ class Embedding(Module):
         text += f", padding_idx={self.padding_idx}" if self.padding_idx is not None else ""
         text += f", max_norm={self.max_norm}" if self.max_norm is not None else ""
         text += f", norm_type={self.norm_type}" if self.norm_type != 2 else ""
-        return text + (f", scale_grad_by_freq={self.scale_grad_by_freq}" if self.scale_grad_by_freq else "")
+        text += f", scale_grad_by_freq={self.scale_grad_by_freq}" if self.scale_grad_by_freq else ""
+        return text + (", sparse=True" if self.sparse else "")
 
     @classmethod
     def from_pretrained(
@@ -123,8 +122,6 @@ class EmbeddingBag(Module):
         dtype: Any = None,
     ) -> None:
         super().__init__()
-        if sparse:
-            raise ValueError("EmbeddingBag: wanted sparse=False, saw True; there are no sparse gradients")
         if padding_idx is not None:
             if not -num_embeddings <= padding_idx < num_embeddings:
                 raise ValueError(f"EmbeddingBag: wanted padding_idx within {num_embeddings} rows, saw {padding_idx}")
