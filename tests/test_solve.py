@@ -11,7 +11,7 @@ from tolerance import assert_close
 
 import gradflow as gf
 from gradflow.autograd import grad, gradcheck, gradgradcheck
-from gradflow.ops import matrix
+from gradflow.ops import distance, matrix
 
 R = np.random.default_rng(0)
 DTYPES = ["float32", "float64", "complex64", "complex128"]
@@ -331,6 +331,25 @@ def test_distances(p, n):
         y = gf.renorm(gf.tensor(x), p, 0, 1.5).numpy()
         size = np.array([np.linalg.norm(row, p) for row in x])
         close(y, x * np.where(size > 1.5, 1.5 / (size + 1e-7), 1)[:, None])
+
+
+def test_distances_in_turns(monkeypatch):
+    x, w = gf.tensor(r(2, 7, 3), requires_grad=True), gf.tensor(r(5, 3), requires_grad=True)
+    whole = gf.cdist(x, w, 1.5)
+    grads = grad(whole.sum(), [x, w])
+    monkeypatch.setattr(distance, "PAIRS", 70)
+    assert len(distance._turns(x, w)) == 4
+    parts = gf.cdist(x, w, 1.5)
+    close(parts.detach().numpy(), whole.detach().numpy())
+    for a, b in zip(grad(parts.sum(), [x, w]), grads, strict=True):
+        close(a.numpy(), b.numpy())
+    assert gradgradcheck(lambda x, w: gf.cdist(x, w, 1.5), [x, w], fast_mode=True)
+
+
+def test_near_points_far_from_the_origin():
+    x = gf.tensor(np.float32([[1e4, 0], [1e4, 1e-2]]), requires_grad=True)
+    gf.cdist(x, x.detach()).sum().backward()
+    assert_close(x.grad.numpy(), np.float32([[0, -1], [0, 1]]))
 
 
 def test_distance_of_a_point_to_itself_has_gradient_zero():

@@ -56,17 +56,35 @@ def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Any:
 # --- all pairs ------------------------------------------------------------------------------------------------
 
 
-def _dcdist(g, x, w, y, p, needs):
+PAIRS = 1 << 22  # how many differences are held at once: more rows are taken in turns
+
+
+def _turns(x: Any, w: Any) -> list[slice]:
+    """Rows of x of which the differences from all rows of w are held at once."""
+    n = x.shape[-2]
+    stacked = math.prod(np.broadcast_shapes(tuple(x.shape[:-2]), tuple(w.shape[:-2])))
+    step = builtins.max(PAIRS // builtins.max(stacked * w.shape[-2] * w.shape[-1], 1), 1)
+    return [slice(i, builtins.min(i + step, n)) for i in range(0, n, step)] or [slice(0, 0)]
+
+
+def _dcdist(g, x, w, y, p, exact, needs):
     if p == 0:
         return x * 0, w * 0
-    if p == 2:
+    if p == 2 and not exact:
         slope = pointwise.where(y == 0, 0.0, g / pointwise.where(y == 0, 1.0, y))
         dx = x * reduce.sum(slope, -1, True) - slope @ w if needs[0] else None
         turned = linalg.mT(slope)
         return dx, (w * reduce.sum(turned, -1, True) - turned @ x if needs[1] else None)
-    d = shape.unsqueeze(x, -2) - shape.unsqueeze(w, -3)
-    slope = reduce._dnorm(g, d, y, float(p), -1, False)
-    return (reduce.sum(slope, -2) if needs[0] else None), (-reduce.sum(slope, -3) if needs[1] else None)
+    dx, dw = [], None
+    for rows in _turns(x, w):
+        d = shape.unsqueeze(x[..., rows, :], -2) - shape.unsqueeze(w, -3)
+        slope = reduce._dnorm(g[..., rows, :], d, y[..., rows, :], float(p), -1, False)
+        if needs[0]:
+            dx.append(reduce.sum(slope, -2))
+        if needs[1]:
+            part = reduce.sum(slope, -3)
+            dw = part if dw is None else dw + part
+    return (shape.cat(dx, -2) if needs[0] else None), (-dw if needs[1] else None)
 
 
 def _cdist_cases(r: Sampler) -> list[case]:
@@ -77,12 +95,13 @@ def _cdist_cases(r: Sampler) -> list[case]:
         case(r(3, 2), r(4, 2), math.inf),
         case(r(3, 2), r(4, 2), 0.0, order=1),
         case(r(3, 4), r(30, 4)),
+        case(r(3, 4), r(2, 4), 2.0, True),
         case(r(0, 2), r(3, 2)),
         case(r(3, 0), r(2, 0), grad=False),
     ]
 
 
-@op(dx_dw=_dcdist, cases=_cdist_cases, reference="cdist")
+@op(dx_dw=_dcdist, cases=_cdist_cases, reference=lambda torch, x, w, p=2.0, exact=False: torch.cdist(x, w, p))
 def all_distances(x, w, p=2.0, exact=False):
     """y_ij = |x_i - w_j|_p of the rows of x (..., n, d) and w (..., m, d). Without `exact`, p = 2 of more than 25 rows is
     taken from |x|^2 + |w|^2 - 2 x w^T, which is fast and loses half the digits of small distances.
@@ -97,18 +116,19 @@ def all_distances(x, w, p=2.0, exact=False):
     if p == 2 and not exact:
         square = (x * x).sum(-1)[..., :, None] + (w * w).sum(-1)[..., None, :] - 2 * (x @ w.swapaxes(-1, -2))
         return xp.sqrt(xp.maximum(square, 0)).astype(to, copy=False)
-    d = abs(x[..., :, None, :] - w[..., None, :, :])
+    parts = [_norms(xp, abs(x[..., rows, None, :] - w[..., None, :, :]), p) for rows in _turns(x, w)]
+    return (parts[0] if len(parts) == 1 else xp.concatenate(parts, -2)).astype(to, copy=False)
+
+
+def _norms(xp: Any, d: Any, p: float) -> Any:
+    """The p-norms of the last dimension of d >= 0."""
     if p == 0:
-        y = (d != 0).sum(-1, dtype=d.dtype)
-    elif p == 1:
-        y = d.sum(-1)
-    elif p == 2:
-        y = xp.sqrt((d * d).sum(-1))
-    elif p == math.inf:
-        y = d.max(-1)
-    else:
-        y = (d**p).sum(-1) ** (1 / p)
-    return y.astype(to, copy=False)
+        return (d != 0).sum(-1, dtype=d.dtype)
+    if p == 1:
+        return d.sum(-1)
+    if p == 2:
+        return xp.sqrt((d * d).sum(-1))
+    return d.max(-1) if p == math.inf else (d**p).sum(-1) ** (1 / p)
 
 
 _MODES = ("use_mm_for_euclid_dist_if_necessary", "use_mm_for_euclid_dist", "donot_use_mm_for_euclid_dist")
