@@ -12,6 +12,15 @@ import gradflow
 
 from .. import autograd
 from ..backend import device
+from ..formats import (  # noqa: F401
+    channels_last,
+    channels_last_3d,
+    contiguous_format,
+    layout,
+    memory_format,
+    preserve_format,
+    strided,
+)  # fmt: skip
 from ..io import load, save
 from ..nn import functional
 from ..tensor import Size, Tensor
@@ -119,25 +128,6 @@ Number: TypeAlias = builtins.int | builtins.float | builtins.bool
 OutOfMemoryError = MemoryError
 
 
-class memory_format:
-    """A name for an order in memory; arrays here are in C order, and other orders change nothing."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __repr__(self) -> str:
-        return f"torch.{self.name}"
-
-
-class layout(memory_format):
-    """A name for a way to store elements; here they are all stored, strided."""
-
-
-contiguous_format, channels_last, channels_last_3d, preserve_format = (
-    memory_format(n) for n in ("contiguous_format", "channels_last", "channels_last_3d", "preserve_format")
-)
-strided = layout("strided")
-
 # Functions that gradflow has as methods of Tensor only, and in nn.functional only.
 _METHODS = """
     detach detach_ get_device is_nonzero is_signed relu_ sigmoid_ tanh_ zero_ fill_ exp_ neg_ sqrt_ clamp_ abs_ square_
@@ -214,6 +204,11 @@ class _Named:
 
 
 return_types = _Named()
+
+
+def check(condition: Any, message: str) -> None:
+    """AssertionError with the message unless the condition holds: torch._assert."""
+    assert condition, message
 
 
 def compiled_with_cxx11_abi() -> builtins.bool:
