@@ -49,9 +49,9 @@ def correlate_input(dy: Array, w: Array, win: Window) -> Array:
     if win.pointwise or (set(win.stride) == {1} and k <= 2 * c and w.size <= dy.size):
         # Each input sees the outputs through the reversed window. That copies k and turns w: if these are large,
         # adding up c is cheaper.
-        flip = (slice(None), slice(None), slice(None), *[slice(None, None, -1)] * len(win.kernel))
-        turned = w.reshape(g, k // g, *w.shape[1:]).swapaxes(1, 2)[flip].reshape(c, k // g, *win.kernel)
-        return correlate(dy, turned, None, win.turned())
+        return correlate(dy, _turned(w, win), None, win.turned())
+    if set(win.stride) != {1} and k <= 2 * c and w.size <= dy.size and dy.size:
+        return _by_phases(dy, _turned(w, win), win)
     dx = xp.zeros((n, c, *win.sizes), dy.dtype)
     if not dx.size:
         return dx
@@ -71,6 +71,48 @@ def correlate_input(dy: Array, w: Array, win: Window) -> Array:
                 laid[seen] += cols[tap]
         dx[(images, *todo.here)] = _images_first(laid[todo.there])
     return dx
+
+
+def _turned(w: Array, win: Window) -> Array:
+    """w with its channels exchanged and its taps in reverse."""
+    g, (k, cg) = win.groups, w.shape[:2]
+    flip = (slice(None), slice(None), slice(None), *[slice(None, None, -1)] * len(win.kernel))
+    return w.reshape(g, k // g, *w.shape[1:]).swapaxes(1, 2)[flip].reshape(cg * g, k // g, *win.kernel)
+
+
+def _by_phases(dy: Array, turned: Array, win: Window) -> Array:
+    """correlate_input with strides: inputs phase, phase + stride, ... see the outputs through every few taps alone."""
+    xp, c = namespace(dy), turned.shape[0]
+    dx = xp.zeros((dy.shape[0], c, *win.sizes), dy.dtype)
+    for places, taps, part in _phases(win):
+        dx[(slice(None), slice(None), *places)] = correlate(dy, turned[(slice(None), slice(None), *taps)], None, part)
+    return dx
+
+
+@lru_cache(maxsize=1024)
+def _phases(win: Window) -> list[tuple[tuple[slice, ...], tuple[slice, ...], Window]]:
+    """(inputs of a phase, the taps in reverse that see them, the window through which they see the outputs)."""
+    axes = []
+    for size, count, stride, before, dilation in zip(
+        win.sizes, win.kernel, win.stride, win.before, win.dilation, strict=True
+    ):
+        found = []
+        for phase in range(min(stride, size)):
+            taps = [t for t in range(count) if (phase + before - t * dilation) % stride == 0]
+            if taps:
+                every = taps[1] - taps[0] if len(taps) > 1 else 1
+                step = every * dilation // stride if len(taps) > 1 else 1
+                first = (taps[-1] * dilation - phase - before) // stride
+                chosen = slice(count - 1 - taps[-1], count - taps[0], every)
+                positions = -(-(size - phase) // stride)
+                found.append((slice(phase, None, stride), chosen, len(taps), positions, first, step))
+        axes.append(found)
+    parts = []
+    for chosen in product(*axes):
+        places, taps, counts, positions, before, steps = zip(*chosen, strict=True)
+        ones = (1,) * len(counts)
+        parts.append((places, taps, Window(win.out, counts, positions, ones, before, steps, win.groups)))
+    return parts
 
 
 def correlate_weight(dy: Array, x: Array, win: Window) -> Array:
