@@ -41,20 +41,26 @@ def lu(x: Any, pivot: bool = True) -> tuple[Any, Any, Any]:
     with np.errstate(all="ignore"):
         for start in range(0, k, BLOCK):
             stop = min(start + BLOCK, k)
-            for j in range(start, stop):
+            panel = xp.ascontiguousarray(a[:, start:, start:stop].swapaxes(1, 2))  # its columns lie together
+            moved = xp.broadcast_to(xp.arange(m - start), (a.shape[0], m - start)).copy()
+            for j in range(stop - start):
+                column = panel[:, j]
                 if pivot:
-                    p = size(a[:, j:, j]).argmax(-1) + j
-                    pivots[:, j] = p + 1
-                    rows = a[stack, p]
-                    a[stack, p] = a[:, j]
-                    a[:, j] = rows
-                top = a[:, j, j, None]
-                a[:, j + 1 :, j] /= xp.where(top == 0, 1, top)
-                a[:, j + 1 :, j + 1 : stop] -= a[:, j + 1 :, j, None] * a[:, None, j, j + 1 : stop]
+                    p = size(column[:, j:]).argmax(-1) + j
+                    pivots[:, start + j] = start + p + 1
+                    for part in (panel, moved):
+                        kept = part[stack, ..., p]
+                        part[stack, ..., p] = part[..., j]
+                        part[..., j] = kept
+                top = column[:, j, None]
+                column[:, j + 1 :] /= xp.where(top == 0, 1, top)
+                panel[:, j + 1 :, j + 1 :] -= panel[:, j + 1 :, j, None] * column[:, None, j + 1 :]
+            a[:, start:] = a[stack[:, None], start + moved]
+            a[:, start:, start:stop] = panel.swapaxes(1, 2)
             if stop < n:
-                block, rest = a[:, start:stop, start:stop], a[:, start:stop, stop:]
+                rest = a[:, start:stop, stop:]
                 for j in range(stop - start):
-                    rest[:, j + 1 :] -= block[:, j + 1 :, j, None] * rest[:, None, j]
+                    rest[:, j + 1 :] -= panel[:, j, j + 1 : stop - start, None] * rest[:, None, j]
                 a[:, stop:, stop:] -= a[:, stop:, start:stop] @ rest
     zero = a[:, xp.arange(k), xp.arange(k)] == 0
     info = xp.where(zero.any(-1), zero.argmax(-1) + 1, 0) if k else xp.zeros(a.shape[0])
