@@ -136,7 +136,7 @@ def test_to_empty_and_shared_memory():
     memory = net.weight.array
     while isinstance(memory, np.ndarray):
         memory = memory.base
-    assert isinstance(memory, mmap.mmap) and (net.weight == 1).all()  # which forked processes share
+    assert isinstance(memory.obj, mmap.mmap) and (net.weight == 1).all()  # which forked processes share
 
 
 def test_init_takes_no_arguments_but_for_a_second_base():
