@@ -15,7 +15,12 @@ Tensor: Any = Traced  # tensor.py puts its class here
 def wrap(array: Array, node: Any = None) -> Any:
     """A Tensor of this array."""
     t = Tensor.__new__(Tensor)
-    t.array = array if type(array) is np.ndarray or on_card(array) else np.asarray(array)
+    if type(array) is np.ndarray or on_card(array):
+        t.array = array
+    elif hasattr(array, "owner"):
+        return array.owner.detach()  # the face of a tensor that vmap batches
+    else:
+        t.array = np.asarray(array)
     t.node = node
     t.version = Version()
     return t

@@ -29,8 +29,28 @@ def __getattr__(name: str) -> object:
 
 
 __all__ = [
-    "Context", "Function", "FunctionCtx", "GradcheckError", "Variable", "anomaly", "backward", "detect_anomaly",
-    "enable_grad", "function", "functional", "grad", "gradcheck", "gradgradcheck", "graph", "inference_mode",
-    "is_grad_enabled", "is_inference", "is_inference_mode_enabled", "no_grad", "once_differentiable", "set_detect_anomaly", "set_grad_enabled",
+    "Context",
+    "Function",
+    "FunctionCtx",
+    "GradcheckError",
+    "Variable",
+    "anomaly",
+    "backward",
+    "detect_anomaly",
+    "enable_grad",
+    "function",
+    "functional",
+    "grad",
+    "gradcheck",
+    "gradgradcheck",
+    "graph",
+    "inference_mode",
+    "is_grad_enabled",
+    "is_inference",
+    "is_inference_mode_enabled",
+    "no_grad",
+    "once_differentiable",
+    "set_detect_anomaly",
+    "set_grad_enabled",
     "set_multithreading_enabled",
-]  # fmt: skip
+]

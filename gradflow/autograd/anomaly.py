@@ -74,7 +74,12 @@ class _Watched(graph.Around):
         if mode.check_nan:
             for i, v in enumerate(found):
                 a = v.array if isinstance(v, Traced) else v
-                if a is not None and hasattr(a, "dtype") and a.dtype.kind in "fcV" and bool(namespace(a).isnan(a).any()):
+                if (
+                    a is not None
+                    and hasattr(a, "dtype")
+                    and a.dtype.kind in "fcV"
+                    and bool(namespace(a).isnan(a).any())
+                ):
                     raise RuntimeError(
                         f"backward: Function '{_title(self.plan)}' returned nan values in its {i}th output; {self.where()}"
                     )

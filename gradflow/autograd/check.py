@@ -101,7 +101,8 @@ class _Check:
         n = _count(x.array)
         columns = [_numerical(self.func, self.inputs, x, _unit(n, j), self.eps) for j in range(n)]
         return [
-            np.stack([c[i] for c in columns], 1) if n else np.zeros((_count(y.array), 0)) for i, y in enumerate(self.outputs)
+            np.stack([c[i] for c in columns], 1) if n else np.zeros((_count(y.array), 0))
+            for i, y in enumerate(self.outputs)
         ]
 
     def pulled(self, y: Any, x: Any, u: np.ndarray) -> Any:
@@ -147,7 +148,14 @@ class _Check:
 
             for v, want in zip(vs, numeric, strict=True):
                 for oi, (t, d) in enumerate(zip(along(wrap(_whole(v, x.array))), want, strict=True)):
-                    _agree("gradcheck", f"forward mode, output {oi} along input {xi},", _parts(t.array), d, self.rtol, self.atol)
+                    _agree(
+                        "gradcheck",
+                        f"forward mode, output {oi} along input {xi},",
+                        _parts(t.array),
+                        d,
+                        self.rtol,
+                        self.atol,
+                    )
             if batched and vs:
                 stacked = wrap(namespace(x.array).stack([_whole(v, x.array) for v in vs]))
                 for oi, t in enumerate(vmap(along)(stacked)):

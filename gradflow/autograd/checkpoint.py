@@ -115,9 +115,11 @@ class _Checkpoint(Function):
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         if mode.enabled:
-            raise RuntimeError("checkpoint: with use_reentrant=True its gradient cannot be differentiated; pass use_reentrant=False")
+            raise RuntimeError("checkpoint: wanted use_reentrant=False where its gradient is to be differentiated")
         args = list(ctx.args)
-        for i, t, needed in zip(ctx.places, ctx.saved_tensors, (ctx.needs_input_grad[i + 2] for i in ctx.places), strict=True):
+        for i, t, needed in zip(
+            ctx.places, ctx.saved_tensors, (ctx.needs_input_grad[i + 2] for i in ctx.places), strict=True
+        ):
             args[i] = t.detach().requires_grad_() if needed else t.detach()
         with ctx.random, enable_grad():
             outputs = ctx.function(*args)
@@ -151,7 +153,7 @@ class _Holder:
         self.index, self.seen = index, seen
 
 
-class _Stop(Exception):  # noqa: N818
+class _Stop(Exception):
     """All that is needed has been computed."""
 
 
@@ -243,8 +245,6 @@ def checkpoint_sequential(
 
     size, start = len(steps) // segments, 0
     for _ in range(segments - 1):
-        input = checkpoint(
-            part(start, start + size), input, use_reentrant=use_reentrant, preserve_rng_state=preserve
-        )
+        input = checkpoint(part(start, start + size), input, use_reentrant=use_reentrant, preserve_rng_state=preserve)
         start += size
     return part(start, len(steps))(input)

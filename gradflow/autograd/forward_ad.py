@@ -80,7 +80,7 @@ class dual_level:
 
 
 def _level(name: str, level: int | None) -> _Level:
-    if level is not None and level < 0 or not _levels.stack:
+    if (level is not None and level < 0) or not _levels.stack:
         raise RuntimeError(f"{name}: wanted to be inside a dual level; use `with dual_level():`")
     if level is not None and level >= len(_levels.stack):
         raise RuntimeError(f"{name}: there is no dual level {level}")

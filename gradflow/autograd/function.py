@@ -81,7 +81,9 @@ class Function:
         """The tangents of the outputs, given those of forward's arguments (None for those without): J v.
         Without one forward mode transposes backward, which must then be differentiable.
         """
-        raise NotImplementedError("Function: a subclass must define jvp for forward mode where backward is not differentiable")
+        raise NotImplementedError(
+            "Function: a subclass must define jvp for forward mode where backward is not differentiable"
+        )
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple, *args: Any) -> Any:

@@ -55,7 +55,9 @@ def _tracked(ys: tuple, strict: bool, name: str, what: str) -> None:
     if strict:
         for i, y in enumerate(ys):
             if current(y) is None:
-                raise RuntimeError(f"{name}: with strict=True, wanted {what} that depend on the inputs, saw {i} that does not")
+                raise RuntimeError(
+                    f"{name}: with strict=True, wanted {what} that depend on the inputs, saw {i} that does not"
+                )
 
 
 def _gradient(ys: tuple, xs: tuple, vs: tuple, create: bool, strict: bool, name: str, retain: bool = True) -> tuple:
@@ -74,10 +76,14 @@ def _gradient(ys: tuple, xs: tuple, vs: tuple, create: bool, strict: bool, name:
     for i, (g, x) in enumerate(zip(found, xs, strict=True)):
         if g is None:
             if strict:
-                raise RuntimeError(f"{name}: with strict=True, wanted outputs that depend on every input, saw input {i} unused")
+                raise RuntimeError(
+                    f"{name}: with strict=True, wanted outputs that depend on every input, saw input {i} unused"
+                )
             g = _zeros(x)
         elif strict and create and current(g) is None:
-            raise RuntimeError(f"{name}: with strict=True, wanted a result that depends on the inputs, saw input {i} not in it")
+            raise RuntimeError(
+                f"{name}: with strict=True, wanted a result that depends on the inputs, saw input {i} not in it"
+            )
         result.append(g)
     return tuple(result)
 
@@ -104,7 +110,9 @@ def _run(name: str, func: Callable[..., Any], inputs: Any, create: bool, strict:
     return is_tuple, xs, outs_tuple, ys
 
 
-def vjp(func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool = False, strict: bool = False) -> tuple:
+def vjp(
+    func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool = False, strict: bool = False
+) -> tuple:
     """(outputs, v^T J): the vector v, of the outputs' shapes, with the Jacobian of func at the inputs.
 
     inputs, outputs and v are tensors or tuples of tensors; v may be left out for an output of one element. With
@@ -118,7 +126,9 @@ def vjp(func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool
     return ys if outs_tuple else ys[0], found if is_tuple else found[0]
 
 
-def jvp(func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool = False, strict: bool = False) -> tuple:
+def jvp(
+    func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool = False, strict: bool = False
+) -> tuple:
     """(outputs, J v): the Jacobian of func at the inputs with the vector v, of the inputs' shapes; by transposing the
     reverse mode twice. v may be left out for an input of one element. See vjp.
     """
@@ -163,7 +173,9 @@ def jacobian(
         raise AssertionError(f"jacobian: wanted strategy 'reverse-mode' or 'forward-mode', saw {strategy!r}")
     if strategy == "forward-mode":
         if create_graph:
-            raise NotImplementedError("jacobian: create_graph=True and strategy='forward-mode' are not supported together")
+            raise NotImplementedError(
+                "jacobian: create_graph=True and strategy='forward-mode' are not supported together"
+            )
         if strict:
             raise RuntimeError("jacobian: strict=True and strategy='forward-mode' are not supported together")
         if not vectorize:
@@ -197,7 +209,9 @@ def _scalar(name: str, func: Callable[..., Any]) -> Callable[..., Any]:
         if outs_tuple:
             raise RuntimeError(f"{name}: wanted a function that returns one tensor, saw a tuple")
         if ys[0].array.size != 1:
-            raise RuntimeError(f"{name}: wanted a function that returns one element, saw shape {tuple(ys[0].array.shape)}")
+            raise RuntimeError(
+                f"{name}: wanted a function that returns one element, saw shape {tuple(ys[0].array.shape)}"
+            )
         return shapes.reshape(ys[0], ())
 
     return checked
@@ -216,7 +230,9 @@ def hessian(
     """
     is_tuple, xs = _tuple(inputs, "hessian", "inputs")
     if outer_jacobian_strategy not in ("reverse-mode", "forward-mode"):
-        raise AssertionError(f"hessian: wanted a strategy 'reverse-mode' or 'forward-mode', saw {outer_jacobian_strategy!r}")
+        raise AssertionError(
+            f"hessian: wanted a strategy 'reverse-mode' or 'forward-mode', saw {outer_jacobian_strategy!r}"
+        )
     f = _scalar("hessian", func)
     if outer_jacobian_strategy == "forward-mode":
         from ..func.transforms import jacrev
@@ -233,13 +249,13 @@ def hessian(
                 raise RuntimeError("hessian: with strict=True, wanted a gradient that depends on every input")
             return found
 
-    result = jacobian(
-        lambda *ps: inner(*ps), tuple(xs), create_graph, strict, vectorize, outer_jacobian_strategy
-    )
+    result = jacobian(lambda *ps: inner(*ps), tuple(xs), create_graph, strict, vectorize, outer_jacobian_strategy)
     return result if is_tuple else result[0][0]
 
 
-def vhp(func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool = False, strict: bool = False) -> tuple:
+def vhp(
+    func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool = False, strict: bool = False
+) -> tuple:
     """(output, v^T H) of a function of one element: a gradient of v^T gradient. See vjp."""
     is_tuple, xs, _, ys = _run("vhp", _scalar("vhp", func), inputs, create_graph, strict)
     vs = _ones("vhp", xs, "the input") if v is None else _given(v, xs, is_tuple, "vhp", "inputs")
@@ -249,7 +265,9 @@ def vhp(func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool
     return y, found if is_tuple else found[0]
 
 
-def hvp(func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool = False, strict: bool = False) -> tuple:
+def hvp(
+    func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool = False, strict: bool = False
+) -> tuple:
     """(output, H v) of a function of one element. H is symmetric, so it is found as v^T H is. See vjp."""
     is_tuple, xs, _, ys = _run("hvp", _scalar("hvp", func), inputs, create_graph, strict)
     vs = _ones("hvp", xs, "the input") if v is None else _given(v, xs, is_tuple, "hvp", "inputs")

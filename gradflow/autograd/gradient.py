@@ -13,7 +13,6 @@ from ..backend import namespace
 from ..op import current, wrap
 from ..tape import Traced, mode
 
-
 # Contexts that are put around every walk: functions of (the nodes it starts from, those that are wanted or None). Anomaly
 # mode and hooks of several tensors put theirs here when they are first used.
 contexts: list[Callable[[list[Any], Any], Any]] = []
@@ -201,7 +200,9 @@ def _batched_grad(
         every: list[Any] = [None] * len(outputs)
         for i, g in zip(given, some, strict=True):
             every[i] = g
-        found = grad(outputs, inputs, tuple(every), True if retain is None else retain, create, allow_unused, False, materialize)
+        found = grad(
+            outputs, inputs, tuple(every), True if retain is None else retain, create, allow_unused, False, materialize
+        )
         missing[:] = [i for i, g in enumerate(found) if g is None]
         return tuple(g for g in found if g is not None)
 

@@ -56,7 +56,7 @@ class Around:
 # --- what a node says of itself ---------------------------------------------------------------------------
 
 
-class Name(str):
+class Name(str):  # noqa: SLOT000 (a str cannot have slots that hold something)
     """The op's name; called, as PyTorch's node.name() is, PyTorch's name for the node."""
 
     node: Any = None
@@ -165,7 +165,9 @@ class _Hooks(Around):
             fit = tape.fit_traced if traced else tape.fit
             found = tuple(v if v is None else fit(v, e.shape, e.dtype) for v, e in zip(found, self.edges, strict=True))
             inside = tuple(v if v is None or isinstance(v, Traced) else wrap(v) for v in found)
-            outside = tuple(v if v is None or isinstance(v, Traced) else wrap(v) for v in (g if type(g) is tuple else (g,)))
+            outside = tuple(
+                v if v is None or isinstance(v, Traced) else wrap(v) for v in (g if type(g) is tuple else (g,))
+            )
             result = hook(inside, outside)
             if result is not None:
                 result = result if isinstance(result, (tuple, list)) else (result,)
@@ -368,9 +370,7 @@ def _saved_node(plan: Any, saved: tuple, marks: tuple, edges: tuple, shape: Any,
     pack, unpack = saving.hooks[-1]
     slots = getattr(plan, "slots", None)
     with tape_quiet():
-        packed = tuple(
-            v if slots is not None and slots[i] is None else _pack(v, pack) for i, v in enumerate(saved)
-        )
+        packed = tuple(v if slots is not None and slots[i] is None else _pack(v, pack) for i, v in enumerate(saved))
     return recorded(_Packing(plan, unpack), packed, (), edges, shape, dtype)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import call, traced
+from .. import call, op, traced
 from ..backend import is_array
 from ..ops import shape as shapes
 from ..tape import Traced
@@ -108,18 +108,85 @@ class Face:
 
     def astype(self, dtype: Any, **options: Any) -> Face:
         """The face of the tensor cast to dtype."""
-        return self if self.dtype == dtype else self.owner.to(np.dtype(dtype)).array
+        return self if self.dtype == dtype else self._tensor().to(np.dtype(dtype)).array
+
+    def _tensor(self) -> Any:
+        return self.owner.detach()
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+        """NumPy's elementwise functions, by the op of that meaning."""
+        name = _UFUNCS.get(ufunc.__name__, ufunc.__name__)
+        if method != "__call__" or options or name not in op.table:
+            return _refuse(f"numpy.{ufunc.__name__}")(self)
+        if name in ("maximum", "minimum"):  # these take no numbers
+            inputs = tuple(np.asarray(v, self.dtype) if isinstance(v, (int, float)) else v for v in inputs)
+        return op.table[name](*inputs).array
+
+    def __getitem__(self, where: Any) -> Any:
+        return self._tensor()[where].array
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        return _refuse(f"array.{name}")(self)
+        if name not in _METHODS:
+            return _refuse(f"array.{name}")(self)
+        return lambda *args, **named: getattr(self._tensor(), _METHODS[name])(*args, **named).array
+
+    @property
+    def __array_interface__(self) -> Any:
+        return _refuse("its place in memory")(self)
 
     __hash__ = object.__hash__
 
 
-for _name in """array bool len iter getitem setitem float int index eq ne lt le gt ge add radd sub rsub mul rmul truediv
-        rtruediv pow rpow neg abs invert and or xor contains matmul rmatmul mod floordiv""".split():
+# What of arrays a Face has: it gives another Face, whose values are no more seen than its own.
+_METHODS = {
+    "sum": "sum", "mean": "mean", "any": "any", "all": "all", "max": "amax", "min": "amin", "reshape": "reshape",
+    "transpose": "permute", "ravel": "ravel", "copy": "clone", "cumsum": "cumsum", "argmax": "argmax", "argmin": "argmin",
+}  # fmt: skip
+_UFUNCS = {
+    "multiply": "mul", "subtract": "sub", "divide": "div", "true_divide": "div", "not_equal": "ne", "equal": "eq",
+    "less": "lt", "less_equal": "le", "greater": "gt", "greater_equal": "ge", "negative": "neg", "absolute": "abs",
+    "power": "pow", "conjugate": "conj_physical", "invert": "bitwise_not",
+}  # fmt: skip
+
+
+def _operator(name: str) -> Any:
+    def apply(self: Face, *others: Any) -> Any:
+        return getattr(self._tensor(), name)(*others).array
+
+    return apply
+
+
+for _name in [
+    "eq",
+    "ne",
+    "lt",
+    "le",
+    "gt",
+    "ge",
+    "add",
+    "radd",
+    "sub",
+    "rsub",
+    "mul",
+    "rmul",
+    "truediv",
+    "rtruediv",
+    "pow",
+    "rpow",
+    "neg",
+    "abs",
+    "invert",
+    "and",
+    "or",
+    "xor",
+    "mod",
+    "floordiv",
+    "matmul",
+]:
+    setattr(Face, f"__{_name}__", _operator(f"__{_name}__"))
+for _name in ["array", "bool", "len", "iter", "setitem", "float", "int", "index", "contains"]:
     setattr(Face, f"__{_name}__", _refuse(_name))
 
 
@@ -134,6 +201,10 @@ class Batched(Tensor):
     def array(self) -> Any:  # type: ignore[override]
         """Its shape and dtype, without values."""
         return Face(self)
+
+    @array.setter
+    def array(self, face: Any) -> None:  # what is written x.array += 1 writes in place
+        self._write("array", face.owner)
 
     @property
     def node(self) -> Any:  # type: ignore[override]
@@ -175,7 +246,9 @@ class Batched(Tensor):
 
     def requires_grad_(self, requires_grad: bool = True) -> Any:
         """RuntimeError: inside a mapped function gradients come from func.grad and its like."""
-        raise RuntimeError("requires_grad_: called on a batched tensor inside vmap; take gradients by func.grad or func.vjp")
+        raise RuntimeError(
+            "requires_grad_: called on a batched tensor inside vmap; take gradients by func.grad or func.vjp"
+        )
 
     def backward(self, *args: Any, **kwargs: Any) -> None:
         """RuntimeError: inside a mapped function gradients come from func.grad and its like."""

@@ -120,7 +120,7 @@ def _generated(cls: type[Function], flags: list[bool], outer: Level) -> type[Fun
                 inner = _inner(ctx, getattr(ctx, "forward_flags", ctx.saved_flags), level)
                 given = (t if t is None or not f else cover(t, level) for t, f in zip(tangents, flags, strict=True))
                 found = cls.jvp(inner, *given)
-                one = lambda t: t if t is None else _uncovered(t, level)  # noqa: E731
+                one = lambda t: t if t is None else _uncovered(t, level)
                 return tuple(map(one, found)) if isinstance(found, tuple) else one(found)
 
         Mapped.jvp = staticmethod(jvp)  # type: ignore[method-assign, assignment]

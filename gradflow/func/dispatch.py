@@ -111,7 +111,9 @@ def classify(op: Any) -> Callable[[Call], Any] | None:
 def _level(args: Any) -> Level | None:
     level = newest(args)
     if level is not None and level.over:
-        raise RuntimeError("vmap: a batched tensor was used after the vmap that made it; return it from the mapped function")
+        raise RuntimeError(
+            "vmap: a batched tensor was used after the vmap that made it; return it from the mapped function"
+        )
     return level
 
 
@@ -213,8 +215,7 @@ def _stacked(results: list[Any], n: int) -> Any:
     if first is None:
         return None
     if isinstance(first, (tuple, list)):
-        parts = [_stacked([r[k] for r in results], n) for k in range(len(first))]
-        return type(first)(parts)
+        return like(first, [_stacked([r[k] for r in results], n) for k in range(len(first))])
     y = join.stacked(*results)
     return y if n else index.slice_(y, (slice(0, 0), ...))
 
@@ -244,14 +245,18 @@ def _cover(y: Any, level: Level) -> Any:
     if y is None:
         return None
     if isinstance(y, (tuple, list)):
-        return type(y)(_cover(v, level) for v in y)
+        return like(y, [_cover(v, level) for v in y])
     return cover(y, level)
+
+
+def like(x: Any, parts: list[Any]) -> Any:
+    """The parts in a tuple or list of x's kind."""
+    return type(x)(*parts) if hasattr(x, "_fields") else type(x)(parts)
 
 
 def known() -> set[str]:
     """The ops of the table that have a rule or a meaning."""
     return {n for n, op in table.items() if n in rules or n in meanings or classify(op) is not None}
-
 
 
 # --- random numbers ---------------------------------------------------------------------------------------
@@ -268,7 +273,9 @@ def guard() -> None:
         if level.randomness == "error":
             raise RuntimeError(_ERROR)
         if level.randomness == "different":
-            raise RuntimeError("vmap: this random function cannot draw differently for each sample; use randomness='same'")
+            raise RuntimeError(
+                "vmap: this random function cannot draw differently for each sample; use randomness='same'"
+            )
 
 
 def by_draws(function: Callable[..., Any], args: tuple, kwargs: dict) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..backend import is_array, namespace
-from ..ops import index
+from ..ops import index, pointwise
 from ..ops import shape as shapes
 from ..ops.dims import dimension
 from ..ops.index import FULL, index_get
@@ -31,7 +31,9 @@ class _Lead:
                 continue
             if i.dtype.kind == "b":
                 if f:
-                    raise RuntimeError("vmap: the shape of x[mask] depends on the values of a batched mask; use where()")
+                    raise RuntimeError(
+                        "vmap: the shape of x[mask] depends on the values of a batched mask; use where()"
+                    )
                 if not i.ndim:
                     raise _NotTaken
                 arrays += [(p, False) for p in _array(i).nonzero()]
@@ -80,7 +82,7 @@ class _Lead:
         return shapes.permute(v, undo)
 
 
-class _NotTaken(Exception):  # noqa: N818
+class _NotTaken(Exception):
     """A case for the loop."""
 
 
@@ -193,9 +195,11 @@ def along(name: str) -> Any:
         places = {id(v): f for v, f in zip(c.args, c.flags, strict=True)}
         if rank_of(x, places) != rank_of(index, places) or not rank_of(x, places):
             return NotImplemented
-        full = lambda v: expand(v, places[id(v)], c.n) if is_value(v) else v  # noqa: E731
+        full = lambda v: expand(v, places[id(v)], c.n) if is_value(v) else v
         d = dimension(name, dim, rank_of(x, places)) + 1
-        return getattr(gather, name)(full(x), d, full(index), *map(full, rest), **{k: full(v) for k, v in named.items()})
+        return getattr(gather, name)(
+            full(x), d, full(index), *map(full, rest), **{k: full(v) for k, v in named.items()}
+        )
 
     return ruled
 
@@ -230,7 +234,8 @@ def _take_along_dim(x: Any, indices: Any, dim: int | None = None) -> Any:
     d = dimension("take_along_dim", dim, x.ndim)
     s, t = tuple(x.shape), tuple(indices.shape)
     size = shapes.broadcast_shapes((*s[:d], 1, *s[d + 1 :]), (*t[:d], 1, *t[d + 1 :]))
-    grown = lambda v, n: shapes.expand(v, (*size[:d], n, *size[d + 1 :]))  # noqa: E731
+    indices = pointwise.where(indices < 0, indices + s[d], indices)
+    grown = lambda v, n: shapes.expand(v, (*size[:d], n, *size[d + 1 :]))
     return gather.gather(grown(x, s[d]), d, grown(indices, t[d]))
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 from ..op import wrap
 from ..ops import pointwise, random, reduce
 from ..ops import shape as shapes
-from .dispatch import Call, drawn, expand
+from .batched import levels_of
+from .dispatch import Call, drawn, expand, functions, quiet
 from .rules import elementwise, raised, rule
 
 # --- pooling: x (N, C, ...) or (C, ...) -----------------------------------------------------------------
@@ -32,13 +34,13 @@ def _pool(c: Call) -> Any:
         s = (c.n, *c["x_shape"])
         changed["x_shape"] = s if len(s) == whole else (s[0] * s[1], *s[2:])
     y = c.run(**changed)
-    back = lambda v: shapes.reshape(v, (c.n, *one, *v.shape[1:])) if one else v  # noqa: E731
+    back = lambda v: shapes.reshape(v, (c.n, *one, *v.shape[1:])) if one else v
     return tuple(map(back, y)) if isinstance(y, tuple) else back(y)
 
 
 def _spatial(name: str) -> int:
     """The number of spatial dimensions in an op's name."""
-    return next(int(a) for a, b in zip(name, name[1:], strict=False) if b == "d" and a in "123")
+    return next(int(a) for a, b in pairwise(name) if b == "d" and a in "123")
 
 
 for _k in "123":
@@ -152,7 +154,7 @@ def _group_norm(c: Call) -> Any:
     y, mean, rstd = c.run(x=folded, **({"w": None, "b": None} if own else {}))
     y = shapes.reshape(y, s)
     if own:
-        along = lambda v, f: shapes.reshape(v, (c.n if f else 1, 1, -1, *(1,) * (len(s) - 3)))  # noqa: E731
+        along = lambda v, f: shapes.reshape(v, (c.n if f else 1, 1, -1, *(1,) * (len(s) - 3)))
         y = y if w is None else y * along(w, c.batched("w"))
         y = y if b is None else y + along(b, c.batched("b"))
     per = (s[0], s[1], mean.shape[-1])
@@ -166,7 +168,7 @@ def _group_norm_backward(c: Call) -> Any:
         return NotImplemented
     g, x, w, mean, rstd, needs = c.full("g"), c.full("x"), c["w"], c.full("mean"), c.full("rstd"), c["needs"]
     s = tuple(x.shape)
-    fold = lambda v: shapes.reshape(v, (s[0] * s[1], *v.shape[2:]))  # noqa: E731
+    fold = lambda v: shapes.reshape(v, (s[0] * s[1], *v.shape[2:]))
     dx = dw = db = None
     if needs[0]:
         gw = g
@@ -201,8 +203,10 @@ def _attention(c: Call) -> Any:
     most = max(c.rank(n) for n in ("q", "k", "v"))
     if mask is not None:
         most = max(most, c.rank("mask"))
-    up = lambda x, f: raised(expand(x, f, c.n), most)  # noqa: E731
-    whole = shapes.broadcast_shapes(*(tuple(up(x, c.batched(n)).shape[:-2]) for n, x in zip("qkv", (q, k, v), strict=True)))
+    up = lambda x, f: raised(expand(x, f, c.n), most)
+    whole = shapes.broadcast_shapes(
+        *(tuple(up(x, c.batched(n)).shape[:-2]) for n, x in zip("qkv", (q, k, v), strict=True))
+    )
     q, k, v = (
         shapes.expand(y, (*whole, *y.shape[-2:]))
         for y in (up(x, c.batched(n)) for n, x in zip("qkv", (q, k, v), strict=True))
@@ -263,6 +267,7 @@ def _patches(c: Call) -> Any:
     y = c.run(x=_rows(x))
     return shapes.reshape(y, (*x.shape[:2], *y.shape[1:]))
 
+
 # --- random numbers ---------------------------------------------------------------------------------------
 
 
@@ -283,3 +288,17 @@ def _drop(c: Call, x: Any, p: float = 0.5, generator: Any = None) -> Any:
 
 drawn["drop"] = _drop
 rule("dropped", elementwise)
+
+
+def _running(running_mean: Any, running_var: Any, mean: Any, *rest: Any) -> Any:
+    """Running statistics are written in place: each sample's own, or none."""
+    if not set(levels_of(mean)) <= set(levels_of(running_mean)):
+        raise RuntimeError(
+            "batch_norm: running statistics that are the same for all samples cannot be moved inside vmap; batch them, or "
+            "use func.replace_all_batch_norm_modules_"
+        )
+    return NotImplemented
+
+
+functions["_move"] = _running
+quiet.add("_move")

@@ -66,7 +66,9 @@ def vmap(
                 [v if d is None else shapes.narrow(v, d, i, m) for v, d in zip(leaves, dims, strict=True)], m
             )
             parts.append(part)
-        joined = [v[0][0] if v[0][1] is None else join.cat([p for p, _ in v], v[0][1]) for v in zip(*parts, strict=True)]
+        joined = [
+            v[0][0] if v[0][1] is None else join.cat([p for p, _ in v], v[0][1]) for v in zip(*parts, strict=True)
+        ]
         return unflatten(joined, out_spec)
 
     return mapped
@@ -89,7 +91,9 @@ def _inputs(in_dims: Any, args: tuple) -> tuple[list[Any], list[Any], Any, int]:
         if not isinstance(d, int) or isinstance(d, bool):
             raise ValueError(f"vmap: wanted ints and None as in_dims, saw {d!r}")
         if not isinstance(v, Traced):
-            raise ValueError(f"vmap: wanted a tensor where in_dims says {d}, saw {type(v).__name__}; None leaves it as it is")
+            raise ValueError(
+                f"vmap: wanted a tensor where in_dims says {d}, saw {type(v).__name__}; None leaves it as it is"
+            )
         if not -v.ndim <= d < v.ndim:
             raise ValueError(f"vmap: wanted an in_dim of a tensor of shape {tuple(v.shape)}, saw {d}")
         dims[i] = d % v.ndim
@@ -137,5 +141,3 @@ def _outputs(result: Any, out_dims: Any, level: Any, n: int) -> tuple[list[Any],
             raise IndexError(f"vmap: wanted an out_dim of an output of {y.ndim} dimensions, saw {d}")
         found.append((y if d in (0, -y.ndim) else shapes.movedim(y, 0, d), d % y.ndim))
     return found, spec
-
-

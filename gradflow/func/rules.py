@@ -73,7 +73,9 @@ def _weak(c: Call, args: list[Any]) -> list[Any]:
     weak = [(i, v) for i, v, f in values if f and rank(c.args[i], f) == 0]
     if not weak:
         return args
-    whole = [reduce_to_number(c.args[i]) if any(i == j for j, _ in weak) else args[i] for i in which if args[i] is not None]
+    whole = [
+        reduce_to_number(c.args[i]) if any(i == j for j, _ in weak) else args[i] for i in which if args[i] is not None
+    ]
     dtype = result_type(*whole)
     for i, v in weak:
         if v.dtype != dtype:
@@ -282,4 +284,3 @@ def _entropy_backward(c: Call) -> Any:
         glse=shapes.reshape(glse, flat), reduction="none",
     )  # fmt: skip
     return shapes.reshape(y, x.shape)
-

@@ -93,7 +93,9 @@ def _pad(c: Call) -> Any:
 def _repeat(c: Call) -> Any:
     sizes = c["sizes"]
     sizes = tuple(sizes) if isinstance(sizes, (tuple, list)) else (sizes,)
-    return arrange.repeat.op(raised(c["x"], len(sizes)), (1, *sizes)) if hasattr(arrange.repeat, "op") else NotImplemented
+    return (
+        arrange.repeat.op(raised(c["x"], len(sizes)), (1, *sizes)) if hasattr(arrange.repeat, "op") else NotImplemented
+    )
 
 
 @rule("diagonal")

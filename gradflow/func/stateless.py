@@ -33,7 +33,9 @@ def functional_call(
         given = {}
         for d in parameter_and_buffer_dicts:
             if not isinstance(d, Mapping):
-                raise ValueError(f"functional_call: wanted a dict or a sequence of dicts, saw one of {type(d).__name__}")
+                raise ValueError(
+                    f"functional_call: wanted a dict or a sequence of dicts, saw one of {type(d).__name__}"
+                )
             for name, t in d.items():
                 if name in given:
                     raise ValueError(f"functional_call: wanted every name in one dict, saw {name!r} in several")
@@ -73,7 +75,9 @@ def replaced(module: Any, given: dict[str, Any], tie_weights: bool, strict: bool
             register, last = places[name]
             for other in names[id(register[last])]:
                 if other in given and given[other] is not t:
-                    raise ValueError(f"functional_call: {name!r} and {other!r} are one tensor, and were given different ones")
+                    raise ValueError(
+                        f"functional_call: {name!r} and {other!r} are one tensor, and were given different ones"
+                    )
                 whole[other] = t
     else:
         whole = dict(given)
@@ -121,7 +125,9 @@ def stack_module_state(models: Sequence[Any]) -> tuple[dict[str, Any], dict[str,
     if len({m.training for m in models}) > 1:
         raise RuntimeError("stack_module_state: wanted models that are all in training or all in evaluation, saw both")
     if len({type(m) for m in models}) > 1:
-        raise RuntimeError(f"stack_module_state: wanted models of one class, saw {sorted({type(m).__name__ for m in models})}")
+        raise RuntimeError(
+            f"stack_module_state: wanted models of one class, saw {sorted({type(m).__name__ for m in models})}"
+        )
     parameters = {}
     for name, p in models[0].named_parameters():
         every = [dict(m.named_parameters())[name] for m in models]
@@ -131,7 +137,8 @@ def stack_module_state(models: Sequence[Any]) -> tuple[dict[str, Any], dict[str,
         stacked = join.stack([q.detach() for q in every])
         parameters[name] = stacked.requires_grad_() if p.requires_grad else stacked
     buffers = {
-        name: join.stack([dict(m.named_buffers())[name].detach() for m in models]) for name, _ in models[0].named_buffers()
+        name: join.stack([dict(m.named_buffers())[name].detach() for m in models])
+        for name, _ in models[0].named_buffers()
     }
     return parameters, buffers
 

@@ -90,7 +90,9 @@ def _aux(name: str, result: Any, has_aux: bool) -> tuple[Any, Any]:
     if not has_aux:
         return result, None
     if not (isinstance(result, tuple) and len(result) == 2):
-        raise RuntimeError(f"{name}: wanted a function that returns (output, aux), as has_aux=True says, saw {_kind(result)}")
+        raise RuntimeError(
+            f"{name}: wanted a function that returns (output, aux), as has_aux=True says, saw {_kind(result)}"
+        )
     return result
 
 
@@ -113,13 +115,19 @@ def grad_and_value(func: Callable[..., Any], argnums: Any = 0, has_aux: bool = F
             if not isinstance(output, Traced):
                 raise RuntimeError(f"grad: wanted a function that returns a tensor, saw {type(output).__name__}")
             if output.array.ndim:
-                raise RuntimeError(f"grad: wanted a function that returns a 0-d tensor, saw {output.array.ndim} dimensions")
+                raise RuntimeError(
+                    f"grad: wanted a function that returns a 0-d tensor, saw {output.array.ndim} dimensions"
+                )
             more = inputs.beyond(output)
             if current(output) is None:
                 found: Sequence[Any] = [zeros_like(v) for v in inputs.leaves]
             else:
                 found = tape_grad(
-                    output, inputs.leaves, retain_graph=True if more or has_aux else None, create_graph=more, materialize_grads=True
+                    output,
+                    inputs.leaves,
+                    retain_graph=True if more or has_aux else None,
+                    create_graph=more,
+                    materialize_grads=True,
                 )
         result = unflatten(list(found), inputs.spec)
         value = inputs.release(output)
@@ -171,13 +179,17 @@ def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple
             raise RuntimeError(f"vjp: wanted cotangents nested as the output {spec!r}, saw {v_spec!r}")
         for y, v in zip(flat, vs, strict=True):
             if not isinstance(v, Traced) or tuple(v.shape) != tuple(y.shape):
-                raise RuntimeError(f"vjp: wanted a cotangent of shape {tuple(y.shape)}, saw {tuple(getattr(v, 'shape', ()))}")
+                raise RuntimeError(
+                    f"vjp: wanted a cotangent of shape {tuple(y.shape)}, saw {tuple(getattr(v, 'shape', ()))}"
+                )
         return unflatten(_pulled(flat, inputs, vs, retain_graph, create_graph), inputs.spec)
 
     return (released, vjp_fn, tree_map(inputs.release, aux)) if has_aux else (released, vjp_fn)
 
 
-def _pulled(flat: list[Any], inputs: _Inputs, vs: list[Any], retain: bool = True, create: bool | None = None) -> list[Any]:
+def _pulled(
+    flat: list[Any], inputs: _Inputs, vs: list[Any], retain: bool = True, create: bool | None = None
+) -> list[Any]:
     """v^T J for each input; recorded if the tape is on and there is something to differentiate it by."""
     pairs = [(y, v) for y, v in zip(flat, vs, strict=True) if current(y) is not None]
     if not pairs:
@@ -223,7 +235,12 @@ class Linear:
             with enable_grad(), _restoring(before):
                 self.gxs = list(
                     tape_grad(
-                        [flat[i] for i in self.tracked], leaves, self.us, retain_graph=True, create_graph=True, allow_unused=True
+                        [flat[i] for i in self.tracked],
+                        leaves,
+                        self.us,
+                        retain_graph=True,
+                        create_graph=True,
+                        allow_unused=True,
                     )
                 )
 
@@ -271,7 +288,9 @@ def jvp(func: Callable[..., Any], primals: Any, tangents: Any, *, strict: bool =
 def _check_tangents(name: str, leaves: Sequence[Any], tangents: Sequence[Any]) -> None:
     for x, t in zip(leaves, tangents, strict=True):
         if not isinstance(t, Traced) or tuple(t.shape) != tuple(x.shape):
-            raise RuntimeError(f"{name}: wanted a tangent of shape {tuple(x.shape)}, saw {tuple(getattr(t, 'shape', ()))}")
+            raise RuntimeError(
+                f"{name}: wanted a tangent of shape {tuple(x.shape)}, saw {tuple(getattr(t, 'shape', ()))}"
+            )
 
 
 def linearize(func: Callable[..., Any], *primals: Any) -> tuple:
@@ -333,9 +352,7 @@ def jacrev(
                 found = [shapes.reshape(g, (1, *g.shape)) for g in one]
             else:
                 found = list(vmap(lambda v, y=y: tuple(_pulled([y], inputs, [v])), chunk_size=chunk_size)(basis(y)))
-            parts = [
-                shapes.reshape(g, (*y.shape, *x.shape)) for g, x in zip(found, inputs.leaves, strict=True)
-            ]
+            parts = [shapes.reshape(g, (*y.shape, *x.shape)) for g, x in zip(found, inputs.leaves, strict=True)]
             rows.append(unflatten(parts, inputs.spec))
         result = unflatten(rows, spec)
         return (result, tree_map(inputs.release, aux)) if has_aux else result
@@ -343,7 +360,9 @@ def jacrev(
     return wrapper
 
 
-def jacfwd(func: Callable[..., Any], argnums: Any = 0, has_aux: bool = False, *, randomness: str = "error") -> Callable[..., Any]:
+def jacfwd(
+    func: Callable[..., Any], argnums: Any = 0, has_aux: bool = False, *, randomness: str = "error"
+) -> Callable[..., Any]:
     """The function that gives the Jacobian of func by its arguments argnums, one column for each element of the inputs by
     a vmapped forward mode: of shape (*output, *input), nested as the output, then as the inputs.
     """

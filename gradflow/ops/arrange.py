@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..backend import is_array, namespace
+from ..call import sampled
 from ..cases import case
 from ..op import op, unwrap
 from . import index, join, reduce, shape
@@ -127,6 +128,7 @@ def tile(x: Any, dims: Any) -> Any:
     return repeat(x, (1,) * (x.ndim - len(dims)) + tuple(dims))
 
 
+@sampled("repeats")
 @other_words
 def repeat_interleave(x: Any, repeats: Any, dim: int | None = None, *, output_size: int | None = None) -> Any:
     """Each element along dim (of x as a vector, without) repeated in place: as often as a number or a vector says.

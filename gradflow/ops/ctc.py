@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..backend import asnumpy, is_array, is_floating, namespace
+from ..call import sampled
 from ..cases import Sampler, case
 from ..op import op, unwrap, wrap
 from ..tape import Traced
@@ -242,6 +243,7 @@ def _padded(targets: Any, counts: np.ndarray, n: int, classes: int) -> Any:
     return padded
 
 
+@sampled()
 def ctc_loss(
     log_probs: Any,
     targets: Any,

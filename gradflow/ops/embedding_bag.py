@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..backend import is_floating, namespace
+from ..call import sampled
 from ..op import unwrap, wrap
 from ..tape import Traced
 from . import embedding as tables
@@ -128,6 +129,7 @@ def _checked(
         raise NotImplementedError(f"embedding_bag: wanted per_sample_weights with mode 'sum' only, saw {mode!r}")
 
 
+@sampled()
 def embedding_bag(
     input: Any,
     weight: Any,

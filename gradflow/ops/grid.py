@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..backend import is_floating, namespace
+from ..call import sampled
 from ..cases import case
 from ..op import op, unwrap, wrap
 from ..tape import Traced
@@ -122,6 +123,7 @@ def _check(x: Any, grid: Any, mode: str) -> int:
     return rank
 
 
+@sampled()
 def grid_sample(
     input: Any, grid: Any, mode: str = "bilinear", padding_mode: str = "zeros", align_corners: bool | None = None
 ) -> Any:
@@ -151,18 +153,19 @@ def grid_sample(
         u = u * ((size - 1) / 2) if aligned else (u * size - 1) / 2
         places, weights = _axis(u, size, mode, padding_mode, aligned)
         xp = namespace(places[0])
-        here = xp.stack(places, -1)
+        here = xp.stack(places, 1)
         if d:
-            before, here = at[..., None], here[:, :, None]
-            at = xp.where((before < 0) | (here < 0), -1, before * size + here).reshape(
-                n, prod(outs), before.shape[2] * len(places)
-            )
+            before, here = at[:, :, None], here[:, None]
+            outside = (before < 0) | (here < 0)
+            at = before * size + here
+            at[outside] = -1
+            at = at.reshape(n, outside.shape[1] * outside.shape[2], prod(outs))
         else:
             at = here
         if weights is None:
             continue
-        part = join.stack(weights, -1)
-        w = part if w is None else shape.reshape(shape.unsqueeze(w, -1) * shape.unsqueeze(part, -2), tuple(at.shape))
+        part = join.stack(weights, 1)
+        w = part if w is None else shape.reshape(shape.unsqueeze(w, 2) * shape.unsqueeze(part, 1), tuple(at.shape))
     if w is None:
         w = _like(namespace(at).ones(at.shape, input.dtype), input)
     y = tap_sum(shape.reshape(input, (n, c, prod(sizes))), w, _like(at, input))

@@ -6,6 +6,7 @@ from itertools import accumulate, pairwise
 from typing import Any
 
 from ..backend import is_array, namespace
+from ..call import sampled
 from ..cases import case
 from ..op import op
 from ..tape import Traced
@@ -192,6 +193,7 @@ def chunk(x: Any, chunks: int, dim: int = 0) -> tuple:
     return split(x, -(-n // chunks), dim) if n else split(x, [0] * chunks, dim)
 
 
+@sampled("indices_or_sections")
 @other_words
 def tensor_split(x: Any, indices_or_sections: Any, dim: int = 0) -> tuple:
     """x along dim as n views whose sizes differ by at most one, or cut before each of the places in a list."""

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..backend import is_floating, namespace
+from ..call import sampled
 from ..op import unwrap
 from . import class_loss, element_loss, pointwise, reduce, shape
 from .softmax import log_softmax
@@ -208,6 +209,7 @@ def multi_margin_loss(
     return _reduced(class_loss.multi_margin_forward(input, target, p, margin, "none") * weight[safe], reduction)
 
 
+@sampled("target")
 def multilabel_margin_loss(
     input: Any,
     target: Any,

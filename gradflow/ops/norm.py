@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..backend import namespace
+from ..call import sampled
 from ..cases import Sampler, case
 from ..kernel import kernel
 from ..op import op, unwrap
@@ -159,6 +160,7 @@ def batch_norm_running(running_mean, running_var, mean, rstd, n, momentum, eps):
     return running_mean, running_var
 
 
+@sampled()
 def _move(running_mean: Any, running_var: Any, mean: Any, rstd: Any, n: int, momentum: float, eps: float) -> None:
     batch_norm_running(*map(unwrap, (running_mean, running_var, mean, rstd)), n, momentum, eps)
     for t in (running_mean, running_var):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..backend import int64, is_array, is_floating, namespace
+from ..call import sampled
 from ..op import unwrap
 from ..tape import Traced
 from ..traced import wrap
@@ -17,6 +18,7 @@ from .dims import dimension, other_words
 WAYS = ("sum", "mean", "max", "min", "prod")
 
 
+@sampled("index")
 @other_words
 def index_reduce(x: Any, dim: int, index: Any, source: Any, reduce: str, *, include_self: bool = True) -> Any:
     """For dim = 0, y[index[i]] combines with source[i]: by reduce "prod", "mean", "amax" or "amin", with what is there
@@ -37,6 +39,7 @@ def index_reduce(x: Any, dim: int, index: Any, source: Any, reduce: str, *, incl
     return gather.scatter_reduce(x, d, ids, source, reduce, include_self=include_self)
 
 
+@sampled("index")
 @other_words
 def put(x: Any, index: Any, source: Any, accumulate: bool = False) -> Any:
     """A copy of x in which the elements of source are at the places `index` of x taken as a vector, or are added there.
@@ -58,6 +61,7 @@ def put(x: Any, index: Any, source: Any, accumulate: bool = False) -> Any:
     return shape.reshape(y, tuple(x.shape))
 
 
+@sampled("input")
 def nonzero_static(input: Any, *, size: int, fill_value: int = -1) -> Any:
     """The places of the first `size` nonzero elements, one row each; fill_value where there are fewer."""
     if size < 0:

@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import tape
 from ..backend import device_of, namespace, to_device
+from ..call import sampled
 from ..cases import case
 from ..op import op, unwrap
 from ..traced import shares
@@ -261,6 +262,7 @@ def select(x: Any, dim: int, index: int) -> Any:
     return indexing.slice_(x, (indexing.FULL,) * d + (int(index), ...))
 
 
+@sampled("start")
 @other_words
 def narrow(x: Any, dim: int, start: int, length: int) -> Any:
     """`length` places of dimension dim from `start` on, a number or a 0-d tensor of ints. A view.

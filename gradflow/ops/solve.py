@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..backend import asnumpy, int32, int64, namespace, on_card, strict
+from ..call import sampled
 from ..cases import Sampler, case
 from ..op import op, unwrap
 from ..tape import Traced
@@ -386,6 +387,7 @@ def cholesky_inverse(L: Any, upper: bool = False) -> Any:
     return factor_inverse(L, bool(upper))
 
 
+@sampled()
 def ldl_solve(LD: Any, pivots: Any, B: Any, *, hermitian: bool = False) -> Any:
     """X with A X = B from A's ldl_factor; B (..., n, k); leading sizes broadcast.
     RuntimeError for shapes or dtypes that do not agree.

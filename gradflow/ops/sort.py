@@ -11,7 +11,7 @@ from ..backend import int64, is_array, is_floating, namespace
 from ..cases import case
 from ..op import op, unwrap, wrap
 from ..tape import Traced
-from . import extreme, gather
+from . import extreme, gather, ties
 from .dims import dimension, other_words
 from .extreme import Found
 
@@ -132,6 +132,8 @@ def top(x, k, dim=-1, largest=True):
         places = np.take_along_axis(part, ordered(extreme.read(x, part, d), d, largest), d)
     else:
         places = xp.take(ordered(x, d, largest), xp.arange(k), d)
+    if xp is np:
+        places = ties.of_top(keys(x), places, k, d, largest)
     return extreme.read(x, places, d), places.astype(int64, copy=False)
 
 
@@ -154,9 +156,11 @@ def _kth(name: str, x: Any, k: Any, dim: int, keepdim: bool) -> tuple:
     """The elements at place k (a number, or one for each slice) of the sorted slices along dim."""
     if not x.ndim:
         return x.copy(), namespace(x).zeros((), int64)
-    d, xp = dimension(name, dim, x.ndim), namespace(x)
+    d, xp, at = dimension(name, dim, x.ndim), namespace(x), k
     k = k if is_array(k) else xp.full([1 if i == d else n for i, n in enumerate(x.shape)], k, int64)
     places = xp.take_along_axis(ordered(x, d, descending=False), k, d)
+    if xp is np and name == "kthvalue":
+        places = ties.of_kth(keys(x), places, at, d)
     values = extreme.read(x, places, d)
     return (values, places) if keepdim else (values.squeeze(d), places.squeeze(d))
 
@@ -333,7 +337,7 @@ def searchsorted(
             want = tuple(seq.shape)
             raise RuntimeError(f"searchsorted: wanted a sorter of int64 {want}, saw {order.dtype} {tuple(order.shape)}")
         seq = gather.gather(seq, -1, unwrapped(sorter))
-    if not is_array(unwrap(v)):
+    if not gather.is_tensor(v):
         v = namespace(unwrap(seq)).asarray(v)
     return places(seq, v, out_int32, side == "right" if side else right)
 

@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..backend import bool_, float32, float64, int64, is_floating, namespace
+from ..call import sampled
 from ..cases import case
 from ..op import op, unwrap
 from ..tape import Traced
 from ..traced import wrap
-from . import arrange, gather, linalg, pointwise, reduce, shape, sort
+from . import arrange, gather, linalg, pointwise, reduce, shape, sort, ties
 from .dims import dimension, other_words
 from .extreme import Found, chosen, read
 
@@ -48,12 +49,14 @@ def most_frequent(x, dim=-1, keepdim=False):
     y = read(x, order, d)
     y, order = xp.moveaxis(y, d, -1), xp.moveaxis(order, d, -1)
     new = xp.ones(y.shape, bool)
-    new[..., 1:] = (y[..., 1:] != y[..., :-1]) & ((y[..., 1:] == y[..., 1:]) | (y[..., :-1] == y[..., :-1]))
+    new[..., 1:] = y[..., 1:] != y[..., :-1]
     run = xp.cumsum(new, -1) - 1
-    lengths = (run[..., None] == xp.arange(n)).sum(-2)  # of each run; NaNs are one
+    lengths = (run[..., None] == xp.arange(n)).sum(-2)  # of each run; every NaN is one
     best = lengths.argmax(-1)[..., None]  # the first of the longest has the smallest element
     last = (run <= best).sum(-1, keepdims=True) - 1
     values, places = xp.take_along_axis(y, last, -1), xp.take_along_axis(order, last, -1)
+    found = ties.of_mode(sort.keys(xp.moveaxis(x, d, -1).reshape(-1, n)), sort.keys(values.reshape(-1))) if xp is np else None
+    places = places if found is None else found.reshape(places.shape)
     values, places = xp.moveaxis(values, -1, d), xp.moveaxis(places, -1, d)
     return (values, places) if keepdim else (values.squeeze(d), places.squeeze(d))
 
@@ -161,6 +164,7 @@ def _span(name: str, a: Any, low: float, high: float) -> tuple[float, float]:
     return low, high
 
 
+@sampled("x")
 @other_words
 def histc(x: Any, bins: int = 100, min: float = 0, max: float = 0) -> Any:
     """How many elements fall into each of `bins` equal bins between min and max, the last edge included; between the
@@ -229,6 +233,7 @@ def _checked(name: str, x: Any, weight: Any, size: tuple) -> tuple[Any, Any]:
     return a, w
 
 
+@sampled("input")
 def histogram(
     input: Any, bins: Any, *, range: Any = None, weight: Any = None, density: bool = False
 ) -> Histogram:
@@ -245,6 +250,7 @@ def histogram(
     return Histogram(_same_kind(input, y), bins if gather.is_tensor(bins) else _same_kind(input, edges))
 
 
+@sampled()
 def histogramdd(
     input: Any, bins: Any, *, range: Any = None, weight: Any = None, density: bool = False
 ) -> Histogram:
@@ -303,6 +309,7 @@ def _weights(name: str, w: Any, n: int, whole: bool) -> Any:
     return w
 
 
+@sampled("fweights", "aweights")
 @other_words
 def cov(x: Any, *, correction: int = 1, fweights: Any = None, aweights: Any = None) -> Any:
     """The covariances of the rows of x, whose columns are observations: C = sum_k w_k d_k d_k^H / norm, d_k the k-th

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..backend import int64, namespace, on_card
+from ..call import sampled
 from ..cases import case
 from ..op import op, unwrap
 from ..tape import Traced
@@ -199,6 +200,7 @@ def slice_scatter(x: Any, src: Any, dim: int = 0, start: int | None = None, end:
     return _replaced("slice_scatter", x, src, cut, ((slice(None),) * d + (slice(start, end, step), ...),))
 
 
+@sampled()
 @other_words
 def diagonal_scatter(x: Any, src: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
     """A copy of x whose diagonal in the plane of two dims is src. RuntimeError unless src has the diagonal's shape."""
