@@ -19,14 +19,14 @@ def _run(kernel: str, a: Any, b: Any, at: Any, y: Any, channels: int, places: in
     if any(v.dtype != y.dtype for v in (a, b)) or y.dtype.name not in ("float32", "float64", "float16", "bfloat16"):
         return NotImplemented
     arrays = [contiguous(v) for v in (a, b, at)]
-    numbers = (y.size, channels, at.shape[1], at.shape[2], places)
+    numbers = (y.size, channels, at.shape[2], at.shape[1], places)
     launch("taps", f"{kernel}<{ctype(y.dtype)}>", blocks(y.size, THREADS), THREADS, *arrays, y, *numbers)
     return y
 
 
 def tap_sum(x, w, at):
     """The weighted sum of chosen elements, for every channel."""
-    y = need_card("tap_sum").empty((*x.shape[:2], at.shape[1]), x.dtype)
+    y = need_card("tap_sum").empty((*x.shape[:2], at.shape[2]), x.dtype)
     return _run("tap_sum", x, w, at, y, x.shape[1], x.shape[2])
 
 
