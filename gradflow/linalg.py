@@ -1,16 +1,18 @@
 """torch.linalg's names: decompositions, systems of equations, and functions of matrices, over stacks of any leading sizes."""
 
-from .ops.decomposition import cholesky, cholesky_ex, eig, eigh, eigvals, eigvalsh, qr, svd, svdvals
+from .ops.decomposition import cholesky, cholesky_ex, qr, svd, svdvals
+from .ops.determinant import det, slogdet
+from .ops.eigen import eig, eigh, eigvals, eigvalsh
+from .ops.factors import ldl_factor, ldl_factor_ex, ldl_solve
 from .ops.householder import householder_product
+from .ops.least import lstsq, pinv
 from .ops.linalg import matmul
 from .ops.matrix import (
     cond,
-    det,
     matrix_exp,
     matrix_norm,
     matrix_rank,
     norm,
-    slogdet,
     vander,
     vecdot,
     vector_norm,
@@ -21,11 +23,6 @@ from .ops.products import matrix_power, multi_dot
 from .ops.solve import (
     inv,
     inv_ex,
-    ldl_factor,
-    ldl_factor_ex,
-    ldl_solve,
-    lstsq,
-    pinv,
     solve,
     solve_ex,
     tensorinv,

@@ -11,13 +11,14 @@ from typing import Any
 FAMILIES = {
     "conv": "conv1d conv2d conv3d conv_tbc conv_transpose1d conv_transpose2d conv_transpose3d convolution",
     "ctc": "ctc_loss",
+    "determinant": "det. logdet. slogdet.",
     "distance": "cdist cosine_similarity dist. pairwise_distance pdist renorm_",
     "einsum": "einsum tensordot",
     "grid": "affine_grid_generator grid_sampler grid_sampler_2d grid_sampler_3d",
     "householder": "geqrf. orgqr. ormqr.",
     "lapack": """cholesky. eig. frobenius_norm inverse. lobpcg lstsq. lu. lu_solve. lu_unpack matrix_rank nuclear_norm pca_lowrank
         pinverse. qr. svd. svd_lowrank symeig. triangular_solve. vander""",
-    "matrix": "det. logdet. matrix_exp. slogdet.",
+    "matrix": "matrix_exp.",
     "norm": "layer_norm group_norm rms_norm",
     "operators": """_batch_norm_with_update _fused_rms_norm _log_softmax _log_softmax_backward_data _native_batch_norm_legit
         _native_batch_norm_legit_no_training _safe_softmax _softmax _softmax_backward_data embedding_bag native_norm""",
@@ -27,6 +28,7 @@ FAMILIES = {
     "products": "chain_matmul cross. kron. matrix_power. trace.",
     "arrange": "constant_pad_nd",
     "calculus": "cumulative_trapezoid gradient trapezoid trapz",
+    "factors": "cholesky_inverse. cholesky_solve.",
     "gather": "fill",
     "grids": """atleast_1d atleast_2d atleast_3d block_diag cartesian_prod column_stack combinations diagflat. dsplit. hsplit.
         vsplit. row_stack split_with_sizes. unravel_index unsafe_chunk. unsafe_split. unsafe_split_with_sizes.""",
@@ -45,7 +47,6 @@ FAMILIES = {
     "strided": """as_strided. as_strided_scatter. select_scatter. slice_scatter. diagonal_scatter.
         alias_copy as_strided_copy detach_copy diagonal_copy expand_copy narrow_copy. permute_copy select_copy slice_copy
         split_copy split_with_sizes_copy squeeze_copy t_copy transpose_copy unbind_copy unfold_copy unsqueeze_copy view_copy""",
-    "solve": "cholesky_inverse. cholesky_solve.",
     "stacks": "adjoint",
     "stft": "stft. istft.",
 }

@@ -11,7 +11,7 @@ from tolerance import assert_close
 
 import gradflow as gf
 from gradflow.autograd import grad, gradcheck, gradgradcheck
-from gradflow.ops import distance, matrix
+from gradflow.ops import determinant, distance
 
 R = np.random.default_rng(0)
 DTYPES = ["float32", "float64", "complex64", "complex128"]
@@ -361,4 +361,4 @@ def test_distance_of_a_point_to_itself_has_gradient_zero():
 
 def test_products_without_each_own():
     s = np.array([[2.0, 0, 3], [0, 0, 5], [1, 2, 3]])
-    close(matrix.others(s), [[0, 6, 0], [0, 0, 0], [6, 3, 2]])
+    close(determinant.others(s), [[0, 6, 0], [0, 0, 0], [6, 3, 2]])

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from ..backend import int32, namespace
 from ..op import unwrap
-from . import arrange, decomposition, linalg, matrix, random, reduce, shape, solve, stacks, triangular
+from . import arrange, decomposition, eigen, least, linalg, matrix, random, reduce, shape, solve, stacks, triangular
 from .stacks import mH
 
 # --- decompositions -----------------------------------------------------------------------------------------
@@ -104,7 +104,7 @@ def inverse(input: Any) -> Any:
 
 def pinverse(input: Any, rcond: float = 1e-15) -> Any:
     """The pseudo-inverse, singular values up to rcond times the largest counting as zero: linalg.pinv."""
-    return solve.pinv(input, rtol=rcond)
+    return least.pinv(input, rtol=rcond)
 
 
 # --- of low rank ------------------------------------------------------------------------------------------------
@@ -186,11 +186,11 @@ def lobpcg(
     if method not in (None, "basic", "ortho"):
         raise ValueError(f"lobpcg: wanted method 'basic' or 'ortho', saw {method!r}")
     if B is None:
-        w, v = decomposition.eigh(A)
+        w, v = eigen.eigh(A)
     else:
         root = decomposition.cholesky(B)  # B = L L^H makes it L^-1 A L^-H y = lambda y, x = L^-H y
         half = triangular.back_solve(root, A, False)
-        w, y = decomposition.eigh(mH(triangular.back_solve(root, mH(half), False)))
+        w, y = eigen.eigh(mH(triangular.back_solve(root, mH(half), False)))
         v = triangular.back_solve(mH(root), y, True)
     if largest is None or largest:
         w, v = arrange.flip(w, (-1,)), arrange.flip(v, (-1,))
