@@ -36,6 +36,20 @@ def _backend(**settings: Any) -> dict[str, Any]:
     return {"is_available": _no, "enabled": False, **settings}
 
 
+def _flatten(tree: Any) -> Any:
+    """The leaves of nested tuples, lists and dictionaries, and how they stood."""
+    from ..func.tree import flatten
+
+    return flatten(tree)
+
+
+def _unflatten(leaves: Any, spec: Any) -> Any:
+    """Leaves put back where they stood."""
+    from ..func.tree import unflatten
+
+    return unflatten(list(leaves), spec)
+
+
 class Private(dict):
     """Private names that programs ask torch for, and where gradflow has what they mean."""
 
@@ -59,7 +73,7 @@ _PRIVATE = Private(
 _JIT = Private({f"_{n}": f"torch.program:{n}" for n in ("script_if_tracing", "overload_method", "overload", "state")})
 
 PLACES: dict[str, tuple[Any, ...]] = {
-    "torch": (_OWN + "top", "gradflow"),
+    "torch": (_OWN + "top", "gradflow", Private(_assert="torch.top:check")),
     "torch.accelerator": (_OWN + "card",),
     "torch.amp": ("gradflow.amp", _OWN + "amp"),
     "torch.autograd": (_GRAD, _OWN + "graph"),
@@ -116,7 +130,7 @@ PLACES: dict[str, tuple[Any, ...]] = {
     ),
     "torch.nn": (_NN,),
     "torch.nn.functional": (_NN + ".functional",),
-    "torch.nn.init": (_NN + ".init",),
+    "torch.nn.init": (_NN + ".init", Private({n: f"nn.init:{n}" for n in ("_calculate_fan_in_and_fan_out", "_calculate_correct_fan")})),
     "torch.nn.modules": (_NN, _PRIVATE),
     "torch.nn.modules.utils": (_PRIVATE,),
     "torch.nn.parallel": (_NN, _NN + ".parallel"),
@@ -142,6 +156,7 @@ PLACES: dict[str, tuple[Any, ...]] = {
     "torch.testing": (_OWN + "testing",),
     "torch.torch_version": (_OWN + "top",),
     "torch.types": (_OWN + "top", "gradflow"),
+    "torch.utils._pytree": ("gradflow.func.tree", {"tree_flatten": _flatten, "tree_unflatten": _unflatten}),
     "torch.utils.checkpoint": (_GRAD + ".checkpoint", _GRAD),
     "torch.utils.data": (_OWN + "loader", _DATA),
     "torch.utils.dlpack": (_OWN + "top", "gradflow"),
@@ -153,7 +168,7 @@ PLACES: dict[str, tuple[Any, ...]] = {
     ),
     "torch.utils": (),
     "torch.xpu": ({"is_available": _no, "device_count": int},),
-    "torch._C": (_OWN + "top", "gradflow", _OWN + "library"),
+    "torch._C": (_OWN + "top", "gradflow", _OWN + "library", {"_log_api_usage_once": _nothing}),
     "torch._dynamo": (_OWN + "program",),
     "torch._tensor": ("gradflow",),
     "torch._utils": (_OWN + "top",),
