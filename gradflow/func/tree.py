@@ -46,7 +46,18 @@ def _parts(x: Any) -> tuple[list[Any], Any] | None:
         return list(x.values()), list(x)
     if kind is defaultdict:
         return list(x.values()), (x.default_factory, list(x))
+    if kind in _registered:
+        parts, context = _registered[kind][0](x)
+        return list(parts), context
     return None
+
+
+_registered: dict[type, tuple[Callable, Callable]] = {}
+
+
+def register(cls: type, flatten_fn: Callable[..., Any], unflatten_fn: Callable[..., Any], **options: Any) -> None:
+    """Treat instances of cls as containers: flatten_fn(x) is (parts, context), unflatten_fn(parts, context) is x again."""
+    _registered[cls] = flatten_fn, unflatten_fn
 
 
 def flatten(x: Any) -> tuple[list[Any], Spec]:
@@ -72,6 +83,8 @@ def _build(s: Spec, at: Any) -> Any:  # no closure that calls itself: its cycle 
     if s.kind is None:
         return next(at)
     parts = [_build(i, at) for i in s.inside]
+    if s.kind in _registered:
+        return _registered[s.kind][1](parts, s.context)
     if s.kind in (dict, OrderedDict):
         return s.kind(zip(s.context, parts, strict=True))
     if s.kind is defaultdict:

@@ -13,7 +13,7 @@ from ..dtypes import result_type as result
 NAMES = {
     "float16": "half", "float32": "float", "float64": "double", "bfloat16": "", "uint8": "", "uint16": "", "uint32": "",
     "uint64": "", "int8": "", "int16": "short", "int32": "int", "int64": "long", "bool": "", "complex64": "cfloat",
-    "complex128": "cdouble",
+    "complex128": "cdouble", "float8_e4m3fn": "", "float8_e5m2": "",
 }  # fmt: skip
 
 
@@ -25,7 +25,11 @@ class dtype:
 
     @property
     def dtype(self) -> np.dtype:
-        """NumPy's dtype. ImportError for bfloat16 where the package ml_dtypes is not installed."""
+        """NumPy's dtype. ImportError for bfloat16 and float8 where the package ml_dtypes is not installed."""
+        if self.name.startswith("float8"):
+            import ml_dtypes
+
+            return np.dtype(getattr(ml_dtypes, self.name))
         return backend.bfloat16() if self.name == "bfloat16" else np.dtype(self.name)
 
     @property
@@ -85,6 +89,7 @@ def refuse(cls: type, *args: Any) -> Any:
 _made = {name: _make(name) for name in NAMES}
 dtype.__new__ = refuse  # type: ignore[assignment]
 float16, float32, float64, bfloat16 = (_made[n] for n in ("float16", "float32", "float64", "bfloat16"))
+float8_e4m3fn, float8_e5m2 = _made["float8_e4m3fn"], _made["float8_e5m2"]
 uint8, uint16, uint32, uint64 = (_made[n] for n in ("uint8", "uint16", "uint32", "uint64"))
 int8, int16, int32, int64 = (_made[n] for n in ("int8", "int16", "int32", "int64"))
 bool, complex64, complex128 = _made["bool"], _made["complex64"], _made["complex128"]

@@ -50,6 +50,13 @@ def _unflatten(leaves: Any, spec: Any) -> Any:
     return unflatten(list(leaves), spec)
 
 
+def _register(*args: Any, **kwargs: Any) -> None:
+    """Treat a class as a container of tensors."""
+    from ..func.tree import register
+
+    register(*args, **kwargs)
+
+
 class Private(dict):
     """Private names that programs ask torch for, and where gradflow has what they mean."""
 
@@ -71,6 +78,11 @@ _PRIVATE = Private(
 
 
 _JIT = Private({f"_{n}": f"torch.program:{n}" for n in ("script_if_tracing", "overload_method", "overload", "state")})
+
+_TREE = {
+    "tree_flatten": _flatten, "tree_unflatten": _unflatten, "register_pytree_node": _register,
+    "_register_pytree_node": _register, "Context": object,
+}  # fmt: skip
 
 PLACES: dict[str, tuple[Any, ...]] = {
     "torch": (_OWN + "top", "gradflow", Private(_assert="torch.top:check")),
@@ -156,7 +168,7 @@ PLACES: dict[str, tuple[Any, ...]] = {
     "torch.testing": (_OWN + "testing",),
     "torch.torch_version": (_OWN + "top",),
     "torch.types": (_OWN + "top", "gradflow"),
-    "torch.utils._pytree": ("gradflow.func.tree", {"tree_flatten": _flatten, "tree_unflatten": _unflatten}),
+    "torch.utils._pytree": ("gradflow.func.tree", _TREE),
     "torch.utils.checkpoint": (_GRAD + ".checkpoint", _GRAD),
     "torch.utils.data": (_OWN + "loader", _DATA),
     "torch.utils.dlpack": (_OWN + "top", "gradflow"),

@@ -35,6 +35,8 @@ from .dtype import (  # the dtypes, under all their names
     double,
     dtype,
     float,
+    float8_e4m3fn,
+    float8_e5m2,
     float16,
     float32,
     float64,
