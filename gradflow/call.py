@@ -30,6 +30,7 @@ from numpy import may_share_memory, ndarray  # noqa: F401
 
 from . import traced  # noqa: F401
 from .backend import float32, float64, on_card  # noqa: F401
+from .dtypes import category
 from .tape import Node, Traced, Version, mode  # noqa: F401
 from .traced import View, current, shares  # noqa: F401
 
@@ -51,7 +52,9 @@ def written_out(entry: Any) -> Callable[..., Any]:
         if not entry.variadic:
             _write_out(entry, call_of[entry.name])
             return call_of[entry.name](*args, **kwargs)
-        return entry(*args, **kwargs)
+        out = kwargs.pop("out", None) if kwargs and "out" not in entry.inputs else None
+        y = entry(*args, **kwargs)
+        return y if out is None else into(entry.name, out, y)
 
     call_of[entry.name] = call
     return call
@@ -139,6 +142,9 @@ def _text(entry: Any) -> str:
         )
     given = ", ".join(names)
     arrays = ", ".join(f"_{n}" for n in names)
+    if "out" not in names:
+        aliases["out"] = ""
+        body.append(f"if out is not MISSING and out is not None: return into(entry.name, out, entry({given}))")
     if batched is not None:
         body += ["if batching:", f"    __b = batched(entry, ({given},))", "    if __b is not NotImplemented: return __b"]
     body += [f"_{n} = {n}.array if isinstance({n}, Traced) else {n}" for n in names]
@@ -232,6 +238,26 @@ def missing(entry: Any, given: tuple) -> Any:
     """Refuse a call without all the arguments that have no default."""
     left = [n for n, v in zip(entry.inputs, given, strict=False) if v is MISSING]
     raise TypeError(f"{entry.name}() missing {len(left)} required positional arguments: {', '.join(map(repr, left))}")
+
+
+def into(name: str, out: Any, y: Any) -> Any:
+    """Write a result into the tensor, or the tensors, given as out=..., which become of its shape.
+    RuntimeError if the result requires a gradient or does not fit into out's dtype.
+    """
+    several = isinstance(y, tuple)
+    if isinstance(out, (tuple, list)) != several or (several and len(out) != len(y)):
+        raise TypeError(f"{name}: wanted out={f'a tuple of {len(y)} tensors' if several else 'a tensor'}, saw {out!r}")
+    for o, v in zip(out, y, strict=True) if several else ((out, y),):
+        if not isinstance(o, Traced):
+            raise TypeError(f"{name}: wanted tensors for out, saw {type(o).__name__}")
+        if (isinstance(v, Traced) and current(v) is not None) or (mode.enabled and current(o) is not None):
+            raise RuntimeError(f"{name}: wanted out= for tensors that require no gradient, saw one that does")
+        if category(v.dtype) > category(o.array.dtype):
+            raise RuntimeError(f"{name}: wanted out of a dtype that holds {v.dtype}, saw {o.array.dtype}")
+        o.resize_(*v.shape).copy_(v)  # type: ignore[attr-defined]
+    if several:
+        return type(y)(*out) if hasattr(y, "_fields") else tuple(out)
+    return out
 
 
 def explain(entry: Any, args: tuple, error: Exception) -> Exception:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
+from ..call import into
+
 
 def dimension(name: str, dim: int, ndim: int) -> int:
     """dim counted from the front; IndexError unless it is one of ndim dimensions (0-d counts as one)."""
@@ -55,15 +57,23 @@ _WORDS = {"axis": "dim", "keepdims": "keepdim", "input": "x"}
 
 
 def other_words(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, taking also NumPy's words for PyTorch's: axis and keepdims, and input for its first argument x."""
+    """The function, taking also NumPy's words for PyTorch's, axis and keepdims, input for its first argument x, and out for
+    tensors into which to write the result.
+    """
     code = function.__code__
     own = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
     words = {word: name for word, name in _WORDS.items() if name in own and word not in own}
 
+    writes = "out" not in own
+
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        for word in words.keys() & kwargs.keys() if kwargs else ():
+        if not kwargs:
+            return function(*args)
+        for word in words.keys() & kwargs.keys():
             kwargs[words[word]] = kwargs.pop(word)
-        return function(*args, **kwargs)
+        out = kwargs.pop("out", None) if writes else None
+        y = function(*args, **kwargs)
+        return y if out is None else into(function.__name__, out, y)
 
     return call
