@@ -34,7 +34,8 @@ FAMILIES = {
         vsplit. row_stack split_with_sizes. unravel_index unsafe_chunk. unsafe_split. unsafe_split_with_sizes.""",
     "sort": "msort.",
     "segment": "index_reduce_ nonzero_static. put_ segment_reduce",
-    "complexes": "angle. complex imag is_conj. is_neg. isreal. polar real resolve_conj. resolve_neg. view_as_complex view_as_real",
+    "complexes": """angle. complex imag is_conj. is_neg. isreal. polar real resolve_conj. resolve_neg.
+        view_as_complex view_as_complex_copy view_as_real view_as_real_copy""",
     "logs": "logaddexp2. logit_ xlogy_",
     "pointwise": "arccosh_ arcsinh_ arctanh_ conj conj_physical_ hardshrink. sgn_ threshold .prelu",
     "signs": """bitwise_left_shift_ bitwise_right_shift_ copysign_ deg2rad_ float_power. frexp. gcd_ heaviside_ isin isneginf.

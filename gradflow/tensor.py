@@ -404,6 +404,10 @@ class Tensor(Chance, Stored):
         """Itself as complex64."""
         return self.to(backend.complex64, memory_format=memory_format)
 
+    def chalf(self, memory_format: Any = None) -> Tensor:
+        """RuntimeError: there is no complex dtype of two half floats here."""
+        raise RuntimeError("chalf: wanted complex64 or complex128, as there is no complex dtype of half floats; use cfloat()")
+
     def cdouble(self, memory_format: Any = None) -> Tensor:
         """Itself as complex128."""
         return self.to(backend.complex128, memory_format=memory_format)
@@ -737,10 +741,11 @@ class Tensor(Chance, Stored):
             raise RuntimeError(f"adjoint: wanted 2 dimensions or more, saw shape {tuple(self.array.shape)}")
         return self.mH
 
-    def view(self, *sizes: Any) -> Tensor:
+    def view(self, *sizes: Any, size: Any = None, dtype: Any = None) -> Tensor:
         """Its memory as another shape: view(2, 3) or view((2, 3)), where one size may be -1; view(dtype) reads its bits
         as another dtype. RuntimeError where only a copy has that shape.
         """
+        sizes = sizes if size is None and dtype is None else (dtype if size is None else size,)
         if len(sizes) == 1 and not isinstance(sizes[0], (tuple, list)) and not hasattr(sizes[0], "__index__"):
             try:
                 bits = wrap(self._plain("view").view(sizes[0]))

@@ -55,8 +55,8 @@ FN A zeta(A a, A b) {
   if (a == A(1)) return infinite<A>();
   if (a < A(1)) return undefined<A>();
   if (b > A(0)) return zeta_right(a, b);
+  if (b == A(::floor(b))) return infinite<A>();
   const A f = -b - A(::floor(-b));
-  if (f == A(0)) return infinite<A>();
   if (a != A(::floor(a))) return undefined<A>();
   const A below = zeta_right(a, f) - zeta_right(a, A(1) - b);
   return (A(::fmod(a, A(2))) == A(0) ? below : -below) + zeta_right(a, A(1) - f);
@@ -127,6 +127,7 @@ FN A igammac(A a, A b) { return gammas_(a, b, true); }
 
 // ---- the error function's relatives ----
 FN A erfcx_right(A x) {  // x >= 0
+  if (x == A(0)) return A(1);
   const A t = x < A(1e30) ? (x - A(3.75)) / (x + A(3.75)) : nan(x) ? x : A(1);
   return table::erfcx(t) / (A(1) + A(2) * x);
 }

@@ -193,38 +193,69 @@ def main() -> None:
     out += [")", ""]
     (ROOT / "gradflow/ops/special_tables.py").write_text("\n".join(out))
 
-    text = [f"// {line}".rstrip() for line in HEADER.replace("kernels/special_tables.cuh", "gradflow/ops/special_tables.py").splitlines()]
+    text = [
+        f"// {line}".rstrip()
+        for line in HEADER.replace("kernels/special_tables.cuh", "gradflow/ops/special_tables.py").splitlines()
+    ]
     text += [
-        "#pragma once", "", "namespace table {",
+        "#pragma once",
+        "",
+        "namespace table {",
         "// sum c_k T_k(t), by Clenshaw's recurrence; the loop is unrolled and the coefficients become immediates",
         "template <class A, int N> __device__ __forceinline__ A chebyshev(A t, const A (&c)[N]) {",
-        "  A a = A(0), b = A(0);", "#pragma unroll",
+        "  A a = A(0), b = A(0);",
+        "#pragma unroll",
         "  for (int k = N - 1; k > 0; --k) { const A next = A(2) * t * a - b + c[k]; b = a; a = next; }",
-        "  return t * a - b + c[0];", "}",
+        "  return t * a - b + c[0];",
+        "}",
         "// sum c_k z^k, by Horner's rule",
         "template <class A, int N> __device__ __forceinline__ A horner(A z, const A (&c)[N]) {",
-        "  A a = c[N - 1];", "#pragma unroll", "  for (int k = N - 2; k >= 0; --k) a = a * z + c[k];", "  return a;", "}",
-    ]  # fmt: skip
+        "  A a = c[N - 1];",
+        "#pragma unroll",
+        "  for (int k = N - 2; k >= 0; --k) a = a * z + c[k];",
+        "  return a;",
+        "}",
+    ]
     for kind, named in (("chebyshev", fits), ("horner", series)):
         for name, c in named.items():
             wrapped = _lines(c, 118, "    ")
             if name == "euler":
                 continue
             text += [f"template <class A> __device__ __forceinline__ A {name}(A t) {{", "  const A c[] = {"]
-            text += [", ".join(f"A({v})" for v in line.strip().strip(",").split(", ")).join(("    ", ",")) for line in wrapped]
+            text += [
+                ", ".join(f"A({v})" for v in line.strip().strip(",").split(", ")).join(("    ", ","))
+                for line in wrapped
+            ]
             text += ["  };", f"  return {kind}(t, c);", "}"]
     text += [
         "// the corrections of Euler and Maclaurin to a sum of (a + k)^-s, for z = 1 / a^2 and term = s / a",
-        "template <class A> __device__ __forceinline__ A euler(A s, A z, A term) {", "  const A c[] = {",
-        *[", ".join(f"A({v})" for v in line.strip().strip(",").split(", ")).join(("    ", ",")) for line in _lines(series["euler"], 118, "    ")],
-        "  };", "  A rest = A(0);", "#pragma unroll",
+        "template <class A> __device__ __forceinline__ A euler(A s, A z, A term) {",
+        "  const A c[] = {",
+        *[
+            ", ".join(f"A({v})" for v in line.strip().strip(",").split(", ")).join(("    ", ","))
+            for line in _lines(series["euler"], 118, "    ")
+        ],
+        "  };",
+        "  A rest = A(0);",
+        "#pragma unroll",
         f"  for (int k = 0; k < {len(series['euler'])}; ++k) {{",
-        "    rest += c[k] * term;", "    term *= (s + A(2 * k + 1)) * (s + A(2 * k + 2)) * z;", "  }", "  return rest;", "}",
-    ]  # fmt: skip
-    text += ["// Temme's C_k(eta) summed over powers of z = 1 / a", "template <class A> __device__ __forceinline__ A temme(A eta, A z) {", "  A total = A(0);"]
+        "    rest += c[k] * term;",
+        "    term *= (s + A(2 * k + 1)) * (s + A(2 * k + 2)) * z;",
+        "  }",
+        "  return rest;",
+        "}",
+    ]
+    text += [
+        "// Temme's C_k(eta) summed over powers of z = 1 / a",
+        "template <class A> __device__ __forceinline__ A temme(A eta, A z) {",
+        "  A total = A(0);",
+    ]
     for row in reversed(d):
         text += ["  {", "    const A c[] = {"]
-        text += [", ".join(f"A({v})" for v in line.strip().strip(",").split(", ")).join(("      ", ",")) for line in _lines(row, 118, "      ")]
+        text += [
+            ", ".join(f"A({v})" for v in line.strip().strip(",").split(", ")).join(("      ", ","))
+            for line in _lines(row, 118, "      ")
+        ]
         text += ["    };", "    total = total * z + horner(eta, c);", "  }"]
     text += ["  return total;", "}", "}  // namespace table", ""]
     (ROOT / "kernels/special_tables.cuh").write_text("\n".join(text))

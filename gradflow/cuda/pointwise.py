@@ -175,7 +175,7 @@ def instantiations(family: str = "pointwise") -> list[str]:
             continue
         functions = CHOICES.get(entry.name, {"": entry.name}).values()
         inputs = [i in entry.promote for i in range(len(entry.inputs) - (entry.name in CHOICES))]
-        variants = [inputs, [True, False], [False, True]] if entry.inputs == ("a", "b") else [inputs]
+        variants = [inputs, [True, False], [False, True]] if len(entry.inputs) == len(entry.promote) == 2 else [inputs]
         for function in functions:
             for kind in kinds:
                 found += [expression(function, kind, v, entry.name in PREDICATES) for v in variants]

@@ -10,7 +10,7 @@ import numpy as np
 from ..backend import complex64, complex128, float32, float64, namespace
 from ..cases import Sampler, case
 from ..op import op, unwrap
-from . import pointwise
+from . import pointwise, shape
 from .pointwise import row
 
 
@@ -28,6 +28,16 @@ def real_part(x):
 def imaginary_part(x):
     """The imaginary part of complex numbers, in their memory."""
     return x.imag
+
+
+def view_as_real_copy(input: Any) -> Any:
+    """view_as_real in memory of its own."""
+    return shape.clone(view_as_real(input))
+
+
+def view_as_complex_copy(input: Any) -> Any:
+    """view_as_complex in memory of its own."""
+    return shape.clone(view_as_complex(input))
 
 
 def real(input: Any) -> Any:

@@ -30,9 +30,17 @@ def _dfactor(log: Any, pole: float) -> Any:
 
 
 xlogy = row(
-    "xlogy(a, b)", _times(np.log, 0), "a log(b), and 0 where a is 0", floating=True, real=True, domain=(0.3, 3), twin="special", tensors="a|b",
-    da=_dfactor(lambda b: pointwise.log(b), 0), db=lambda g, a, b: g * a / b,
-)  # fmt: skip
+    "xlogy(a, b)",
+    _times(np.log, 0),
+    "a log(b), and 0 where a is 0",
+    floating=True,
+    real=True,
+    domain=(0.3, 3),
+    twin="special",
+    tensors="a|b",
+    da=_dfactor(lambda b: pointwise.log(b), 0),
+    db=lambda g, a, b: g * a / b,
+)
 xlog1py = row(
     "xlog1py(a, b)", _times(np.log1p, -1), "a log(1 + b), and 0 where a is 0", floating=True, real=True, domain=(-0.6, 3),
     twin="special", tensors="a|b", da=_dfactor(lambda b: pointwise.log1p(b), -1), db=lambda g, a, b: g * a / (b + 1),

@@ -360,7 +360,10 @@ def _larger(g: Any, a: Any, b: Any) -> Any:
     return g * ((a > b) + (a == b) * 0.5)
 
 
-maximum = row("maximum(a, b)", np.maximum, "The larger; NaN if one is", real=True, da=_larger, db=lambda g, a, b: _larger(g, b, a), tensors="a b")
+maximum = row(
+    "maximum(a, b)", np.maximum, "The larger; NaN if one is", real=True, tensors="a b", da=_larger,
+    db=lambda g, a, b: _larger(g, b, a),
+)  # fmt: skip
 minimum = row(
     "minimum(a, b)", np.minimum, "The smaller; NaN if one is", real=True, da=lambda g, a, b: _larger(g, b, a), db=_larger,
     tensors="a b",
@@ -873,6 +876,10 @@ def nan_to_num(input: Any, nan: Any = 0.0, posinf: Any = None, neginf: Any = Non
     """input with NaN, infinity and minus infinity replaced; the infinities by the largest and smallest finite numbers."""
     if input.dtype.kind in "biu":
         return input * 1 if input.dtype.kind != "b" else bitwise_or(input, input)
+    if input.dtype.kind == "c":
+        from . import complexes
+
+        return complexes.complex_of(*[nan_to_num(f(input), nan, posinf, neginf) for f in (complexes.real, complexes.imag)])
     ends = finfo(input.dtype)
     y = where(isnan(input), 0.0 if nan is None else nan, input)
     y = where(input == math.inf, float(ends.max) if posinf is None else posinf, y)
@@ -895,6 +902,9 @@ def isclose(input: Any, other: Any, rtol: float = 1e-5, atol: float = 1e-8, equa
     RuntimeError for different dtypes or a tolerance below 0.
     """
     a, b = input, other
+    for v in (a, b):
+        if not hasattr(v, "dtype"):
+            raise TypeError(f"isclose: wanted two tensors, saw {v!r}")
     if a.dtype != b.dtype:
         raise RuntimeError(f"isclose: wanted two of one dtype, saw {a.dtype} and {b.dtype}")
     if rtol < 0 or atol < 0:

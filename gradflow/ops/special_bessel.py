@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from ..cases import case
-from . import pointwise
 from .pointwise import row, sign
 from .special_series import chebyshev, lifted, parts
 
@@ -106,7 +105,9 @@ def _i0e(x: Any) -> Any:
 
 def _i1e(x: Any) -> Any:
     t = np.abs(x)
-    y = parts(t <= 8, lambda t: t * chebyshev("i1_near", t, 0, 8), lambda t: chebyshev("i1_far", 8 / t, 0, 1) / np.sqrt(t), t)
+    y = parts(
+        t <= 8, lambda t: t * chebyshev("i1_near", t, 0, 8), lambda t: chebyshev("i1_far", 8 / t, 0, 1) / np.sqrt(t), t
+    )
     return np.where(x < 0, -y, y)
 
 
@@ -155,7 +156,12 @@ def _k(order: int) -> Any:
 
 _k0, _k1 = _k(0), _k(1)
 modified_bessel_i0 = row(
-    "i0(x)", lifted(lambda x: np.exp(np.abs(x)) * _i0e(x)), "I_0(x)", reference="special.i0", dx=lambda g, x: g * i1(x), **_even
+    "i0(x)",
+    lifted(lambda x: np.exp(np.abs(x)) * _i0e(x)),
+    "I_0(x)",
+    reference="special.i0",
+    dx=lambda g, x: g * i1(x),
+    **_even,
 )
 i0 = modified_bessel_i0
 i1 = modified_bessel_i1 = row(
@@ -168,12 +174,23 @@ bessel_i = row(
     dx=lambda g, x, n: g * ((i1(x) if n == 2 else bessel_i(x, n - 1)) + bessel_i(x, n + 1)) * 0.5,
 )  # fmt: skip
 i0e = row(
-    "i0e(x)", lifted(_i0e), "e^-|x| I_0(x)", reference="special.i0e", kinks=(0,), dx=lambda g, x, y: g * (i1e(x) - sign(x) * y), **_even
+    "i0e(x)",
+    lifted(_i0e),
+    "e^-|x| I_0(x)",
+    reference="special.i0e",
+    kinks=(0,),
+    dx=lambda g, x, y: g * (i1e(x) - sign(x) * y),
+    **_even,
 )
 i1e = row(
-    "i1e(x)", lifted(_i1e), "e^-|x| I_1(x)", reference="special.i1e", kinks=(0,),
-    dx=lambda g, x, y: g * ((i0e(x) + bessel_ie(x, 2)) * 0.5 - sign(x) * y), **_even,
-)  # fmt: skip
+    "i1e(x)",
+    lifted(_i1e),
+    "e^-|x| I_1(x)",
+    reference="special.i1e",
+    kinks=(0,),
+    dx=lambda g, x, y: g * ((i0e(x) + bessel_ie(x, 2)) * 0.5 - sign(x) * y),
+    **_even,
+)
 bessel_ie = row(
     "bessel_ie(x, n)", lifted(_i), "e^-|x| I_n(x), n of 2 or more", floating=True, twin=None, reference=None,
     cases=lambda r: [case(r.uniform(0.2, 40, 3, 4), 2), case(r(5), 3), case(r(0), 2)],
@@ -222,14 +239,29 @@ def _sine_ratio(x: Any, n: int) -> Any:
 
 
 sine_ratio = row(
-    "sine_ratio(x, n)", lifted(_sine_ratio), "The n-th derivative of sin(x) / x", floating=True, twin="special", reference=None,
-    cases=lambda r: [case(r.uniform(-9, 9, 3, 4), 1), case(r(7), 2), case(np.zeros(()), 1), case(r(0), 3), case(r.uniform(-1, 1, 5), 0)],
+    "sine_ratio(x, n)",
+    lifted(_sine_ratio),
+    "The n-th derivative of sin(x) / x",
+    floating=True,
+    twin="special",
+    reference=None,
+    cases=lambda r: [
+        case(r.uniform(-9, 9, 3, 4), 1),
+        case(r(7), 2),
+        case(np.zeros(()), 1),
+        case(r(0), 3),
+        case(r.uniform(-1, 1, 5), 0),
+    ],
     dx=lambda g, x, n: g * sine_ratio(x, n + 1),
-)  # fmt: skip
+)
 spherical_bessel_j0 = row(
-    "spherical_bessel_j0(x)", lifted(lambda x: _sine_ratio(x, 0)), "sin(x) / x, and 1 at 0", reference="special.spherical_bessel_j0",
-    dx=lambda g, x: g * sine_ratio(x, 1), **_even,
-)  # fmt: skip
+    "spherical_bessel_j0(x)",
+    lifted(lambda x: _sine_ratio(x, 0)),
+    "sin(x) / x, and 1 at 0",
+    reference="special.spherical_bessel_j0",
+    dx=lambda g, x: g * sine_ratio(x, 1),
+    **_even,
+)
 
 
 def _sinc(x: Any) -> Any:
@@ -264,15 +296,24 @@ def _airy(x: Any, name: str) -> Any:
         return -y * np.sqrt(root) if slope else y / np.sqrt(root)
 
     def middle(x: Any) -> Any:
-        return parts(x < -1, lambda x: chebyshev(f"{name}_left", x, -4, -1), lambda x: chebyshev(f"{name}_middle", x, -1, 2), x)
+        return parts(
+            x < -1, lambda x: chebyshev(f"{name}_left", x, -4, -1), lambda x: chebyshev(f"{name}_middle", x, -1, 2), x
+        )
 
     return parts(x > 2, right, lambda x: parts(x < -4, left, middle, x), x)
 
 
 airy_ai = row(
-    "airy_ai(x)", lifted(lambda x: _airy(x, "airy")), "Airy's function Ai(x)", floating=True, domain=(-9, 6), real=True, twin="special",
-    reference=None, dx=lambda g, x: g * airy_slope(x),
-)  # fmt: skip
+    "airy_ai(x)",
+    lifted(lambda x: _airy(x, "airy")),
+    "Airy's function Ai(x)",
+    floating=True,
+    domain=(-9, 6),
+    real=True,
+    twin="special",
+    reference=None,
+    dx=lambda g, x: g * airy_slope(x),
+)
 airy_slope = row(
     "airy_slope(x)", lifted(lambda x: _airy(x, "airy_slope")), "Ai'(x)", floating=True, domain=(-9, 6), real=True, twin="special",
     reference=None, dx=lambda g, x: g * x * airy_ai(x),

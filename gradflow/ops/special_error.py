@@ -17,7 +17,7 @@ SQRT_PI, SQRT_HALF = math.sqrt(math.pi), math.sqrt(0.5)
 def _erfcx_right(x: Any) -> Any:
     """For x >= 0, by (1 + 2 x) erfcx(x) in t = (x - 3.75) / (x + 3.75) (Shepherd and Laframboise, Math. Comp. 36, 1981)."""
     t = np.where(x < 1e300, (x - 3.75) / (np.minimum(x, 1e300) + 3.75), 1.0)
-    return chebyshev("erfcx", t, -1, 1) / (1 + 2 * x)
+    return np.where(x == 0, 1.0, chebyshev("erfcx", t, -1, 1) / (1 + 2 * x))
 
 
 def _square_exp(x: Any, c: float) -> Any:
@@ -35,9 +35,13 @@ def _tail_quantile(log_p: Any) -> Any:
     """z with Q(z) = p for p <= 1/4, from log p: fits in r = sqrt(-2 log p)."""
     r = np.sqrt(-2 * log_p)
     return parts(
-        r < 4, lambda r: chebyshev("quantile_near", r, 1.6, 4),
-        lambda r: parts(r < 10, lambda r: chebyshev("quantile_far", r, 4, 10), lambda r: chebyshev("quantile_end", r, 10, 40), r), r,
-    )  # fmt: skip
+        r < 4,
+        lambda r: chebyshev("quantile_near", r, 1.6, 4),
+        lambda r: parts(
+            r < 10, lambda r: chebyshev("quantile_far", r, 4, 10), lambda r: chebyshev("quantile_end", r, 10, 40), r
+        ),
+        r,
+    )
 
 
 def _erfinv(x: Any) -> Any:
@@ -82,13 +86,26 @@ erfcx = row(
     dx=lambda g, x, y: g * 2 * (x * y - 1 / SQRT_PI),
 )  # fmt: skip
 ndtr = row(
-    "ndtr(x)", lifted(_ndtr), "The normal distribution function", floating=True, reference="special.ndtr", real=True, twin="special",
+    "ndtr(x)",
+    lifted(_ndtr),
+    "The normal distribution function",
+    floating=True,
+    reference="special.ndtr",
+    real=True,
+    twin="special",
     dx=lambda g, x: g * exp(x * x * -0.5) * (1 / math.sqrt(2 * math.pi)),
-)  # fmt: skip
+)
 ndtri = row(
-    "ndtri(x)", lifted(_ndtri), "The quantile of the normal distribution: y with ndtr(y) = x", floating=True,
-    domain=(0.02, 0.98), reference="special.ndtri", real=True, twin="special", dx=lambda g, y: g * exp(y * y * 0.5) * math.sqrt(2 * math.pi),
-)  # fmt: skip
+    "ndtri(x)",
+    lifted(_ndtri),
+    "The quantile of the normal distribution: y with ndtr(y) = x",
+    floating=True,
+    domain=(0.02, 0.98),
+    reference="special.ndtri",
+    real=True,
+    twin="special",
+    dx=lambda g, y: g * exp(y * y * 0.5) * math.sqrt(2 * math.pi),
+)
 log_ndtr = row(
     "log_ndtr(x)", lifted(_log_ndtr), "log ndtr(x), exact also far to the left", floating=True, domain=(-8, 4),
     reference="special.log_ndtr", real=True, twin="special", dx=lambda g, x: g / erfcx(x * -SQRT_HALF) * math.sqrt(2 / math.pi),

@@ -67,7 +67,7 @@ def _lgamma(x: Any) -> Any:
 def _digamma(x: Any) -> Any:
     """By the asymptotic series from 10 on, the recurrence below, the reflection below 0 (DLMF 5.5, 5.11.2)."""
     y = np.where(x < 0, 1 - x, x)
-    total = x * 0
+    total = np.zeros_like(x)
     for _ in range(10):
         below = y < 10
         total = total + np.where(below, 1 / y, 0)
@@ -81,7 +81,7 @@ def _digamma(x: Any) -> Any:
 
 def _zeta_positive(s: Any, q: Any) -> Any:
     """sum (q + k)^-s for q > 0: 9 terms and Euler and Maclaurin's formula for the rest (DLMF 25.11.28)."""
-    total = q * 0
+    total = np.zeros_like(q)
     a = q
     for _ in range(9):
         total = total + a**-s
@@ -157,13 +157,26 @@ def mvlgamma(input: Any, p: int) -> Any:
 
 
 zeta = row(
-    "zeta(a, b)", lifted(_zeta, 2), "Hurwitz's zeta function: the sum of (b + k)^-a over k >= 0", floating=True, real=True, twin="special",
-    tensors="a|b", da=undifferentiable("zeta", "its first argument"), db=lambda g, a, b: -g * a * zeta(a + 1, b), reference="special.zeta",
+    "zeta(a, b)",
+    lifted(_zeta, 2),
+    "Hurwitz's zeta function: the sum of (b + k)^-a over k >= 0",
+    floating=True,
+    real=True,
+    twin="special",
+    tensors="a|b",
+    da=undifferentiable("zeta", "its first argument"),
+    db=lambda g, a, b: -g * a * zeta(a + 1, b),
+    reference="special.zeta",
     cases=lambda r: [
-        case(2.5, r.uniform(0.3, 12, 3, 4)), case(1.1, r.uniform(0.3, 12, 5)), case(r.uniform(1.2, 9, 3, 4), r.uniform(0.3, 12, 4), grad=False),
-        case(3.0, r.uniform(-1.9, -1.1, 4)), case(r.uniform(2, 4), 1.0, grad=False), case(2.0, r(0)), case(30.0, r.uniform(0.3, 40, 7)),
+        case(2.5, r.uniform(0.3, 12, 3, 4)),
+        case(1.1, r.uniform(0.3, 12, 5)),
+        case(r.uniform(1.2, 9, 3, 4), r.uniform(0.3, 12, 4), grad=False),
+        case(3.0, r.uniform(-1.9, -1.1, 4)),
+        case(r.uniform(2, 4), 1.0, grad=False),
+        case(2.0, r(0)),
+        case(30.0, r.uniform(0.3, 40, 7)),
     ],
-)  # fmt: skip
+)
 
 
 # --- the incomplete gamma functions -------------------------------------------------------------------
@@ -258,9 +271,7 @@ def _gammas(a: Any, x: Any, upper: bool) -> Any:
 
 
 def _gammas_wide(a: Any, x: Any, upper: bool, away: Any) -> Any:
-    return parts(
-        (a >= 100) & (np.abs(x - a) < 0.35 * a), lambda a, x: _gamma_uniform(a, x, upper), away, a, x
-    )
+    return parts((a >= 100) & (np.abs(x - a) < 0.35 * a), lambda a, x: _gamma_uniform(a, x, upper), away, a, x)
 
 
 def _gamma_small(a: Any, x: Any) -> Any:
@@ -280,13 +291,18 @@ def _gamma_slope(a: Any, x: Any) -> Any:
 
 _gamma_cases = {
     "cases": lambda r: [
-        case(r.integers(1, 3, 3, 4), r.uniform(0.3, 9, 3, 4)), case(np.array(2), r.uniform(0.3, 9, 7)),
-        case(r.uniform(0.3, 9, 3, 4), r.uniform(0.3, 9, 3, 4), grad=False), case(np.array(2.5), r.uniform(0.3, 9, 7), grad=False),
-        case(np.array([0.4]), r.uniform(0.1, 2, 3), grad=False), case(r.uniform(0.3, 9, 3, 1), r.uniform(0.3, 9, 4), grad=False),
-        case(r.uniform(100, 400, 6), r.uniform(100, 400, 6), grad=False), case(np.array(2.0), r.uniform(3, 5), grad=False), case(np.ones(1), r(0), grad=False),
+        case(r.integers(1, 3, 3, 4), r.uniform(0.3, 9, 3, 4)),
+        case(np.array(2), r.uniform(0.3, 9, 7)),
+        case(r.uniform(0.3, 9, 3, 4), r.uniform(0.3, 9, 3, 4), grad=False),
+        case(np.array(2.5), r.uniform(0.3, 9, 7), grad=False),
+        case(np.array([0.4]), r.uniform(0.1, 2, 3), grad=False),
+        case(r.uniform(0.3, 9, 3, 1), r.uniform(0.3, 9, 4), grad=False),
+        case(r.uniform(100, 400, 6), r.uniform(100, 400, 6), grad=False),
+        case(np.array(2.0), r.uniform(3, 5), grad=False),
+        case(np.ones(1), r(0), grad=False),
         case(r.uniform(0.3, 9, 4, 2).T, r.uniform(0.3, 9, 2, 4), grad=False),
     ],
-}  # fmt: skip
+}
 igamma = row(
     "igamma(a, b)", lifted(lambda a, x: _gammas(a, x, False), 2), "P(a, b), the regularised lower incomplete gamma function",
     floating=True, real=True, twin="special", tensors="a b", da=undifferentiable("igamma", "its first argument"),

@@ -18,7 +18,7 @@ def _recurrence(first: Callable[[Any], Any], step: Callable[..., Any]) -> Callab
 
     def polynomial(x: Any, n: Any) -> Any:
         xp = namespace(n)
-        below, y = x * 0 + 1, first(x)
+        below, y = xp.ones_like(x), first(x)
         last = int(n.max()) if n.size else 0
         for k in range(1, last):
             going = n > k
@@ -71,8 +71,12 @@ DEFINITIONS = {
     **{f"shifted_chebyshev_polynomial_{k}": (lambda x, n, p=p: p(2 * x - 1, n)) for k, p in CHEBYSHEV.items()},
     "hermite_polynomial_h": _recurrence(lambda x: 2 * x, lambda k, x, y, below: 2 * x * y - 2 * k * below),
     "hermite_polynomial_he": _recurrence(lambda x: x, lambda k, x, y, below: x * y - k * below),
-    "laguerre_polynomial_l": _recurrence(lambda x: 1 - x, lambda k, x, y, below: ((2 * k + 1 - x) * y - k * below) / (k + 1)),
-    "legendre_polynomial_p": _recurrence(lambda x: x, lambda k, x, y, below: ((2 * k + 1) * x * y - k * below) / (k + 1)),
+    "laguerre_polynomial_l": _recurrence(
+        lambda x: 1 - x, lambda k, x, y, below: ((2 * k + 1 - x) * y - k * below) / (k + 1)
+    ),
+    "legendre_polynomial_p": _recurrence(
+        lambda x: x, lambda k, x, y, below: ((2 * k + 1) * x * y - k * below) / (k + 1)
+    ),
 }
 MEANING = {
     "t": "Chebyshev's T_n(x), of the first kind", "u": "Chebyshev's U_n(x), of the second kind",
@@ -93,9 +97,14 @@ def _entered(name: str) -> Callable[..., Any]:
             return r.uniform(low - 0.1, 1.1, *shape)
 
         return [
-            case(draw(3, 4), 3), case(draw(7), r.integers(0, 7, 7).astype(float)), case(r.uniform(low, 1), high / 2),
-            case(0.3, np.arange(6.0)), case(r(0), 2), case(draw(4, 3)[::2].T, 4), case(r.uniform(low, 1, 2, 1), np.array([-1.0, high])),
-        ]  # fmt: skip
+            case(draw(3, 4), 3),
+            case(draw(7), r.integers(0, 7, 7).astype(float)),
+            case(r.uniform(low, 1), high / 2),
+            case(0.3, np.arange(6.0)),
+            case(r(0), 2),
+            case(draw(4, 3)[::2].T, 4),
+            case(r.uniform(low, 1, 2, 1), np.array([-1.0, high])),
+        ]
 
     return op(
         lifted(_degree(DEFINITIONS[name]), 2), name=name, signature=lambda x, n: None, promote="x n", floating=True, tensors="x|n",
