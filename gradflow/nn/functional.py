@@ -149,6 +149,8 @@ def embedding(
     sparse              changes nothing: gradients are dense
     RuntimeError for an input that is not of ints, IndexError for rows that are not there (looked for on the CPU only).
     """
+    if padding_idx is not None and weight.ndim == 2 and not -weight.shape[0] <= padding_idx < weight.shape[0]:
+        raise AssertionError(f"embedding: wanted padding_idx within {weight.shape[0]} rows, saw {padding_idx}")
     if max_norm is not None:
         tables.renorm(weight, input, max_norm, norm_type)
     return tables.embedding(input, weight, padding_idx, scale_grad_by_freq)

@@ -10,6 +10,7 @@ from ..autograd import Function
 from ..op import current
 from ..tape import Traced, mode
 from ..tensor import RemovableHandle
+from .parameter import filled
 
 
 def add(register: dict, hook: Callable[..., Any], prepend: bool, **options: Any) -> RemovableHandle:
@@ -151,10 +152,14 @@ class _Gate:
     def enter(self, args: tuple) -> tuple:
         """The arguments, those that are tensors passed through."""
         self.count = len(args)
-        where = [i for i, a in enumerate(args) if isinstance(a, Traced)]
-        if not mode.enabled or not any(current(args[i]) is not None for i in where):
+        if not mode.enabled:
+            return args
+        tensors = [i for i, a in enumerate(args) if isinstance(a, Traced)]
+        where = [i for i in tensors if current(args[i]) is not None]
+        if not where:
             return args
         self.inputs = where
+        self.still = [(i, args[i]) for i in tensors if i not in where]  # tensors that need no gradient: theirs is zero
         passed = list(args)
         for i, t in zip(where, _Pass.apply(self._at_inputs, *[args[i] for i in where]), strict=True):
             passed[i] = t
@@ -191,6 +196,8 @@ class _Gate:
         slots: list[Any] = [None] * self.count
         for i, g in zip(self.inputs, gradients, strict=True):
             slots[i] = g
+        for i, t in self.still:
+            slots[i] = filled(t.shape, 0.0, t.dtype, t.device)
         g, self.grad_output = self._run(tuple(slots)), None
         return tuple(g[i] for i in self.inputs)
 

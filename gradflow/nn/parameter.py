@@ -25,6 +25,13 @@ class Parameter(Tensor):
         if requires_grad:
             self.requires_grad_()
 
+    def __deepcopy__(self, memo: dict) -> Any:
+        grad, self.grad = self.grad, None  # PyTorch's copies of parameters have no gradient
+        try:
+            return super().__deepcopy__(memo)
+        finally:
+            self.grad = grad
+
     def __repr__(self) -> str:
         return "Parameter containing:\n" + super().__repr__()
 
