@@ -362,3 +362,27 @@ def test_distance_of_a_point_to_itself_has_gradient_zero():
 def test_products_without_each_own():
     s = np.array([[2.0, 0, 3], [0, 0, 5], [1, 2, 3]])
     close(determinant.others(s), [[0, 6, 0], [0, 0, 0], [6, 3, 2]])
+
+
+def test_results_are_written_into_out():
+    a, empty = t(3, 3), gf.empty(0, dtype=gf.float64)
+    assert gf.linalg.inv(a, out=empty) is empty
+    close((a @ empty).numpy(), np.eye(3))
+    q, y = gf.empty(3, 3, dtype=gf.float64), gf.empty(0, dtype=gf.float64)
+    found = gf.linalg.qr(a, out=(q, y))
+    assert found.Q is q
+    assert found.R is y
+    close((q @ y).numpy(), a.numpy())
+    into = gf.zeros(3, 3, dtype=gf.float64)
+    view = into[0]
+    gf.addmm(a, a, a, out=into)
+    close(view.numpy(), (a + a @ a)[0].numpy())
+    for call, kind, message in (
+        (lambda: gf.mm(a, a, out=gf.empty(3, 3)), RuntimeError, "mm: wanted out of float64"),
+        (lambda: gf.mm(a.clone().requires_grad_(), a, out=into), RuntimeError, "mm: wanted out only without"),
+        (lambda: gf.linalg.inv(a, out=into.clone().requires_grad_()), RuntimeError, "inv: wanted out only without"),
+        (lambda: gf.linalg.qr(a, out=into), TypeError, "qr: wanted out to be 2 tensors"),
+        (lambda: gf.linalg.inv(a, out=3), TypeError, "inv: wanted out to be a tensor"),
+    ):
+        with pytest.raises(kind, match=f"^{message}"):
+            call()

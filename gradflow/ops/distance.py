@@ -177,6 +177,7 @@ def dist(input: Any, other: Any, p: float = 2) -> Any:
     return reduce.norm(input - other, p)
 
 
+@stacks.also()
 def renorm(input: Any, p: float, dim: int, maxnorm: float) -> Any:
     """input with every slice along dim whose p-norm is above maxnorm scaled down to it.
     RuntimeError for p <= 0, maxnorm < 0 or fewer than 2 dimensions.

@@ -100,6 +100,7 @@ def cholesky_inverse(L: Any, upper: bool = False) -> Any:
 # --- LDL -----------------------------------------------------------------------------------------------
 
 
+@stacks.also()
 @sampled()
 def ldl_solve(LD: Any, pivots: Any, B: Any, *, hermitian: bool = False) -> Any:
     """X with A X = B from A's ldl_factor; B (..., n, k); leading sizes broadcast.

@@ -38,6 +38,7 @@ def packed(x):
     return rounded(xp.ascontiguousarray(h.swapaxes(-1, -2)), x.dtype), rounded(tau, x.dtype)
 
 
+@stacks.also()
 def geqrf(input: Any) -> Packed:
     """(a, tau): the QR decomposition of (..., m, n) as LAPACK packs it, R on and above a's diagonal and the reflections of
     which Q is the product beneath, tau (..., min(m, n)) their factors. No gradient: see linalg.qr.

@@ -12,6 +12,7 @@ from .stacks import mH
 # --- decompositions -----------------------------------------------------------------------------------------
 
 
+@stacks.also()
 def cholesky(input: Any, upper: bool = False) -> Any:
     """The lower triangular L with input = L L^H of positive definite matrices; upper gives L^H. LinAlgError for others."""
     return decomposition._cholesky("cholesky", input, bool(upper), True).L
@@ -24,6 +25,7 @@ class QR(NamedTuple):
     R: Any
 
 
+@stacks.also()
 def qr(input: Any, some: bool = True) -> QR:
     """linalg.qr, "reduced" or, with some=False, "complete"."""
     return QR(*decomposition.qr(input, "reduced" if some else "complete"))
@@ -37,6 +39,7 @@ class SVD(NamedTuple):
     V: Any
 
 
+@stacks.also()
 def svd(input: Any, some: bool = True, compute_uv: bool = True) -> SVD:
     """(U, S, V) with input = U diag(S) V^H; some=False gives whole square U and V, compute_uv=False zeros for them."""
     stacks.matrices("svd", input)
@@ -57,6 +60,7 @@ def lu(A: Any, pivot: bool = True, get_infos: bool = False, out: Any = None) -> 
     return triangular.LUFactorEx(y, pivots, info)
 
 
+@stacks.also()
 def lu_unpack(LU_data: Any, LU_pivots: Any, unpack_data: bool = True, unpack_pivots: bool = True) -> triangular.LU:
     """(P, L, U) of what lu or linalg.lu_factor gave; what is not asked for is empty. RuntimeError for pivots not of int32."""
     if unpack_pivots and LU_pivots.dtype != int32:
@@ -97,6 +101,7 @@ def triangular_solve(
     return TriangularSolve(x, shape.clone(stacks.spread(A, lead)))
 
 
+@stacks.also()
 def inverse(input: Any) -> Any:
     """The inverse of square matrices: linalg.inv."""
     return solve._inverse("inverse", input, True).inverse

@@ -11,6 +11,7 @@ from ..backend import namespace
 from ..cases import Sampler, case
 from ..op import op
 from . import pointwise, shape
+from .out import written
 
 # --- the three products -------------------------------------------------------------------------------
 #
@@ -219,53 +220,53 @@ def checked(name: str, x: Any, w: Any, nx: int, nw: int) -> None:
         raise RuntimeError(f"{name}: wanted {what}, saw {tuple(x.shape)} and {tuple(w.shape)}")
 
 
-def mm(input: Any, mat2: Any) -> Any:
+def mm(input: Any, mat2: Any, *, out: Any = None) -> Any:
     """The product of two matrices: (n, k) by (k, m). RuntimeError for other dimensions and for sizes that differ."""
     checked("mm", input, mat2, 2, 2)
-    return matmul(input, mat2)
+    return written("mm", matmul(input, mat2), out)
 
 
-def bmm(input: Any, mat2: Any) -> Any:
+def bmm(input: Any, mat2: Any, *, out: Any = None) -> Any:
     """The products of two stacks of matrices: (b, n, k) by (b, k, m). RuntimeError for other shapes."""
     checked("bmm", input, mat2, 3, 3)
-    return matmul(input, mat2)
+    return written("bmm", matmul(input, mat2), out)
 
 
-def mv(input: Any, vec: Any) -> Any:
+def mv(input: Any, vec: Any, *, out: Any = None) -> Any:
     """A matrix times a vector: (n, k) by (k). RuntimeError for other shapes."""
     checked("mv", input, vec, 2, 1)
-    return matmul(input, vec)
+    return written("mv", matmul(input, vec), out)
 
 
-def dot(input: Any, tensor: Any) -> Any:
+def dot(input: Any, tensor: Any, *, out: Any = None) -> Any:
     """The inner product sum_k x_k w_k of two vectors. RuntimeError for other shapes."""
     checked("dot", input, tensor, 1, 1)
-    return matmul(input, tensor)
+    return written("dot", matmul(input, tensor), out)
 
 
-def vdot(input: Any, other: Any) -> Any:
+def vdot(input: Any, other: Any, *, out: Any = None) -> Any:
     """The inner product sum_k conj(x_k) w_k of two vectors. RuntimeError for other shapes."""
     checked("vdot", input, other, 1, 1)
-    return matmul(pointwise.conj(input), other)
+    return written("vdot", matmul(pointwise.conj(input), other), out)
 
 
-def inner(input: Any, other: Any) -> Any:
+def inner(input: Any, other: Any, *, out: Any = None) -> Any:
     """The inner products of all last dimensions, (..., k) and (..., k); a number multiplies.
     RuntimeError for sizes that differ.
     """
     if input.ndim == 0 or other.ndim == 0:
-        return input * other
+        return written("inner", input * other, out)
     if input.shape[-1] != other.shape[-1]:
         raise RuntimeError(f"inner: wanted last sizes to agree, saw {tuple(input.shape)} and {tuple(other.shape)}")
     flat = linear(input, shape.reshape(other, (math.prod(other.shape[:-1]), other.shape[-1])))
-    return shape.reshape(flat, (*input.shape[:-1], *other.shape[:-1]))
+    return written("inner", shape.reshape(flat, (*input.shape[:-1], *other.shape[:-1])), out)
 
 
-def outer(input: Any, vec2: Any) -> Any:
+def outer(input: Any, vec2: Any, *, out: Any = None) -> Any:
     """y_ij = x_i w_j of two vectors. RuntimeError for other dimensions."""
     if input.ndim != 1 or vec2.ndim != 1:
         raise RuntimeError(f"outer: wanted two vectors, saw shapes {tuple(input.shape)} and {tuple(vec2.shape)}")
-    return shape.reshape(input, (input.shape[0], 1)) * vec2
+    return written("outer", shape.reshape(input, (input.shape[0], 1)) * vec2, out)
 
 
 # --- a product added to something -----------------------------------------------------------------------
@@ -312,39 +313,39 @@ def addmatmul(c, x, w, beta=1, alpha=1):
     return y if y.dtype == x.dtype else y.astype(x.dtype)
 
 
-def addmm(input: Any, mat1: Any, mat2: Any, *, beta: Any = 1, alpha: Any = 1) -> Any:
+def addmm(input: Any, mat1: Any, mat2: Any, *, beta: Any = 1, alpha: Any = 1, out: Any = None) -> Any:
     """beta input + alpha mat1 mat2: (n, k) by (k, m), input broadcasts. RuntimeError for other shapes."""
     checked("addmm", mat1, mat2, 2, 2)
-    return addmatmul(input, mat1, mat2, beta, alpha)
+    return written("addmm", addmatmul(input, mat1, mat2, beta, alpha), out)
 
 
-def addmv(input: Any, mat: Any, vec: Any, *, beta: Any = 1, alpha: Any = 1) -> Any:
+def addmv(input: Any, mat: Any, vec: Any, *, beta: Any = 1, alpha: Any = 1, out: Any = None) -> Any:
     """beta input + alpha mat vec: (n, k) by (k), input broadcasts. RuntimeError for other shapes."""
     checked("addmv", mat, vec, 2, 1)
-    return addmatmul(input, mat, vec, beta, alpha)
+    return written("addmv", addmatmul(input, mat, vec, beta, alpha), out)
 
 
-def baddbmm(input: Any, batch1: Any, batch2: Any, *, beta: Any = 1, alpha: Any = 1) -> Any:
+def baddbmm(input: Any, batch1: Any, batch2: Any, *, beta: Any = 1, alpha: Any = 1, out: Any = None) -> Any:
     """beta input + alpha batch1 batch2: (b, n, k) by (b, k, m), input broadcasts. RuntimeError for other shapes."""
     checked("baddbmm", batch1, batch2, 3, 3)
-    return addmatmul(input, batch1, batch2, beta, alpha)
+    return written("baddbmm", addmatmul(input, batch1, batch2, beta, alpha), out)
 
 
-def addbmm(input: Any, batch1: Any, batch2: Any, *, beta: Any = 1, alpha: Any = 1) -> Any:
+def addbmm(input: Any, batch1: Any, batch2: Any, *, beta: Any = 1, alpha: Any = 1, out: Any = None) -> Any:
     """beta input + alpha sum_b batch1_b batch2_b: (b, n, k) by (b, k, m), input broadcasts.
     RuntimeError for other shapes.
     """
     checked("addbmm", batch1, batch2, 3, 3)
     b, n, k = batch1.shape
     x = shape.reshape(shape.permute(batch1, (1, 0, 2)), (n, b * k))
-    return addmatmul(input, x, shape.reshape(batch2, (b * k, batch2.shape[2])), beta, alpha)
+    return written("addbmm", addmatmul(input, x, shape.reshape(batch2, (b * k, batch2.shape[2])), beta, alpha), out)
 
 
-def addr(input: Any, vec1: Any, vec2: Any, *, beta: Any = 1, alpha: Any = 1) -> Any:
+def addr(input: Any, vec1: Any, vec2: Any, *, beta: Any = 1, alpha: Any = 1, out: Any = None) -> Any:
     """beta input + alpha vec1 vec2^T of two vectors, input broadcasts. RuntimeError for other dimensions."""
     if vec1.ndim != 1 or vec2.ndim != 1:
         raise RuntimeError(f"addr: wanted two vectors, saw shapes {tuple(vec1.shape)} and {tuple(vec2.shape)}")
     if input.dtype.kind == vec1.dtype.kind == vec2.dtype.kind == "b":
         product = pointwise.logical_and(shape.reshape(vec1, (-1, 1)), vec2)
         return pointwise.bitwise_or(pointwise.bitwise_and(product, bool(alpha)), pointwise.bitwise_and(input, bool(beta)))
-    return addmatmul(input, shape.reshape(vec1, (-1, 1)), shape.reshape(vec2, (1, -1)), beta, alpha)
+    return written("addr", addmatmul(input, shape.reshape(vec1, (-1, 1)), shape.reshape(vec2, (1, -1)), beta, alpha), out)

@@ -241,6 +241,7 @@ def matrix_rank(A: Any, tol: Any = None, hermitian: bool = False, *, atol: Any =
 # --- products of vectors, powers ------------------------------------------------------------------------------------
 
 
+@stacks.also()
 def vecdot(x: Any, y: Any, *, dim: int = -1) -> Any:
     """sum conj(x) y along dim; x and y broadcast. RuntimeError for dtypes or sizes that do not agree."""
     if x.dtype != y.dtype:
@@ -250,6 +251,7 @@ def vecdot(x: Any, y: Any, *, dim: int = -1) -> Any:
     return reduce.sum(pointwise.conj(x) * y, dim)
 
 
+@stacks.also(input="x")
 def vander(x: Any, N: int | None = None) -> Any:
     """The powers 0 to N - 1 of every element of x (..., n), as rows (..., n, N); N = n unless given.
     RuntimeError for N <= 1 or a number.

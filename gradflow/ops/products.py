@@ -8,11 +8,12 @@ from typing import Any
 from ..backend import int64, namespace
 from ..cases import case
 from ..op import op, unwrap
-from . import einsum, index, linalg, pointwise, shape, solve
+from . import einsum, index, linalg, pointwise, shape, solve, stacks
 
 # --- products of several --------------------------------------------------------------------------------
 
 
+@stacks.also()
 def multi_dot(tensors: Any) -> Any:
     """The product of two or more matrices in the order that takes the fewest multiplications; the first and the last
     may be vectors. RuntimeError for other dimensions or for sizes that differ.
@@ -54,6 +55,7 @@ def _cheapest(sizes: list[int]) -> dict[tuple[int, int], int]:
     return cut
 
 
+@stacks.also()
 def chain_matmul(*matrices: Any) -> Any:
     """The product of the matrices in the order that takes the fewest multiplications."""
     xs = matrices[0] if len(matrices) == 1 and isinstance(matrices[0], (list, tuple)) else matrices
@@ -62,6 +64,7 @@ def chain_matmul(*matrices: Any) -> Any:
     return xs[0] if len(xs) == 1 else multi_dot(xs)
 
 
+@stacks.also(A="input")
 def matrix_power(input: Any, n: int) -> Any:
     """The product of n times the square matrix (..., k, k) with itself, by repeated squaring; n = 0 gives the identity.
     n < 0 takes the inverse. RuntimeError for matrices that are not square, LinAlgError for n < 0 and a singular one.
@@ -87,6 +90,7 @@ def matrix_power(input: Any, n: int) -> Any:
 # --- products of another kind -----------------------------------------------------------------------------
 
 
+@stacks.also()
 def kron(input: Any, other: Any) -> Any:
     """The Kronecker product: y[i k + l] = x[i] w[l] in every dimension, k being w's size there; sizes of one are put
     in front of the shape with fewer dimensions.
@@ -142,6 +146,7 @@ def cross(a, b, dim=None):
     return xp.moveaxis(y, 0, at)
 
 
+@stacks.also()
 def linalg_cross(input: Any, other: Any, *, dim: int = -1) -> Any:
     """The vector product of vectors of size 3 along dim; they broadcast. RuntimeError for another size."""
     if input.ndim != other.ndim:

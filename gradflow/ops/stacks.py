@@ -13,6 +13,7 @@ from ..cases import case
 from ..op import op, unwrap, wrap
 from ..tape import Traced
 from . import arrange, linalg, pointwise, shape
+from .out import written
 
 
 class LinAlgError(RuntimeError):
@@ -20,14 +21,20 @@ class LinAlgError(RuntimeError):
 
 
 def also(**words: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """The function takes these names for its arguments too: also(input="A"), as PyTorch does beside the documented one."""
+    """The function takes these names for its arguments too: also(input="A"), as PyTorch does beside the documented one. And
+    it takes `out`, a tensor (or as many as it has results) to write into.
+    """
 
     def named(function: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
-            for word in words.keys() & kwargs.keys() if kwargs else ():
+            if not kwargs:
+                return function(*args)
+            out = kwargs.pop("out", None)
+            for word in words.keys() & kwargs.keys():
                 kwargs[words[word]] = kwargs.pop(word)
-            return function(*args, **kwargs)
+            y = function(*args, **kwargs)
+            return y if out is None else written(function.__name__, y, out)
 
         return call
 

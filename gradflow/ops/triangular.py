@@ -253,6 +253,7 @@ def permutation(pivots, n, dtype):
     return xp.eye(n, dtype=dtype)[elimination.order(pivots, n)].swapaxes(-1, -2)
 
 
+@stacks.also()
 def lu_solve(LU: Any, pivots: Any, B: Any, *, left: bool = True, adjoint: bool = False) -> Any:
     """X with A X = B (X A = B with left=False, A^H for A with adjoint=True) from A's lu_factor; leading sizes broadcast.
     RuntimeError for shapes or dtypes that do not agree.
