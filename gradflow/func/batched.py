@@ -56,8 +56,13 @@ class inside:
         self.level.over = True
 
 
+LATE = "vmap: a batched tensor was used after the vmap that made it; return it from the mapped function"
+
+
 def _refuse(what: str) -> Any:
     def refuse(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if self.owner.levels[-1].over:
+            raise RuntimeError(LATE)
         raise RuntimeError(
             f"vmap: {what} asks for the values of a batched tensor, but a mapped function may not look at them: no "
             "item(), bool(), numpy() or tolist(), no control flow that depends on data, and no writing of a batched "

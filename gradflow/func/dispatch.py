@@ -17,7 +17,7 @@ from ..op import table, wrap
 from ..ops import index, join
 from ..ops import shape as shapes
 from ..tape import Traced
-from .batched import Face, Level, cover, is_value, newest, peel, stack, value_of
+from .batched import LATE, Face, Level, cover, is_value, newest, peel, stack, value_of
 
 rules: dict[str, Callable[[Call], Any]] = {}  # the rule of every op that has one, by name
 meanings: dict[str, Callable[..., Any]] = {}  # ops that are put together from others where they are batched
@@ -111,9 +111,7 @@ def classify(op: Any) -> Callable[[Call], Any] | None:
 def _level(args: Any) -> Level | None:
     level = newest(args)
     if level is not None and level.over:
-        raise RuntimeError(
-            "vmap: a batched tensor was used after the vmap that made it; return it from the mapped function"
-        )
+        raise RuntimeError(LATE)
     return level
 
 

@@ -27,8 +27,10 @@ def functional_call(
     The module is as before afterwards; a buffer that its forward moves moves in the dict. ValueError for a name that stands
     in two dicts, or for two names of one tensor that get different ones.
     """
+    owner: dict[str, Any] = {}  # the dict that each name came from, which learns of what forward puts in its place
     if isinstance(parameter_and_buffer_dicts, Mapping):
         given = dict(parameter_and_buffer_dicts)
+        owner = dict.fromkeys(given, parameter_and_buffer_dicts)
     elif isinstance(parameter_and_buffer_dicts, Sequence):
         given = {}
         for d in parameter_and_buffer_dicts:
@@ -39,7 +41,7 @@ def functional_call(
             for name, t in d.items():
                 if name in given:
                     raise ValueError(f"functional_call: wanted every name in one dict, saw {name!r} in several")
-                given[name] = t
+                given[name], owner[name] = t, d
     else:
         raise ValueError(
             f"functional_call: wanted a dict or a sequence of dicts, saw {type(parameter_and_buffer_dicts).__name__}"
@@ -51,12 +53,14 @@ def functional_call(
         args = ()
     elif not isinstance(args, tuple):
         args = (args,)
-    with replaced(module, given, tie_weights, strict):
+    with replaced(module, given, owner, tie_weights, strict):
         return module(*args, **(kwargs or {}))
 
 
 @contextmanager
-def replaced(module: Any, given: dict[str, Any], tie_weights: bool, strict: bool) -> Iterator[None]:
+def replaced(
+    module: Any, given: dict[str, Any], owner: dict[str, Any], tie_weights: bool, strict: bool
+) -> Iterator[None]:
     """The context in which the module's parameters and buffers are the given ones."""
     places = {}  # name -> (register, last name)
     for register in ("_parameters", "_buffers"):
@@ -100,8 +104,8 @@ def replaced(module: Any, given: dict[str, Any], tie_weights: bool, strict: bool
         yield
     finally:
         for register, last, t, name in reversed(before):
-            if name in given and register.get(last) is not whole[name] and isinstance(given, dict):
-                given[name] = register[last]
+            if name in owner and register.get(last) is not whole[name]:
+                owner[name][name] = register[last]
             register[last] = t
 
 

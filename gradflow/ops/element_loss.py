@@ -57,8 +57,8 @@ _SLOPE = {
 _CURVATURE = {
     "mse": lambda d, delta: 2,
     "l1": lambda d, delta: 0,
-    "smooth_l1": lambda d, delta: (pointwise.abs(d) < delta) * (1 / delta),
-    "huber": lambda d, delta: (pointwise.abs(d) < delta) * 1.0,
+    "smooth_l1": lambda d, delta: pointwise.cast(pointwise.abs(d) < delta, d.dtype) * (1 / delta),
+    "huber": lambda d, delta: pointwise.cast(pointwise.abs(d) < delta, d.dtype),
 }
 
 
@@ -155,6 +155,7 @@ def _log_of_sigmoid(x: Any) -> Any:
 
 
 @op(
+    real=True,
     dx=lambda g, x, target, w, reduction: bce_logits_backward(g, x, target, w, reduction),
     dtarget=lambda g, x, w, reduction, x_shape: (
         spread(g, math.prod(x_shape), reduction) * (-x if w is None else -x - (w - 1) * pointwise.log_sigmoid(x))
@@ -228,6 +229,7 @@ def _probability_cases(r: Sampler) -> list[case]:
 
 
 @op(
+    real=True,
     dx=lambda g, x, target, reduction: bce_backward(g, x, target, reduction),
     dtarget=lambda g, x, reduction, x_shape: (
         spread(g, math.prod(x_shape), reduction)
