@@ -31,7 +31,6 @@ def leaf(*shape):
         (1.0, IndexError, "wanted ints, slices"),
         ("a", IndexError, "wanted ints, slices"),
         (np.array([0.0]), IndexError, "wanted an index of int or bool, saw float64"),
-        (np.array([1, 0, 1], np.uint8), IndexError, "saw uint8"),
         (np.array([True, False]), IndexError, r"wanted a mask of shape \(3,\) at dimension 0, saw \(2,\)"),
         ((slice(None), np.array([True])), IndexError, r"wanted a mask of shape \(4,\) at dimension 1"),
         (np.array([0, 3]), IndexError, "index_get: index 3 is out of bounds"),
@@ -404,3 +403,8 @@ def test_scattering_with_more_source_than_index_beside_pytorch(torch):
         lambda lib, x, y: x[0].scatter(0, lib.tensor([[0, 2]]), 2.0, reduce="multiply"),
     ):
         beside(torch, call, x, y, grad=False)
+
+
+def test_bytes_are_a_mask():
+    x = gf.arange(3)
+    assert x[gf.tensor([1, 0, 1], dtype=gf.uint8)].tolist() == [0, 2]

@@ -130,11 +130,15 @@ def tile(x: Any, dims: Any) -> Any:
 
 @sampled("repeats")
 @other_words
-def repeat_interleave(x: Any, repeats: Any, dim: int | None = None, *, output_size: int | None = None) -> Any:
+def repeat_interleave(x: Any, repeats: Any = None, dim: int | None = None, *, output_size: int | None = None) -> Any:
     """Each element along dim (of x as a vector, without) repeated in place: as often as a number or a vector says.
-    output_size says how many slices there will be, and is not needed.
+    Of repeats alone, 0, 1, ... each as often as they say. output_size says how many slices there will be, and is not needed.
     RuntimeError unless the vector has as many elements as there are slices.
     """
+    if repeats is None:
+        x, repeats = index.wrapped_like(x, namespace(unwrap(x)).arange(len(x))), x
+        if unwrap(repeats).dtype.kind not in "iu":
+            raise NotImplementedError(f"repeat_interleave: wanted repeats that are ints, saw {repeats.dtype}")
     if dim is None:
         x, dim = shape.reshape(x, (-1,)), 0
     if x.ndim == 0:
@@ -339,6 +343,7 @@ def diag_embed(x: Any, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Any:
     return diagonal_backward(x, tuple(size), offset, a, b)
 
 
+@other_words
 def diag(x: Any, diagonal: int = 0) -> Any:
     """The matrix with the vector x on a diagonal, or a copy of a diagonal of the matrix x."""
     if x.ndim not in (1, 2):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
+from inspect import unwrap
 from typing import Any
 
 from ..call import into
@@ -60,7 +61,7 @@ def other_words(function: Callable[..., Any]) -> Callable[..., Any]:
     """The function, taking also NumPy's words for PyTorch's, axis and keepdims, input for its first argument x, and out for
     tensors into which to write the result.
     """
-    code = function.__code__
+    code = unwrap(function).__code__
     own = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
     words = {word: name for word, name in _WORDS.items() if name in own and word not in own}
 

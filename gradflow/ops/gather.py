@@ -54,7 +54,7 @@ def is_tensor(x: Any) -> bool:
 
 @sampled("index")
 @other_words
-def gather(x: Any, dim: int, index: Any) -> Any:
+def gather(x: Any, dim: int, index: Any, *, sparse_grad: bool = False) -> Any:
     """y[i, j, ...] = x[index[i, j, ...], j, ...], for dim = 0: along dim, the elements that index names.
 
     index has x's number of dimensions, and sizes no larger than x's but in dim; y has its shape.
@@ -203,6 +203,7 @@ def scatter_extreme(x, src, ids, largest):
     return xp.where(begin[1:] > begin[:-1], meet, x)
 
 
+@other_words
 @sampled("index")
 def scatter_reduce(x: Any, dim: int, index: Any, src: Any, reduce: str, *, include_self: bool = True) -> Any:
     """Like scatter_add with another way to combine what meets at a place: sum, prod, mean, amax or amin.
@@ -272,6 +273,7 @@ def index_select(x: Any, dim: int, index: Any) -> Any:
     return index_get(x, slices("index_select", x, dim, index))
 
 
+@other_words
 @sampled("index")
 def index_add(x: Any, dim: int, index: Any, source: Any, *, alpha: Any = 1) -> Any:
     """For dim = 0, y = x; y[index[i]] += alpha source[i], as often as a slice is named."""
@@ -283,6 +285,7 @@ def index_add(x: Any, dim: int, index: Any, source: Any, *, alpha: Any = 1) -> A
     return x + (add if alpha == 1 else add * alpha)
 
 
+@other_words
 @sampled("index")
 def index_copy(x: Any, dim: int, index: Any, source: Any) -> Any:
     """For dim = 0, y = x; y[index[i]] = source[i]. Of a slice named twice the last write stays."""
@@ -356,6 +359,7 @@ def where(condition: Any, input: Any = None, other: Any = None) -> Any:
     return nonzero(condition, as_tuple=True) if input is None and other is None else pointwise.where(condition, input, other)
 
 
+@other_words
 def masked_select(x: Any, mask: Any) -> Any:
     """The elements of x where mask is true, as a vector; they broadcast."""
     x, mask = shape.broadcast_tensors(x, _mask("masked_select", mask))
@@ -379,6 +383,7 @@ def masked_scatter(x: Any, mask: Any, source: Any) -> Any:
 # --- by position in the whole -------------------------------------------------------------------------
 
 
+@other_words
 @sampled("index")
 def take(x: Any, index: Any) -> Any:
     """The elements of x, taken as a vector, at index, of whose shape the result is. IndexError out of range."""
@@ -412,6 +417,7 @@ def argwhere(x):
     return namespace(x).stack(x.nonzero(), 1).astype(int64, copy=False)
 
 
+@other_words
 def nonzero(x: Any, *, as_tuple: bool = False) -> Any:
     """The places of the nonzero elements, one row each; as_tuple gives a vector for each dimension instead."""
     y = argwhere(x if x.ndim or not as_tuple else _up(x))

@@ -183,11 +183,13 @@ def unsafe_chunk(x: Any, chunks: int, dim: int = 0) -> tuple:
     return tuple(map(shape.clone, join.chunk(x, chunks, dim)))
 
 
+@other_words
 def column_stack(tensors: Any) -> Any:
     """The tensors side by side along dimension 1; vectors are columns."""
     return join.hstack([shape.reshape(x, (-1, 1)) if x.ndim < 2 else x for x in join.joinable("column_stack", tensors)])
 
 
+@other_words
 def row_stack(tensors: Any) -> Any:
     """The tensors one below the other: vstack by another name."""
     return join.vstack(tensors)

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..backend import device_of, int64, is_array, namespace, on_card
 from ..cases import case
-from ..op import op, unwrap
+from ..op import op, unwrap, wrap
 from ..tape import Traced
 from . import pointwise, reduce, shape
 from .dims import inverse
@@ -56,6 +56,11 @@ def prepare(where: Any, array: Any) -> tuple[tuple | None, tuple | None]:
         d += array.ndim - used if i is Ellipsis else i is not None
     # The Ellipsis makes NumPy give a 0-d array, which is a view, and not a scalar, which is not.
     return tuple(items) if dots else (*items, ...), None
+
+
+def wrapped_like(x: Any, array: Any) -> Any:
+    """The array as a tensor if x is one, else as it is."""
+    return wrap(array) if isinstance(x, Traced) else array
 
 
 def _bounded(i: int, d: int, shape: tuple[int, ...]) -> None:
@@ -128,7 +133,9 @@ def _item(i: Any, array: Any) -> Any:
             raise IndexError(
                 f"getitem: wanted ints, slices, None, Ellipsis, bools or arrays of them, saw {type(i).__name__}"
             ) from None
-    if i.dtype.kind not in "ibu" or i.dtype == np.uint8:  # PyTorch takes uint8 for a mask, NumPy for positions
+    if i.dtype == np.uint8:  # PyTorch takes bytes for a mask, NumPy for positions
+        i = i.astype(bool)
+    if i.dtype.kind not in "ibu":
         raise IndexError(f"getitem: wanted an index of int or bool, saw {i.dtype}")
     if i.ndim == 0 and i.dtype.kind != "b":
         return int(i)

@@ -111,12 +111,14 @@ def stack(tensors: Any, dim: int = 0) -> Any:
     return stacked(*joinable("stack", tensors), dim=dim)
 
 
+@other_words
 def hstack(tensors: Any) -> Any:
     """The tensors behind each other along dimension 1, vectors along dimension 0."""
     tensors = [shape.reshape(x, (1,)) if x.ndim == 0 else x for x in joinable("hstack", tensors)]
     return _joined("hstack", tuple(tensors), 0 if tensors[0].ndim == 1 else 1)
 
 
+@other_words
 def vstack(tensors: Any) -> Any:
     """The tensors one below the other, along dimension 0; vectors are rows."""
     tensors = joinable("vstack", tensors)
@@ -124,6 +126,7 @@ def vstack(tensors: Any) -> Any:
     return _joined("vstack", tuple(rows), 0)
 
 
+@other_words
 def dstack(tensors: Any) -> Any:
     """The tensors behind each other along dimension 2, vectors as (1, n, 1) and matrices as (m, n, 1)."""
     size = {0: lambda n: (1, 1, 1), 1: lambda n: (1, *n, 1), 2: lambda n: (*n, 1)}
@@ -195,8 +198,14 @@ def chunk(x: Any, chunks: int, dim: int = 0) -> tuple:
 
 @sampled("indices_or_sections")
 @other_words
-def tensor_split(x: Any, indices_or_sections: Any, dim: int = 0) -> tuple:
+def tensor_split(
+    x: Any, indices_or_sections: Any = None, dim: int = 0, *, indices: Any = None, sections: Any = None
+) -> tuple:
     """x along dim as n views whose sizes differ by at most one, or cut before each of the places in a list."""
+    given = [v for v in (indices_or_sections, indices, sections) if v is not None]
+    if len(given) != 1:
+        raise TypeError(f"tensor_split: wanted indices or sections, saw {given}")
+    indices_or_sections = given[0]
     _divisible("tensor_split", x)
     d = dimension("tensor_split", dim, x.ndim)
     n, at = x.shape[d], indices_or_sections

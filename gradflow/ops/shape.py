@@ -200,8 +200,9 @@ def ravel(x: Any) -> Any:
 
 
 @other_words
-def transpose(x: Any, dim0: int, dim1: int) -> Any:
+def transpose(x: Any, dim0: Any = None, dim1: Any = None, *, axis0: Any = None, axis1: Any = None) -> Any:
     """x with two dimensions swapped. A view."""
+    dim0, dim1 = dim0 if axis0 is None else axis0, dim1 if axis1 is None else axis1
     dims = list(range(x.ndim))
     a, b = dimension("transpose", dim0, x.ndim), dimension("transpose", dim1, x.ndim)
     if dims:

@@ -310,18 +310,19 @@ def places(sorted_sequence, values, out_int32=False, right=False):
 @other_words
 def searchsorted(
     sorted_sequence: Any,
-    values: Any,
+    values: Any = None,
     *,
     out_int32: bool = False,
     right: bool = False,
     side: str | None = None,
     sorter: Any = None,
+    input: Any = None,
 ) -> Any:
     """Where values would stand in sequences sorted along the last dimension: the first place, or with right (or
     side="right") the last, that keeps the order. sorter is the places that sort the sequences.
     RuntimeError where leading sizes differ.
     """
-    seq, v = unwrapped(sorted_sequence), unwrapped(values)
+    seq, v = unwrapped(sorted_sequence), unwrapped(input if values is None else values)
     if side not in (None, "left", "right"):
         raise RuntimeError(f"searchsorted: wanted side 'left' or 'right', saw {side!r}")
     if side == "left" and right:
@@ -342,6 +343,7 @@ def searchsorted(
     return places(seq, v, out_int32, side == "right" if side else right)
 
 
+@other_words
 def bucketize(x: Any, boundaries: Any, *, out_int32: bool = False, right: bool = False) -> Any:
     """Which bucket between sorted boundaries each element falls into: searchsorted with its arguments swapped."""
     if boundaries.ndim != 1:

@@ -118,6 +118,7 @@ def _quantile(name: str, x: Any, q: Any, dim: int | None, keepdim: bool, interpo
     return shape.reshape(y, (*(ranks.shape if gather.is_tensor(q) else ()), *size))
 
 
+@other_words
 def quantile(
     input: Any, q: Any, dim: int | None = None, keepdim: bool = False, *, interpolation: str = "linear"
 ) -> Any:
@@ -128,6 +129,7 @@ def quantile(
     return _quantile("quantile", input, q, dim, keepdim, interpolation, nans=False)
 
 
+@other_words
 def nanquantile(
     input: Any, q: Any, dim: int | None = None, keepdim: bool = False, *, interpolation: str = "linear"
 ) -> Any:
@@ -233,6 +235,7 @@ def _checked(name: str, x: Any, weight: Any, size: tuple) -> tuple[Any, Any]:
     return a, w
 
 
+@other_words
 @sampled("input")
 def histogram(
     input: Any, bins: Any, *, range: Any = None, weight: Any = None, density: bool = False

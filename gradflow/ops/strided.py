@@ -223,7 +223,7 @@ def _copied(name: str, view: Any) -> Any:
 
     copy.__name__ = copy.__qualname__ = name
     copy.__doc__ = f"What {name.removesuffix('_copy')} shows of input, in memory of its own."
-    return copy
+    return other_words(copy)
 
 
 def slice_of(input: Any, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1) -> Any:
