@@ -323,3 +323,29 @@ def test_the_card_as_default_device(card):
     assert (np.float32(2) * x).is_cuda and (card.ones((2, 3), "f") + x).is_cuda
     for draw in ("normal_", "uniform_", "cauchy_", "log_normal_", "exponential_", "random_", "bernoulli_"):
         assert getattr(gf.empty(4, device="cuda"), draw)().is_cuda
+
+
+# --- out= -------------------------------------------------------------------------------------------------------
+
+
+def test_results_are_written_into_out():
+    x, y = gf.arange(6.0).reshape(2, 3), gf.empty(0)
+    for call, expected in (
+        (lambda out: gf.add(x, 1, out=out), x + 1),
+        (lambda out: gf.sum(x, 0, out=out), x.sum(0)),
+        (lambda out: gf.cat([x, x], out=out), gf.cat([x, x])),
+        (lambda out: gf.take(x, gf.tensor([1, 5]), out=out), gf.tensor([1.0, 5.0])),
+        (lambda out: gf.quantile(x, 0.5, out=out), gf.tensor(2.5)),
+        (lambda out: gf.ones(2, out=out), gf.ones(2)),
+    ):
+        assert call(y) is y
+        assert y.shape == expected.shape and (y == expected).all()
+    values, places = gf.empty(0), gf.empty(0, dtype=gf.int64)
+    found = gf.sort(x, descending=True, out=(values, places))
+    assert found.values is values and places.tolist() == [[2, 1, 0], [2, 1, 0]]
+    with pytest.raises(RuntimeError, match="requires? no gradient"):
+        gf.exp(x.clone().requires_grad_(), out=y)
+    with pytest.raises(RuntimeError, match="holds float32"):
+        gf.exp(x, out=places)
+    with pytest.raises(TypeError, match="wanted out="):
+        gf.sort(x, out=values)

@@ -11,6 +11,7 @@ from ..backend import complex64, complex128, float32, float64, namespace
 from ..cases import Sampler, case
 from ..op import op, unwrap
 from . import pointwise, shape
+from .dims import other_words
 from .pointwise import row
 
 
@@ -96,11 +97,13 @@ def complex_of(a, b):
     return y
 
 
+@other_words
 def complex(real: Any, imag: Any) -> Any:
     """real + i imag, of two tensors of one dtype, float32 or float64, that broadcast."""
     return complex_of(real, imag)
 
 
+@other_words
 def polar(abs: Any, angle: Any) -> Any:
     """abs (cos(angle) + i sin(angle)), of two tensors of one dtype, float32 or float64, that broadcast."""
     for v in (abs, angle):

@@ -354,6 +354,7 @@ def fill(x: Any, value: Any) -> Any:
     return index_put(x, (...,), value)
 
 
+@other_words
 def where(condition: Any, input: Any = None, other: Any = None) -> Any:
     """input where the condition is true, else other; alone, the places where it is: nonzero with as_tuple."""
     return nonzero(condition, as_tuple=True) if input is None and other is None else pointwise.where(condition, input, other)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from . import pointwise
+from .dims import other_words
 from .pointwise import row
 
 
@@ -75,6 +76,7 @@ odds = row(
 )  # fmt: skip
 
 
+@other_words
 def logit(input: Any, eps: float | None = None) -> Any:
     """log(x / (1 - x)), x first clipped to [eps, 1 - eps] if eps is given."""
     x = pointwise.to_floating(input)

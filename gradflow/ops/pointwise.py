@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 
 from ..backend import get_default_dtype, is_differentiable, namespace
+from ..call import into
 from ..cases import Sampler, case
 from ..dtypes import finfo
 from ..op import op, unwrap
+from .dims import other_words
 
 
 def row(head: str, definition: Callable[..., Any], doc: str, **options: Any) -> Callable[..., Any]:
@@ -807,16 +809,19 @@ def prelu(x: Any, weight: Any) -> Any:
     return where(x > 0, x, x * weight)
 
 
-def add_scaled(input: Any, other: Any, alpha: Any = 1) -> Any:
+def add_scaled(input: Any, other: Any, alpha: Any = 1, *, out: Any = None) -> Any:
     """input + alpha other."""
-    return add(input, other if alpha == 1 else other * alpha)
+    y = add(input, other if alpha == 1 else other * alpha)
+    return y if out is None else into("add", out, y)
 
 
-def sub_scaled(input: Any, other: Any, alpha: Any = 1) -> Any:
+def sub_scaled(input: Any, other: Any, alpha: Any = 1, *, out: Any = None) -> Any:
     """input - alpha other."""
-    return sub(input, other if alpha == 1 else other * alpha)
+    y = sub(input, other if alpha == 1 else other * alpha)
+    return y if out is None else into("sub", out, y)
 
 
+@other_words
 def divide(input: Any, other: Any, rounding_mode: str | None = None) -> Any:
     """input / other, or its integer below ('floor') or towards zero ('trunc'). RuntimeError for another rounding_mode."""
     if rounding_mode is None:
@@ -843,6 +848,7 @@ def kind_of(v: Any) -> str:
     return v.dtype.kind if hasattr(v, "dtype") else np.asarray(v).dtype.kind
 
 
+@other_words
 def round_to(x: Any, decimals: int = 0) -> Any:
     """x rounded to `decimals` decimal places, halves to even."""
     if decimals < 0:
@@ -850,6 +856,7 @@ def round_to(x: Any, decimals: int = 0) -> Any:
     return round(x) if decimals == 0 else round(x * 10**decimals) / 10**decimals
 
 
+@other_words
 def lerp(input: Any, end: Any, weight: Any) -> Any:
     """input + weight (end - input), from the nearer end. RuntimeError unless the tensors have one floating dtype."""
     for v in (end, weight):
@@ -860,11 +867,13 @@ def lerp(input: Any, end: Any, weight: Any) -> Any:
     return add(input, mul(sub(end, input), weight))
 
 
+@other_words
 def addcmul(input: Any, tensor1: Any, tensor2: Any, value: Any = 1) -> Any:
     """input + value tensor1 tensor2."""
     return add_scaled(input, mul(tensor1, tensor2), value)
 
 
+@other_words
 def addcdiv(input: Any, tensor1: Any, tensor2: Any, value: Any = 1) -> Any:
     """input + value tensor1 / tensor2."""
     if kind_of(tensor1) in "biu" and kind_of(tensor2) in "biu":
@@ -872,6 +881,7 @@ def addcdiv(input: Any, tensor1: Any, tensor2: Any, value: Any = 1) -> Any:
     return add_scaled(input, div(tensor1, tensor2), value)
 
 
+@other_words
 def nan_to_num(input: Any, nan: Any = 0.0, posinf: Any = None, neginf: Any = None) -> Any:
     """input with NaN, infinity and minus infinity replaced; the infinities by the largest and smallest finite numbers."""
     if input.dtype.kind in "biu":

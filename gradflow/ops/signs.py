@@ -12,6 +12,7 @@ from ..cases import case
 from ..dtypes import result_type
 from ..op import op
 from . import pointwise
+from .dims import other_words
 from .pointwise import row
 
 signbit = row(
@@ -107,6 +108,7 @@ def _tensors(name: str, *values: Any) -> None:
             raise TypeError(f"{name}: wanted a tensor, saw {v!r}")
 
 
+@other_words
 def ldexp(input: Any, other: Any) -> Any:
     """input 2^other."""
     _tensors("ldexp", input, other)
@@ -185,6 +187,7 @@ rad2deg = row(
 )  # fmt: skip
 
 
+@other_words
 def float_power(input: Any, exponent: Any) -> Any:
     """input^exponent, computed and given in float64, or complex128 if one is complex."""
     values = (input, exponent)

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..cases import case
 from . import pointwise
+from .dims import other_words
 from .pointwise import row
 from .special_series import chebyshev, horner, lifted, parts
 from .special_tables import POWERS, TEMME
@@ -136,6 +137,7 @@ polygamma_of = row(
 )  # fmt: skip
 
 
+@other_words
 def polygamma(n: Any, input: Any) -> Any:
     """The n-th derivative of digamma; as a method, the tensor comes first. RuntimeError for n below 0."""
     if hasattr(n, "dtype") and not hasattr(input, "dtype"):
@@ -145,6 +147,7 @@ def polygamma(n: Any, input: Any) -> Any:
     return polygamma_of(input, int(n))
 
 
+@other_words
 def mvlgamma(input: Any, p: int) -> Any:
     """log of the p-variate gamma function: sum of lgamma(x - j / 2), j < p, + p (p - 1) / 4 log pi."""
     if p < 1:
