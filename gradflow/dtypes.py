@@ -72,14 +72,29 @@ def can_cast(from_: Any, to: Any) -> bool:
     return category(np.dtype(from_)) <= category(np.dtype(to))
 
 
-def finfo(dtype: Any = None) -> Any:
-    """The limits of a floating dtype: eps, max, min, tiny, bits; of the default dtype unless given."""
-    dtype = np.dtype(dtype or backend.get_default_dtype())
-    if dtype.kind != "V":
-        return np.finfo(dtype)
-    import ml_dtypes
+class finfo:
+    """The limits of a floating dtype, of the default one unless given, as Python's numbers: eps, max, min, tiny,
+    smallest_normal, resolution, bits; of a complex dtype those of its parts. TypeError for whole numbers.
+    """
 
-    return ml_dtypes.finfo(dtype)
+    def __init__(self, dtype: Any = None) -> None:
+        dtype = np.dtype(dtype or backend.get_default_dtype())
+        if not backend.is_differentiable(dtype) and not dtype.name.startswith("float8"):
+            raise TypeError(f"finfo: wanted a floating dtype, saw {dtype}; iinfo is for whole numbers")
+        limits: Any = np.finfo
+        if dtype.kind == "V":
+            import ml_dtypes
+
+            limits = ml_dtypes.finfo
+        found = limits(dtype)
+        self.bits, self.dtype = int(found.bits), found.dtype.name
+        self.eps, self.max, self.min = float(found.eps), float(found.max), float(found.min)
+        self.tiny = self.smallest_normal = float(found.smallest_normal)
+        self.resolution = 10.0 ** -int(found.precision)
+
+    def __repr__(self) -> str:
+        names = ("resolution", "min", "max", "eps", "smallest_normal", "tiny")
+        return f"finfo({', '.join(f'{n}={getattr(self, n):g}' for n in names)}, dtype={self.dtype})"
 
 
 def iinfo(dtype: Any) -> Any:
