@@ -123,6 +123,9 @@ def set_default_dtype(dtype: Any) -> None:
 # --- devices ------------------------------------------------------------------------------------
 
 
+NAMED = ("meta", "mps", "xpu")  # PyTorch's other devices, which programs compare with; nothing can be put there
+
+
 class device:
     """A place for arrays: device('cpu'), device('cuda'), device('cuda', 1) or device('cuda:1')."""
 
@@ -135,7 +138,7 @@ class device:
             index = type.index if index is None else index
             type = type.type
         name, _, number = str(type).partition(":")
-        if name not in ("cpu", "cuda") or (number and not number.isdigit()):
+        if name not in ("cpu", "cuda", *NAMED) or (number and not number.isdigit()):
             raise RuntimeError(f"device: wanted 'cpu', 'cuda' or 'cuda:N', saw {type!r}")
         self.type = name
         self.index = int(number) if number else index
@@ -178,6 +181,11 @@ def set_default_device(where: str | device | None) -> None:
     _defaults[-1] = CPU if where is None else device(where)
 
 
+def _refuse_named(where: device) -> None:
+    if where.type in NAMED:
+        raise RuntimeError(f"device: wanted 'cpu', 'cuda' or 'cuda:N' to put a tensor on, saw '{where}'")
+
+
 def device_of(x: Array) -> device:
     """The device on which the array x lives."""
     return device("cuda", x.device.id) if on_card(x) else CPU
@@ -188,6 +196,7 @@ def to_device(x: Array, where: str | device, non_blocking: bool = False) -> Arra
     where = device(where)
     if where.type == "cpu":
         return namespace(x).asnumpy(x) if on_card(x) else x
+    _refuse_named(where)
     cp = need_card("to('cuda')")
     with cp.cuda.Device(where.index or 0):
         return cp.asarray(x, blocking=not non_blocking) if not on_card(x) else cp.asarray(x)
@@ -204,6 +213,7 @@ def on(where: device) -> Iterator[Any]:
     if where.type == "cpu":
         yield np
     else:
+        _refuse_named(where)
         cp = need_card("device('cuda')")
         with cp.cuda.Device(where.index or 0):
             yield cp

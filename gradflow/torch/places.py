@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+from .library import Spaces
+
 # The modules directly under torch. What is below them and not in PLACES may be imported and mentioned, no more.
 _ROOTS = """
     _C _VF _awaits _classes _compile _custom_op _custom_ops _decomp _dispatch _dynamo _export _functorch _guards
@@ -127,7 +129,7 @@ PLACES: dict[str, tuple[Any, ...]] = {
     "torch.fx": ({"wrap": lambda function: function},),
     "torch.hub": (_OWN + "hub", Private(_get_torch_home="torch.hub:_get_torch_home")),
     "torch.library": (_OWN + "library",),
-    "torch.ops": (Private(load_library="torch.library:load_library"),),
+    "torch.ops": (Private(load_library="torch.library:load_library"), Spaces()),
     "torch.jit": (_OWN + "program", _JIT),
     "torch.linalg": ("gradflow.linalg",),
     "torch.masked": ("gradflow.masked",),
@@ -142,7 +144,10 @@ PLACES: dict[str, tuple[Any, ...]] = {
     ),
     "torch.nn": (_NN,),
     "torch.nn.functional": (_NN + ".functional",),
-    "torch.nn.init": (_NN + ".init", Private({n: f"nn.init:{n}" for n in ("_calculate_fan_in_and_fan_out", "_calculate_correct_fan")})),
+    "torch.nn.init": (
+        _NN + ".init",
+        Private({n: f"nn.init:{n}" for n in ("_calculate_fan_in_and_fan_out", "_calculate_correct_fan")}),
+    ),
     "torch.nn.modules": (_NN, _PRIVATE),
     "torch.nn.modules.utils": (_PRIVATE,),
     "torch.nn.parallel": (_NN, _NN + ".parallel"),

@@ -54,6 +54,13 @@ def is_scripting() -> bool:
 is_tracing = is_compiling = is_dynamo_compiling = is_exporting = is_scripting
 
 
+def mark_static_address(*args: Any, **kwargs: Any) -> None:
+    """Nothing to mark."""
+
+
+mark_dynamic = mark_unbacked = maybe_mark_dynamic = mark_static = mark_static_address
+
+
 def reset() -> None:
     """Nothing to forget."""
 
