@@ -116,10 +116,10 @@ def _avg_twins(rank: int) -> tuple[Any, ...]:
         return _average_backward(backward_name, g, x_shape, dims, count_include_pad, divisor_override)
 
     def adaptive_pool(x, output_size):
-        return _average(adaptive_name, x, adaptive(adaptive_name, x.shape, rank, output_size))
+        return _average(adaptive_name, x, adaptive(adaptive_name, x.shape, rank, output_size, empty=rank < 3))
 
     def adaptive_backward(g, x_shape):
-        dims = adaptive(adaptive_backward_name, x_shape, rank, g.shape[-rank:])
+        dims = adaptive(adaptive_backward_name, x_shape, rank, g.shape[-rank:], empty=rank < 3)
         check_gradient(adaptive_backward_name, g, x_shape, dims)
         return _average_backward(adaptive_backward_name, g, x_shape, dims)
 

@@ -269,7 +269,7 @@ def _mask(name: str, mask: Any, is_causal: bool, dtype: Any, whole: tuple[int, .
     if kind not in (bool_, dtype) and kind != backend.float32:
         raise RuntimeError(f"{name}: wanted a mask of bool or {dtype}, saw {kind}")
     try:
-        fits = np.broadcast_shapes(tuple(mask.shape), whole)[-2:] == whole[-2:]
+        fits = np.broadcast_shapes(tuple(mask.shape), whole) == whole
     except ValueError:
         fits = False
     if not fits:

@@ -28,7 +28,7 @@ def correlate(x: Array, w: Array, b: Array | None, win: Window) -> Array:
     """y[n, k, o] = b[k] + sum over c and taps t of x[n, c, o * stride - before + t * dilation] w[k, c, t]."""
     xp, (n, c), k, g = namespace(x), x.shape[:2], w.shape[0], win.groups
     y = xp.empty((n, k, *win.out), x.dtype)
-    wm = xp.ascontiguousarray(_wide(w)).reshape(g, k // g, -1)  # BLAS takes no negative strides
+    wm = xp.ascontiguousarray(_wide(w)).reshape(g, k // g, prod(w.shape[1:]))  # BLAS takes no negative strides
     if win.pointwise and prod(win.out) >= IMAGES:
         z = xp.matmul(wm, _wide(x).reshape(n, g, c // g, prod(win.out))).reshape(y.shape)
         return (z if b is None else z + b.reshape(-1, *[1] * len(win.out))).astype(x.dtype, copy=False)
@@ -55,7 +55,7 @@ def correlate_input(dy: Array, w: Array, win: Window) -> Array:
     dx = xp.zeros((n, c, *win.sizes), dy.dtype)
     if not dx.size:
         return dx
-    wm = _wide(w).reshape(g, k // g, -1).swapaxes(1, 2)
+    wm = _wide(w).reshape(g, k // g, prod(w.shape[1:])).swapaxes(1, 2)
     todo = _schedule(dy, c, win)
     for images in todo.images:
         laid = _room(xp, "layout", (c, *todo.span, images.stop - images.start), wm.dtype)
@@ -125,7 +125,7 @@ def correlate_weight(dy: Array, x: Array, win: Window) -> Array:
             dw += xp.matmul(a, b.swapaxes(2, 3)).sum(0)
     else:
         for images, rows, cols in _columns(x, win):
-            part = _images_last(dy[images, :, rows], cols.dtype).reshape(g, k // g, -1)
+            part = _images_last(dy[images, :, rows], cols.dtype).reshape(g, k // g, cols.shape[2])
             dw += xp.matmul(part, cols.swapaxes(1, 2))
     return dw.reshape(k, c // g, *win.kernel).astype(x.dtype, copy=False)
 
@@ -227,7 +227,7 @@ def _columns(x: Array, win: Window) -> Iterator[tuple[slice, slice, Array]]:
                 laid[...] = 0
         laid[todo.there] = part.transpose(*range(1, part.ndim), 0)
         if win.pointwise:
-            yield images, slice(0, win.out[0]), laid.reshape(g, c // g, -1)
+            yield images, slice(0, win.out[0]), laid.reshape(g, c // g, prod(laid.shape[1:]))
             continue
         first, *inner, last = laid.strides
         strides = (first, *(t * d for t, d in zip(inner, win.dilation, strict=True)))
@@ -237,4 +237,5 @@ def _columns(x: Array, win: Window) -> Iterator[tuple[slice, slice, Array]]:
             seen = xp.lib.stride_tricks.as_strided(laid[:, rows.start * win.stride[0] :], shape, strides)
             cols = _room(xp, "windows", shape, dtype)
             cols[...] = seen
-            yield images, rows, cols.reshape(g, c // g * prod(win.kernel), -1)
+            seen_at_once = prod(shape[len(win.kernel) + 1 :])
+            yield images, rows, cols.reshape(g, c // g * prod(win.kernel), seen_at_once)

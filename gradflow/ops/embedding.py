@@ -7,11 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import int64, namespace
+from ..backend import int32, int64, namespace
 from ..cases import case
 from ..op import op
 from ..tape import Traced
 from . import index
+
+
+def _check_ids(ids: Any) -> None:
+    if ids.dtype not in (int64, int32):
+        raise RuntimeError(f"embedding: wanted ints for ids, int64 or int32, saw {ids.dtype}")
 
 
 def _dweight(g: Any, ids: Any, padding_idx: int | None, scale_grad_by_freq: bool, weight_shape: Any) -> Any:
@@ -46,8 +51,7 @@ def embedding(ids, weight, padding_idx=None, scale_grad_by_freq=False):
     The row padding_idx gets no gradient; scale_grad_by_freq divides a row's gradient by how often it occurs.
     RuntimeError for ids that are no ints, IndexError out of range (wraps on the card).
     """
-    if ids.dtype.kind not in "iu":
-        raise RuntimeError(f"embedding: wanted ints for ids, saw {ids.dtype}")
+    _check_ids(ids)
     if weight.ndim != 2:
         raise RuntimeError(f"embedding: wanted a table of 2 dimensions, saw shape {weight.shape}")
     if padding_idx is not None and not -len(weight) <= padding_idx < len(weight):
@@ -91,6 +95,7 @@ def embedding_backward(g, ids, n, padding_idx=None, scale_grad_by_freq=False):
 def renorm(weight: Any, ids: Any, max_norm: float, norm_type: float = 2.0) -> None:
     """Scale the rows of a table that are looked up down to a norm_type-norm of max_norm, in place and unrecorded."""
     ids, w = index.unwrap(ids), index.unwrap(weight)
+    _check_ids(ids)
     xp = namespace(w)
     used = xp.unique(ids)
     if len(used):

@@ -195,18 +195,20 @@ def batch_norm(
     In training mean and biased var are the batch's, and running_mean and running_var, if given, move by `momentum`
     towards them, the variance unbiased; else they are what is used. ValueError for one value per channel in training.
     """
-    if tuple(input.shape) == (0,):  # nothing to norm, in PyTorch too
-        return pointwise.mul(input, 1)
+    if momentum is None:
+        raise TypeError("batch_norm: wanted a momentum, saw None")
+    n = input.shape[0] * math.prod(input.shape[2:]) if input.ndim else 1
+    if training and n == 1:
+        raise ValueError(
+            f"batch_norm: wanted more than 1 value per channel when training, saw shape {tuple(input.shape)}"
+        )
+    if 0 in tuple(input.shape) and (input.ndim < 2 or running_mean is None or tuple(running_mean.shape) != (input.shape[1],)):
+        return pointwise.mul(input, 1)  # nothing to norm, so nothing that does not fit, in PyTorch too
     if input.ndim < 2:
         raise RuntimeError(f"batch_norm: wanted an input of shape (n, c, ...), saw {tuple(input.shape)}")
     _check_running("batch_norm", input, running_mean, running_var, not training)
     if not training:
         return batch_norm_eval(input, running_mean, running_var, weight, bias, eps)
-    n = input.shape[0] * math.prod(input.shape[2:])
-    if n == 1:
-        raise ValueError(
-            f"batch_norm: wanted more than 1 value per channel when training, saw shape {tuple(input.shape)}"
-        )
     y, mean, rstd = batch_norm_forward(input, weight, bias, eps)
     if running_mean is not None and n:
         _move(running_mean, running_var, mean, rstd, n, momentum, eps)
@@ -351,4 +353,6 @@ def local_response_norm(input: Any, size: int, alpha: float = 1e-4, beta: float 
         )
     if 0 in tuple(input.shape):
         return input
+    if size < 1:
+        raise RuntimeError(f"local_response_norm: wanted a size of 1 at least, saw {size}")
     return input / (channel_window(pointwise.square(input), size // 2, (size - 1) // 2) * (alpha / size) + k) ** beta

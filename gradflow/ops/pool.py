@@ -147,10 +147,10 @@ def _mean(rank: int) -> tuple[Callable[..., Any], ...]:
         return average_backward(g, dims, count_include_pad, divisor_override)
 
     def adaptive_pool(x, output_size):
-        return average(x, adaptive(adaptive_name, x.shape, rank, output_size))
+        return average(x, adaptive(adaptive_name, x.shape, rank, output_size, empty=rank < 3))
 
     def adaptive_pool_backward(g, x_shape):
-        dims = adaptive(adaptive_backward_name, x_shape, rank, g.shape[-rank:])
+        dims = adaptive(adaptive_backward_name, x_shape, rank, g.shape[-rank:], empty=rank < 3)
         check_gradient(adaptive_backward_name, g, x_shape, dims)
         return average_backward(g, dims)
 

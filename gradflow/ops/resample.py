@@ -197,8 +197,6 @@ def resample_bytes(x, dim, table):
 
 
 def _check(input: Any, mode: str, align_corners: Any, antialias: bool) -> None:
-    if mode in PLAIN and align_corners is not None:
-        raise ValueError(f"interpolate: align_corners is for {', '.join(LINEAR)}, saw it with {mode!r}")
     if antialias and not (mode in ("bilinear", "bicubic", "lanczos") and input.ndim == 4):
         raise ValueError(
             f"interpolate: wanted bilinear, bicubic or lanczos of (n, c, h, w) with antialias, saw {mode!r} of "
@@ -213,7 +211,7 @@ def _check(input: Any, mode: str, align_corners: Any, antialias: bool) -> None:
         raise ValueError("interpolate: wanted antialias and no align_corners with 'lanczos', saw it otherwise")
 
 
-def _sizes(shape: tuple, size: Any, scale_factor: Any, recompute: bool) -> tuple[list[int], list[float] | None]:
+def _sizes(shape: tuple, size: Any, scale_factor: Any, recompute: bool, area: bool) -> tuple[list[int], list[float] | None]:
     """(the new sizes, the given scales if they count rather than those of the rounded sizes)."""
     dims = len(shape) - 2
     if (size is None) == (scale_factor is None):
@@ -227,7 +225,7 @@ def _sizes(shape: tuple, size: Any, scale_factor: Any, recompute: bool) -> tuple
     if size is not None and not all(hasattr(n, "__index__") for n in given):
         raise TypeError(f"interpolate: wanted whole numbers for size, saw {size}")
     sizes = [int(n) for n in given] if size is not None else [int(n * s) for n, s in zip(shape[2:], given, strict=True)]
-    if min(sizes) < 1 or min(shape[1:]) < 1:
+    if min(sizes) < 1 or min(shape[2:]) < 1 or (shape[1] < 1 and not area):
         raise RuntimeError(f"interpolate: wanted sizes above 0, saw {tuple(shape)} to {sizes}")
     return sizes, None if size is not None or recompute else [float(s) for s in given]
 
@@ -251,7 +249,11 @@ def interpolate(
     each other, NotImplementedError for a mode that does not fit the dimensions or dtype.
     """
     recompute = bool(recompute_scale_factor) or (mode == "area" and scale_factor is not None)
-    sizes, scales = _sizes(tuple(input.shape), size, scale_factor, recompute)
+    if mode in PLAIN and align_corners is not None:
+        raise ValueError(f"interpolate: align_corners is for {', '.join(LINEAR)}, saw it with {mode!r}")
+    if input.ndim < 3:
+        raise NotImplementedError(f"interpolate: wanted an input of 3 to 5 dimensions, saw {tuple(input.shape)}")
+    sizes, scales = _sizes(tuple(input.shape), size, scale_factor, recompute, mode == "area")
     _check(input, mode, align_corners, antialias)
     if mode == "area":
         pools = (pool.adaptive_avg_pool1d, pool.adaptive_avg_pool2d, pool.adaptive_avg_pool3d)

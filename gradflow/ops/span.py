@@ -58,10 +58,10 @@ class Span(NamedTuple):
         return np.maximum(end - start, 1)
 
 
-def check_input(name: str, x_shape: Sizes, rank: int) -> None:
-    """RuntimeError unless x_shape has channels and `rank` spatial dims above zero, and maybe a batch dim."""
+def check_input(name: str, x_shape: Sizes, rank: int, channels: int = 1) -> None:
+    """RuntimeError unless x_shape has so many channels at least, `rank` spatial dims above zero, and maybe a batch dim."""
     check_batch(name, x_shape, rank)
-    if min(x_shape[-rank - 1 :]) < 1:
+    if min(x_shape[-rank:]) < 1 or x_shape[-rank - 1] < channels:
         raise RuntimeError(f"{name}: wanted channels and sizes above zero, saw {tuple(x_shape)}")
 
 
@@ -79,10 +79,10 @@ def spans(
 def _spans(
     name: str, x_shape: Sizes, rank: int, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool
 ) -> tuple[Span, ...]:
-    check_input(name, x_shape, rank)
     kernel = numbers(name, "kernel_size", kernel_size, rank, 1)
     strides = kernel if stride is None or stride == () else numbers(name, "stride", stride, rank, 1)
     paddings, dilations = numbers(name, "padding", padding, rank, 0), numbers(name, "dilation", dilation, rank, 1)
+    check_input(name, x_shape, rank)
     found = []
     for n, k, s, p, d in zip(x_shape[-rank:], kernel, strides, paddings, dilations, strict=True):
         reach = (k - 1) * d + 1
@@ -100,16 +100,16 @@ def _spans(
     return tuple(found)
 
 
-def adaptive(name: str, x_shape: Sizes, rank: int, output_size: Any) -> list[Span]:
+def adaptive(name: str, x_shape: Sizes, rank: int, output_size: Any, empty: bool = False) -> list[Span]:
     """The windows of an adaptive pooling to output_size; None keeps a size. RuntimeError where they do not fit,
     ValueError for as many sizes as x has dims, as PyTorch says it.
     """
     if rank > 1 and isinstance(output_size, (tuple, list)) and len(x_shape) <= len(output_size):
         raise ValueError(f"{name}: wanted an input of {len(output_size) + 1} dims at least, saw {tuple(x_shape)}")
-    check_input(name, x_shape, rank)
     sizes = output_size if isinstance(output_size, (tuple, list)) else [output_size] * rank
     if len(sizes) == rank:
         sizes = [n if m is None else m for n, m in zip(x_shape[-rank:], sizes, strict=True)]
     outs = numbers(name, "output_size", sizes, rank, 0)
+    check_input(name, x_shape, rank, channels=0 if empty else 1)
     pairs = zip(x_shape[-rank:], outs, strict=True)
     return [Span(n, m, n // m, n // m) if m and n % m == 0 else Span(n, m) for n, m in pairs]

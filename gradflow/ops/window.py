@@ -108,14 +108,14 @@ def window(
 def _window(
     name: str, rank: int, x_shape: Sizes, w_shape: Sizes, stride: Any, padding: Any, dilation: Any, groups: int
 ) -> Window:
+    strides, dilations = numbers(name, "stride", stride, rank, 1), numbers(name, "dilation", dilation, rank, 1)
     if len(w_shape) != rank + 2:
         raise RuntimeError(f"{name}: wanted a weight of {rank + 2} dims, saw {tuple(w_shape)}")
     check_batch(name, x_shape, rank)
     sizes, kernel = tuple(x_shape[-rank:]), tuple(w_shape[2:])
-    strides, dilations = numbers(name, "stride", stride, rank, 1), numbers(name, "dilation", dilation, rank, 1)
     check_groups(name, groups, w_shape)
     check_channels(name, x_shape, rank, w_shape[1] * groups)
-    if min(kernel) < 1:
+    if min(kernel) < 1 or w_shape[0] < 1:
         raise RuntimeError(f"{name}: wanted a kernel of positive sizes, saw a weight {tuple(w_shape)}")
     around = pads(name, padding, kernel, strides, dilations)
     room = tuple(n + before + after for n, (before, after) in zip(sizes, around, strict=True))
