@@ -307,6 +307,38 @@ def test_step_by_step_as_pytorch(name, options, dtype):
     assert again.state_dict()["param_groups"] == b["param_groups"]
 
 
+@pytest.mark.reference
+def test_pytorchs_hyperparameters_may_be_tensors():
+    torch = pytest.importorskip("torch")
+    there = [torch.ones(3, dtype=torch.float64, requires_grad=True)]
+    betas = (torch.tensor(0.8, dtype=torch.float64), torch.tensor(0.9, dtype=torch.float64))
+    other = torch.optim.Adam(there, lr=torch.tensor(0.1, dtype=torch.float64), betas=betas)
+    here = parameters([(3,)])
+    here[0].array[...] = 1
+    mine = optim.Adam(here)
+    mine.load_state_dict(other.state_dict())
+    for i in range(3):
+        g = gradients(i, [(3,)])
+        give(here, g)
+        there[0].grad = torch.tensor(g[0])
+        mine.step()
+        other.step()
+    assert_close(here[0].array, there[0].detach().numpy())
+
+
+def test_adafactor_forgets_all_at_a_decay_of_zero():
+    """With w = 1 the means are the last squares themselves, however large they were before."""
+    p, q = parameters([(3,)]), parameters([(3,)])
+    a, b = (optim.Adafactor(t, beta2_decay=0.0) for t in (p, q))
+    for o, t, g in ((a, p, 1e8), (b, q, 1.0)):
+        give(t, [np.full(3, g)])
+        o.step()
+        t[0].array[...] = 1
+        give(t, [np.array([1e-3, 2e-3, -1e-3])])
+        o.step()
+    np.testing.assert_array_equal(p[0].array, q[0].array)
+
+
 # --- the card -----------------------------------------------------------------------------------------
 
 

@@ -81,6 +81,6 @@ def _rms(x: Array) -> float:
 def _blend(mean: Array, new: Array, weight: float, wide: Any) -> Array:
     """Move a running mean towards `new` by `weight`; what it is now, in the dtype that is computed in."""
     old = mean.astype(wide, copy=False)
-    now = old + weight * (new - old)
+    now = (1 - weight) * old + weight * new
     mean[...] = now
     return now

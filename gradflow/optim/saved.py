@@ -77,16 +77,11 @@ class Saved(Hooked):
 
     def _take_group(self, group: dict[str, Any], old: dict[str, Any]) -> dict[str, Any]:
         """The saved hyperparameters of a group, with the parameters that are there."""
-        new = {**old, "params": group["params"]}
+        new = {k: _taken(v, self.defaults.get(k)) for k, v in old.items()}
+        new["params"] = group["params"]
         if "param_names" in group:
             new.setdefault("param_names", group["param_names"])
-        for name, default in self.defaults.items():
-            new.setdefault(name, default)
-            if isinstance(default, tuple) and isinstance(new[name], list):  # JSON has no tuples
-                new[name] = tuple(new[name])
-            elif type(new[name]).__module__.startswith("torch"):
-                new[name] = wrap(np.asarray(new[name]))
-        return new
+        return {**new, **{k: v for k, v in self.defaults.items() if k not in new}}
 
     def _fit(self, name: str, v: Any, p: Any, group: dict[str, Any]) -> Any:
         """A copy of a saved value as state of p: on its device, and cast to its dtype if that is floating; counts stay."""
@@ -101,6 +96,16 @@ class Saved(Hooked):
         if not (backend.is_array(v) or type(v).__module__.startswith("torch")):
             return v
         return wrap(_copy(v, p.device, p.dtype if backend.is_differentiable(p.dtype) else None))
+
+
+def _taken(v: Any, default: Any) -> Any:
+    """A saved hyperparameter: a copy of a tensor, of PyTorch's too, and a tuple where the default is one."""
+    if isinstance(v, (list, tuple)):
+        values = [_taken(u, None) for u in v]
+        return tuple(values) if isinstance(default, tuple) or isinstance(v, tuple) else values
+    if isinstance(v, Traced):
+        return wrap(v.array.copy())
+    return wrap(np.asarray(v).copy()) if type(v).__module__.startswith("torch") else v
 
 
 def _copy(v: Any, home: backend.device, dtype: Any) -> Array:
