@@ -41,7 +41,7 @@ def lu(x: Any, pivot: bool = True) -> tuple[Any, Any, Any]:
     with np.errstate(all="ignore"):
         for start in range(0, k, BLOCK):
             stop = min(start + BLOCK, k)
-            panel = xp.ascontiguousarray(a[:, start:, start:stop].swapaxes(1, 2))  # its columns lie together
+            panel = xp.array(a[:, start:, start:stop].swapaxes(1, 2), order="C")  # its columns lie together
             moved = xp.broadcast_to(xp.arange(m - start), (a.shape[0], m - start)).copy()
             for j in range(stop - start):
                 column = panel[:, j]
