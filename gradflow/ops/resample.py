@@ -19,7 +19,10 @@ from .reduce import wide
 
 LINEAR = {"linear": 1, "bilinear": 2, "trilinear": 3, "bicubic": 2, "lanczos": 2}  # over how many dimensions
 PLAIN = ("nearest", "nearest-exact", "area")
-DENSE = 256  # sizes up to which a product with the whole matrix is faster than a sum over taps
+BLOCK, MOST = (
+    64,
+    512,
+)  # new elements made by one product with a matrix, and old ones up to which that is faster than taps
 
 
 class Taps:
@@ -44,6 +47,23 @@ class Taps:
         back = Taps(self.m, places, spread)
         back.turned = self
         return back
+
+    @cached_property
+    def blocks(self) -> list[tuple[slice, slice, np.ndarray]] | None:
+        """The matrix in blocks: (new elements, the old ones that they are made of, weights); None if these are many."""
+        found = []
+        for first in range(0, self.m, BLOCK):
+            new = slice(first, min(first + BLOCK, self.m))
+            places = self.places[new][self.weights[new] != 0]
+            old = slice(int(places.min(initial=self.n)), int(places.max(initial=-1)) + 1)
+            old = old if old.stop > old.start else slice(0, 0)
+            if old.stop - old.start > MOST:
+                return None
+            w = np.zeros((old.stop - old.start, new.stop - new.start))
+            rows, ks = np.nonzero(self.weights[new])
+            np.add.at(w, (self.places[new][rows, ks] - old.start, rows), self.weights[new][rows, ks])
+            found.append((new, old, w))
+        return found
 
     @cached_property
     def matrix(self) -> np.ndarray:
@@ -147,13 +167,9 @@ def resample(x, dim, table):
     if table.places.shape[1] == 1 and (table.weights == 1).all():
         return xp.take(x, xp.asarray(table.places[:, 0]), axis)
     x = x.astype(wide(dtype), copy=False)
-    if max(table.n, table.m) <= DENSE and x.size:
-        w = xp.asarray(table.matrix.astype(x.dtype))
-        if axis == x.ndim - 1:
-            y = xp.matmul(x, w)
-        else:
-            y = xp.moveaxis(xp.matmul(w.T, xp.moveaxis(x, axis, -2)), -2, axis)
-        if xp is not np or math.isfinite(y.sum()):  # infinity times a weight of zero is no number
+    if x.size and xp is np and table.blocks is not None:
+        y = _by_blocks(x, axis, table)
+        if math.isfinite(y.sum()):  # infinity times a weight of zero is no number
             return y.astype(dtype, copy=False)
     y, along = None, (-1, *(1,) * (x.ndim - 1 - axis))
     for k in range(table.places.shape[1]):
@@ -163,6 +179,20 @@ def resample(x, dim, table):
             term = xp.where(xp.asarray(w != 0).reshape(along), term, term.dtype.type(0))
         y = term if y is None else y + term
     return y.astype(dtype, copy=False)
+
+
+def _by_blocks(x: np.ndarray, axis: int, table: Taps) -> np.ndarray:
+    """The weighted sums as products with blocks of the matrix."""
+    y = np.empty((*x.shape[:axis], table.m, *x.shape[axis + 1 :]), x.dtype)
+    last = axis == x.ndim - 1
+    seen, made = (x, y) if last else (np.moveaxis(x, axis, -2), np.moveaxis(y, axis, -2))
+    for new, old, w in table.blocks or ():
+        w = w.astype(x.dtype)
+        if last:
+            np.matmul(seen[..., old], w, out=made[..., new])
+        else:
+            np.matmul(w.T, seen[..., old, :], out=made[..., new, :])
+    return y
 
 
 def _rounded(x: Array, axis: int, table: Taps) -> Array:
@@ -211,7 +241,9 @@ def _check(input: Any, mode: str, align_corners: Any, antialias: bool) -> None:
         raise ValueError("interpolate: wanted antialias and no align_corners with 'lanczos', saw it otherwise")
 
 
-def _sizes(shape: tuple, size: Any, scale_factor: Any, recompute: bool, area: bool) -> tuple[list[int], list[float] | None]:
+def _sizes(
+    shape: tuple, size: Any, scale_factor: Any, recompute: bool, area: bool
+) -> tuple[list[int], list[float] | None]:
     """(the new sizes, the given scales if they count rather than those of the rounded sizes)."""
     dims = len(shape) - 2
     if (size is None) == (scale_factor is None):
