@@ -35,7 +35,7 @@ CASES = {
     "Kumaraswamy": ((A, B), [0.4, 0.1, 0.8]),
     "StudentT": ((B, A, B), [0.4, 1.0, 2.0]),
     "FisherSnedecor": (([3.0, 5.0, 6.0], [5.0, 7.0, 4.5]), [0.4, 1.0, 2.0]),
-    "Dirichlet": ((ROWS,), [[0.2, 0.3, 0.5], [0.1, 0.8, 0.1]]),
+    "Dirichlet": (([[1.1, 2.6, 1.3], [2.2, 3.2, 1.6]],), [[0.2, 0.3, 0.5], [0.1, 0.8, 0.1]]),
     "Bernoulli": ((P,), [1.0, 0.0, 1.0]),
     "Geometric": ((P,), [3.0, 0.0, 1.0]),
     "Binomial": (([4.0, 4.0, 4.0], P), [3.0, 0.0, 4.0]),
@@ -75,12 +75,15 @@ def test_as_pytorch(name):
         except NotImplementedError:
             assert name == "Kumaraswamy" and what == "mode"
             continue
-        if name in ("Beta", "Kumaraswamy", "StudentT") and what in ("cdf", "entropy") and name == "Kumaraswamy":
+        if name == "Kumaraswamy" and what in ("cdf", "entropy"):
             continue
         have = have(x) if what in ("log_prob", "cdf") else have() if callable(have) else have
         assert_close(have.detach().numpy(), want.detach().numpy(), what=what, scale=10)
-        if want.requires_grad and have.requires_grad and bool(torch.isfinite(want).all()):
-            g = torch.autograd.grad(want.sum(), others, allow_unused=True, retain_graph=True)
+        if what != "mode" and want.requires_grad and have.requires_grad and bool(torch.isfinite(want).all()):
+            try:
+                g = torch.autograd.grad(want.sum(), others, allow_unused=True, retain_graph=True)
+            except NotImplementedError:  # PyTorch has no gradient there
+                continue
             h = gf.autograd.grad(have.sum(), mine, allow_unused=True, retain_graph=True)
             for a, b in zip(h, g, strict=True):
                 if b is not None and bool(torch.isfinite(b).all()):

@@ -244,7 +244,7 @@ class Weibull(Distribution):
     @property
     def mode(self) -> Any:
         k = self.concentration
-        return pointwise.where(k > 1, self.scale * (pointwise.clamp(k - 1, 0) / k) ** (1 / k), self.scale * 0)
+        return self.scale * ((k - 1) / k) ** (1 / k)
 
     @property
     def variance(self) -> Any:

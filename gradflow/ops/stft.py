@@ -8,7 +8,7 @@ import numpy as np
 
 from ..backend import is_floating, namespace
 from ..op import unwrap
-from . import arrange, pointwise, shape
+from . import arrange, complexes, pointwise, shape
 from .fft import fft, ifft, irfft, rfft
 
 
@@ -89,7 +89,7 @@ def stft(
     y = shape.transpose(y, 1, 2)
     if a.ndim == 1:
         y = shape.select(y, 0, 0)
-    return y if return_complex else pointwise.view_as_real(y)
+    return y if return_complex else complexes.view_as_real(y)
 
 
 def istft(
