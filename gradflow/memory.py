@@ -121,8 +121,10 @@ class Stored(Writable):
         return self
 
     def is_inference(self) -> bool:
-        """Whether it was made under inference_mode: such tensors are like others here."""
-        return False
+        """Whether it was made under inference_mode."""
+        from .autograd import is_inference
+
+        return is_inference(self)
 
     def is_distributed(self) -> bool:
         """Whether it is spread over several machines: it is not."""

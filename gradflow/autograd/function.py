@@ -102,6 +102,9 @@ class Function:
             bound = inspect.signature(cls.forward).bind(*args, **kwargs)
             bound.apply_defaults()
             args = bound.args
+        elif cls.setup_context is not None and (default := cls.forward.__defaults__):
+            missing = cls.forward.__code__.co_argcount - len(args)
+            args = (*args, *default[len(default) - missing :]) if 0 < missing <= len(default) else args
         if call.batching:
             from ..func.custom import mapped
 

@@ -202,8 +202,9 @@ def _batched_grad(
         for i, g in zip(given, some, strict=True):
             every[i] = g
         found = grad(
-            outputs, inputs, tuple(every), True if retain is None else retain, create, allow_unused, False, materialize
-        )
+            outputs, inputs, tuple(every), retain_graph=retain, create_graph=create, allow_unused=allow_unused,
+            materialize_grads=materialize,
+        )  # fmt: skip
         missing[:] = [i for i, g in enumerate(found) if g is None]
         return tuple(g for g in found if g is not None)
 
