@@ -102,18 +102,30 @@ def test_samples_have_the_moments_of_the_distribution(name):
         assert bool(d.support.check(x).all())
     mean, variance = d.mean.numpy(), d.variance.numpy()
     known = np.isfinite(mean) & np.isfinite(variance) & (variance < 50)
-    if name in ("Pareto", "LogNormal", "InverseGamma", "FisherSnedecor", "StudentT"):  # their sample mean hardly settles
+    if name in (
+        "Pareto",
+        "LogNormal",
+        "InverseGamma",
+        "FisherSnedecor",
+        "StudentT",
+    ):  # their sample mean hardly settles
         return
     off = np.abs(x.double().numpy().mean(0) - mean)
     assert (off[known] < 5 * np.sqrt(variance[known] / n) + 1e-9).all()
 
 
 def test_densities_by_hand():
-    assert D.Normal(0.0, 1.0).log_prob(gf.tensor(1.0)).item() == pytest.approx(-0.5 - 0.5 * math.log(2 * math.pi), rel=1e-6)
+    assert D.Normal(0.0, 1.0).log_prob(gf.tensor(1.0)).item() == pytest.approx(
+        -0.5 - 0.5 * math.log(2 * math.pi), rel=1e-6
+    )
     assert D.Categorical(gf.tensor([1.0, 3.0])).log_prob(gf.tensor(1)).item() == pytest.approx(math.log(0.75), rel=1e-6)
     assert D.Categorical(logits=gf.tensor([0.0, math.log(3)])).probs.tolist() == pytest.approx([0.25, 0.75])
-    assert D.Bernoulli(gf.tensor(0.25)).entropy().item() == pytest.approx(-(0.25 * math.log(0.25) + 0.75 * math.log(0.75)))
-    assert D.Independent(D.Normal(gf.zeros(3), gf.ones(3)), 1).log_prob(gf.zeros(3)).item() == pytest.approx(-1.5 * math.log(2 * math.pi))
+    assert D.Bernoulli(gf.tensor(0.25)).entropy().item() == pytest.approx(
+        -(0.25 * math.log(0.25) + 0.75 * math.log(0.75))
+    )
+    assert D.Independent(D.Normal(gf.zeros(3), gf.ones(3)), 1).log_prob(gf.zeros(3)).item() == pytest.approx(
+        -1.5 * math.log(2 * math.pi)
+    )
     assert D.Categorical(gf.tensor([1.0, 3.0])).enumerate_support().tolist() == [0, 1]
 
 
@@ -154,7 +166,7 @@ def test_transformed_values():
     assert d.log_prob(y).numpy() == pytest.approx(want.numpy(), rel=1e-3, abs=1e-4)
     mix = D.MixtureSameFamily(D.Categorical(gf.tensor([0.25, 0.75])), D.Normal(gf.tensor([-1.0, 2.0]), gf.ones(2)))
     v = gf.tensor(0.5)
-    want = math.log(0.25 * math.exp(-1.5**2 / 2) + 0.75 * math.exp(-1.5**2 / 2)) - 0.5 * math.log(2 * math.pi)
+    want = math.log(0.25 * math.exp(-(1.5**2) / 2) + 0.75 * math.exp(-(1.5**2) / 2)) - 0.5 * math.log(2 * math.pi)
     assert mix.log_prob(v).item() == pytest.approx(want, rel=1e-5)
     assert mix.mean.item() == pytest.approx(1.25)
     assert mix.sample((7,)).shape == (7,)
@@ -172,7 +184,10 @@ def test_divergences_as_pytorch(name):
     torch = pytest.importorskip("torch")
 
     def other(lib):
-        given = [(np.array(v) * (1.2 if k else 1) ** -1).tolist() if name not in ("Binomial",) else v for k, v in enumerate(CASES[name][0])]
+        given = [
+            (np.array(v) * (1.2 if k else 1) ** -1).tolist() if name not in ("Binomial",) else v
+            for k, v in enumerate(CASES[name][0])
+        ]
         if name in ("Categorical", "OneHotCategorical"):
             given = [[[0.3, 0.3, 0.4], [0.1, 0.8, 0.1]]]
         if name in ("Bernoulli", "Geometric"):
