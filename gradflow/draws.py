@@ -55,11 +55,20 @@ def randn(
     return _drawn("randn", random.normal, size_of("randn", sizes, size), dtype, device, generator)
 
 
+def _laid_otherwise(input: Tensor, dtype: Any, device: Any, generator: Generator | None) -> bool:
+    """Whether a sequence draws, as PyTorch does, in another order in memory than the usual one."""
+    x = input.array
+    plain = not isinstance(x, np.ndarray) or x.flags.c_contiguous or dtype is not None or device is not None
+    return not plain and is_floating(x.dtype) and random.sequence_of(np, generator) is not None
+
+
 @drawn
 @made
 def rand_like(input: Tensor, *, generator: Generator | None = None, dtype: Any = None, device: Any = None) -> Tensor:
     """Uniform in [0, 1), of the size, dtype and device of `input` unless given."""
     like("rand_like", input)
+    if _laid_otherwise(input, dtype, device, generator):
+        return wrap(distributions.spread(input.array, 0.0, 1.0, generator))
     return rand(input.array.shape, generator=generator, dtype=dtype or input.dtype, device=device or input.device)
 
 
@@ -68,6 +77,8 @@ def rand_like(input: Tensor, *, generator: Generator | None = None, dtype: Any =
 def randn_like(input: Tensor, *, generator: Generator | None = None, dtype: Any = None, device: Any = None) -> Tensor:
     """Standard normal, of the size, dtype and device of `input` unless given."""
     like("randn_like", input)
+    if _laid_otherwise(input, dtype, device, generator):
+        return wrap(distributions.normals(input.array, 0.0, 1.0, generator))
     return randn(input.array.shape, generator=generator, dtype=dtype or input.dtype, device=device or input.device)
 
 

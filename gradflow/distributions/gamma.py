@@ -11,12 +11,16 @@ import gradflow as gf
 
 from ..op import op
 from ..ops import pointwise, reduce, shape
+from ..ops.random import sequence_of
 from . import constraints
 from .distribution import Distribution, ExponentialFamily, broadcast_all, normal
 
 
 def _drawn(a: np.ndarray) -> np.ndarray:
     """A Gamma(a, 1) sample for each element by Marsaglia & Tsang (2000): cubes of normals, rejected where too many."""
+    sequence = sequence_of(np)
+    if sequence is not None:
+        return sequence.gamma(a)
     small = a < 1
     d = np.where(small, a + 1, a) - 1 / 3
     c = 1 / np.sqrt(9 * d)

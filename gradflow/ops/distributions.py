@@ -12,7 +12,7 @@ import numpy as np
 from .. import backend
 from ..backend import Array, Generator, float32, float64, is_floating, namespace
 from ..op import unwrap
-from .random import bernoulli, exponential, integers, keep, normal, sequence_of, uniform, uniform_between
+from .random import bernoulli, exponential, integers, keep, laid, normal, sequence_of, uniform, uniform_between
 
 # --- other distributions ----------------------------------------------------------------------------------
 
@@ -27,7 +27,7 @@ def chances(x: Array, p: Any = None, generator: Generator | None = None) -> Arra
     if isinstance(p, (int, float)):
         if not 0 <= p <= 1:
             raise RuntimeError(f"bernoulli: wanted a probability in [0, 1], saw {p}")
-        return keep(p, x.shape, xp, generator).astype(x.dtype)
+        return laid(x, lambda size: keep(p, size, xp, generator), generator).astype(x.dtype)
     return bernoulli(xp.broadcast_to(xp.asarray(p), x.shape), generator).astype(x.dtype)
 
 
@@ -56,7 +56,7 @@ def binomial(count: Array, prob: Array, generator: Generator | None = None) -> A
     n, p = (backend.asnumpy(v).astype(float64) for v in (count, prob))
     if not (n >= 0).all() or not ((p >= 0) & (p <= 1)).all():
         raise RuntimeError("binomial: wanted counts of at least 0 and probabilities in [0, 1], saw others")
-    y = _host(generator).binomial(n.astype(np.int64), p)
+    y = (sequence_of(namespace(count), generator) or _host(generator)).binomial(n.astype(np.int64), p)
     return namespace(count).asarray(np.asarray(y).astype(count.dtype))
 
 
@@ -86,7 +86,8 @@ def spread(like: Array, low: float, high: float, generator: Generator | None = N
         parts = uniform_between(low, high, (*like.shape, 2), like.real.dtype, namespace(like), generator)
         return parts[..., 0] + 1j * parts[..., 1]
     _real("uniform_", like)
-    return uniform_between(low, high, like.shape, like.dtype, namespace(like), generator)
+    xp = namespace(like)
+    return laid(like, lambda size: uniform_between(low, high, size, like.dtype, xp, generator), generator)
 
 
 def normals(like: Array, mean: float, std: float, generator: Generator | None = None) -> Array:
@@ -98,6 +99,9 @@ def normals(like: Array, mean: float, std: float, generator: Generator | None = 
         part = normal((*like.shape, 2), like.real.dtype, xp, generator)
         return (part[..., 0] + 1j * part[..., 1]) * (std * math.sqrt(0.5)) + mean
     _real("normal_", like)
+    sequence = sequence_of(xp, generator)
+    if sequence is not None and not like.flags.c_contiguous:
+        return laid(like, lambda size: sequence.normal(size, like.dtype, alone=True), generator) * std + mean
     return normal(like.shape, like.dtype, xp, generator) * std + mean
 
 
@@ -106,7 +110,8 @@ def exponentials(like: Array, lambd: float, generator: Generator | None = None) 
     if not lambd > 0:
         raise RuntimeError(f"exponential_: wanted lambd above 0, saw {lambd}")
     _real("exponential_", like)
-    return exponential(like.shape, like.dtype, namespace(like), generator) / lambd
+    xp = namespace(like)
+    return laid(like, lambda size: exponential(size, like.dtype, xp, generator), generator) / lambd
 
 
 def cauchys(like: Array, median: float, sigma: float, generator: Generator | None = None) -> Array:

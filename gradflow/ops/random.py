@@ -8,6 +8,7 @@ rounding. A generator with a `sequence` (gradflow.torch: PyTorch's own numbers) 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,14 @@ def _draw(what: str, shape: Any, dtype: Any, xp: Any, generator: Generator | Non
 def sequence_of(xp: Any, generator: Generator | None = None) -> Any:
     """What draws a generator's numbers one after the other, or None where they are counted."""
     return (generator or backend.default_generator).sequence if xp is np else None
+
+
+def laid(like: Array, draw: Callable[[tuple[int, ...]], Array], generator: Generator | None = None) -> Array:
+    """What `draw` gives for the shape of `like`; a sequence draws in the order in which its elements lie in memory."""
+    if not isinstance(like, np.ndarray) or like.flags.c_contiguous or sequence_of(np, generator) is None:
+        return draw(like.shape)
+    order = sorted(range(like.ndim), key=lambda i: -abs(like.strides[i]))
+    return draw(tuple(like.shape[i] for i in order)).transpose(np.argsort(order))
 
 
 def words(n: int, xp: Any = np, generator: Generator | None = None) -> Array:
@@ -284,8 +293,7 @@ def drop(x: Any, p: float = 0.5, generator: Generator | None = None) -> Any:
     bare = unwrap(x)
     sequence = sequence_of(namespace(bare), generator)
     if sequence is not None:
-        mask = np.empty_like(bare)  # of x's order in memory, in which PyTorch draws
-        mask.ravel("K")[...] = sequence.kept((mask.size,), 1 - p) * bare.dtype.type(scale(p))
+        mask = laid(bare, lambda size: sequence.kept(size, 1 - p), generator) * bare.dtype.type(scale(p))
         return x * (mask if x is bare else wrap(mask))
     key, counter = (generator or backend.default_generator).reserve(-(-bare.size // 2))
     if type(bare) is np.ndarray and 0 <= p <= 1 and backend.is_differentiable(bare.dtype):

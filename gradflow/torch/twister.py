@@ -72,10 +72,11 @@ class Twister:
         y[y == dtype.type(high)] = low  # what was rounded up
         return y.reshape(shape)
 
-    def normal(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-        """Standard normal: in blocks of sixteen from eight pairs of uniforms, fewer than sixteen one by one."""
+    def normal(self, shape: tuple[int, ...], dtype: np.dtype, alone: bool = False) -> np.ndarray:
+        """Standard normal: in blocks of sixteen from eight pairs of uniforms; fewer than sixteen, or alone, one by one."""
         n = math.prod(shape)
-        return (self._few(n) if n < 16 else self._blocks(n, dtype)).astype(dtype, copy=False).reshape(shape)
+        found = self._few(n) if n < 16 or alone else self._blocks(n, dtype)
+        return found.astype(dtype, copy=False).reshape(shape)
 
     def _few(self, n: int) -> np.ndarray:
         """Pairs of uniforms in float64, of which the second normal may be left for the next draw."""
@@ -148,6 +149,69 @@ class Twister:
             if math.log(v) + math.log(inverse) - math.log(a / (us * us) + b) <= k * log_rate - rate - math.lgamma(k + 1):
                 return k
 
+    def gamma(self, shapes: np.ndarray) -> np.ndarray:
+        """Gamma(a, 1) numbers: cubes of normals, rejected where too many (Marsaglia and Tsang 2000)."""
+        return np.array([self._gamma(a) for a in shapes.reshape(-1).tolist()], float64).reshape(shapes.shape)
+
+    def _gamma(self, a: float) -> float:
+        factor = 1.0
+        if a < 1:
+            if a == 0:
+                return 0.0
+            factor, a = (1 - self._unit(1, 8).item()) ** (1 / a), a + 1
+        d = a - 1 / 3
+        c = 1 / math.sqrt(9 * d)
+        while True:
+            x = y = 0.0
+            while y <= 0:
+                x = self._few(1).item()
+                y = 1 + c * x
+            v, u = y**3, 1 - self._unit(1, 8).item()
+            if u < 1 - 0.0331 * x**4 or math.log(u) < 0.5 * x * x + d * (1 - v + math.log(v)):
+                return factor * d * v
+
+    def binomial(self, counts: np.ndarray, p: np.ndarray) -> np.ndarray:
+        """How many of the counts succeed: by the gaps between successes where few do, else by rejection (Hoermann 1993)."""
+        pairs = zip(counts.reshape(-1).tolist(), np.broadcast_to(p, counts.shape).reshape(-1).tolist(), strict=True)
+        return np.array([self._binomial(n, q) for n, q in pairs], float64).reshape(counts.shape)
+
+    def _binomial(self, n: int, p: float) -> float:
+        if n <= 0 or p <= 0:
+            return 0
+        if p >= 1:
+            return n
+        if p > 0.5:
+            return n - self._binomial(n, 1 - p)
+        if n * p >= 10:
+            return self._many(n, p)
+        total, found, log_miss = 0.0, 0, math.log1p(-p)
+        while True:
+            total += math.ceil(math.log(self._unit(1, 8).item()) / log_miss)
+            if total > n:
+                return found
+            found += 1
+
+    def _many(self, n: int, p: float) -> float:
+        root = math.sqrt(n * p * (1 - p))
+        b = 1.15 + 2.53 * root
+        a, middle, vr = -0.0873 + 0.0248 * b + 0.01 * p, n * p + 0.5, 0.92 - 4.2 / b
+        odds, alpha, mode = p / (1 - p), (2.83 + 5.1 / b) * root, math.floor((n + 1) * p)
+        while True:
+            u = self._unit(1, 8).item() - 0.5
+            v = self._unit(1, 8).item()
+            us = 0.5 - abs(u)
+            k = math.floor((2 * a / us + b) * u + middle)
+            if us >= 0.07 and v <= vr:
+                return k
+            if k < 0 or k > n:
+                continue
+            v = math.log(v * alpha / (a / (us * us) + b))
+            bound = (mode + 0.5) * math.log((mode + 1) / (odds * (n - mode + 1)))
+            bound += (n + 1) * math.log((n - mode + 1) / (n - k + 1)) + (k + 0.5) * math.log(odds * (n - k + 1) / (k + 1))
+            bound += _tail(mode) + _tail(n - mode) - _tail(k) - _tail(n - k)
+            if v <= bound:
+                return k
+
     def kept(self, shape: tuple[int, ...], p: float) -> np.ndarray:
         """True with the probability p."""
         return (self._unit(math.prod(shape), 8) < p).reshape(shape)
@@ -179,3 +243,8 @@ def _pairs(u: np.ndarray) -> np.ndarray:
     r = np.sqrt(number(-2) * np.log(number(1) - blocks[:, 0]))
     t = number(2 * math.pi) * blocks[:, 1]
     return np.stack([r * np.cos(t), r * np.sin(t)], 1).reshape(-1)
+
+
+def _tail(k: float) -> float:
+    """log k! less Stirling's (k + 1/2) log(k + 1) - (k + 1) + log(2 pi) / 2."""
+    return math.lgamma(k + 1) - (k + 0.5) * math.log(k + 1) + (k + 1) - 0.5 * math.log(2 * math.pi)
