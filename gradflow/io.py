@@ -149,7 +149,7 @@ def load(
     """
     library = _safetensors("load")
     data, name = (f.read(), getattr(f, "name", "a file")) if hasattr(f, "read") else (Path(f).read_bytes(), f)
-    if data[:4] == b"PK\x03\x04" or (data[:1] == b"\x80" and data[1:2] in b"\x02\x03\x04\x05"):
+    if data[:4] == b"PK\x03\x04" or (data[:1] == b"\x80" and b"\x02" <= data[1:2] <= b"\x05" and data[8:9] != b"{"):
         raise RuntimeError(
             f"load: wanted safetensors, saw {name}, which PyTorch has pickled; pickles are never loaded: convert it with "
             "PyTorch, safetensors.torch.save_file(torch.load(old), new)"

@@ -118,13 +118,23 @@ def test_what_cannot_be_saved_is_named(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_no_length_of_the_header_is_taken_for_a_pickle(tmp_path):
+    """A pickle begins with the bytes 0x80 and 2 to 5, and so does a safetensors file whose header has 640 bytes."""
+    seen = set()
+    for n in range(1, 700, 8):
+        io.save({"w" * n: wrap(np.ones(2))}, tmp_path / "x")
+        seen.add((tmp_path / "x").read_bytes()[:2])
+        assert io.load(tmp_path / "x")["w" * n].array.tolist() == [1, 1]
+    assert b"\x80\x02" in seen
+
+
 def test_a_damaged_file_is_refused(tmp_path):
     path = tmp_path / "x"
     io.save({"state": {0: wrap(np.ones(100))}}, path)
     whole = path.read_bytes()
     for content in (whole[:-1], whole[:100], whole[:7], b"", b"PK\x03\x04 a zip file", whole + b"x", b"\xff" * 64):
         path.write_bytes(content)
-        with pytest.raises(RuntimeError, match="whole safetensors file"):
+        with pytest.raises(RuntimeError, match=r"wanted (a whole )?safetensors"):
             io.load(path)
     path.write_bytes(whole.replace(b"F64", b"F8_E4M3"[:3]))
     with pytest.raises(RuntimeError, match="whole safetensors file"):
