@@ -105,8 +105,6 @@ def test_signature(layer):
         return
     b = inspect.signature(theirs).parameters
     b = {n: p for n, p in b.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
-    for old in ("min_value", "max_value"):  # Hardtanh's old names
-        b.pop(old, None)
     a.pop("args", None)
     assert list(a) == list(b)
     for name, p in b.items():

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import namespace
+from ..backend import is_floating, namespace
 from ..cases import Sampler, case
+from ..dtypes import promote_types
 from ..op import op, unwrap
 from . import extreme, index, linalg, pointwise, reduce, shape, stacks
 from .dims import dimension
@@ -20,11 +21,25 @@ def _wide(x: Any) -> Any:
     return pointwise.cast(x, np.dtype(np.float32)) if x.dtype.itemsize == 2 else x
 
 
+def _together(name: str, x1: Any, x2: Any) -> None:
+    """Raise a RuntimeError unless the shapes broadcast."""
+    a, b = tuple(x1.shape), tuple(x2.shape)
+    if a != b:
+        try:
+            np.broadcast_shapes(a, b)
+        except ValueError:
+            raise RuntimeError(f"{name}: wanted shapes that broadcast, saw {a} and {b}") from None
+
+
 def pairwise_distance(x1: Any, x2: Any, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Any:
     """(sum_i |x1_i - x2_i + eps|^p)^(1/p) over the last dimension; x1 and x2 of shape (n, d) or (d,), or broadcast.
 
     p any number, infinity included; eps keeps the gradient finite where x1 = x2.
     """
+    _together("pairwise_distance", x1, x2)
+    dtype = promote_types(x1.dtype, x2.dtype)
+    if dtype.kind == "b":
+        raise RuntimeError("pairwise_distance: wanted numbers, saw bools")
     d = _wide(x1) - _wide(x2) + eps
     if d.dtype.kind == "c":
         d = pointwise.abs(d)
@@ -38,14 +53,19 @@ def pairwise_distance(x1: Any, x2: Any, p: float = 2.0, eps: float = 1e-6, keepd
         y = (extreme.amax if p > 0 else extreme.amin)(pointwise.abs(d), -1, keepdim)
     else:
         y = pointwise.pow(reduce.sum(pointwise.pow(pointwise.abs(d), float(p)), -1, keepdim), 1 / p)
-    return y if y.dtype == x1.dtype or x1.dtype.kind in "biuc" else pointwise.cast(y, x1.dtype)
+    return y if y.dtype == dtype or dtype.kind in "iuc" else pointwise.cast(y, dtype)
 
 
 def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Any:
     """x1 . x2 / (max(|x1|, eps) max(|x2|, eps)) along `dim`; x1 and x2 broadcast. IndexError for a wrong dimension."""
+    dtype = promote_types(x1.dtype, x2.dtype)
+    if not is_floating(dtype):
+        raise RuntimeError(f"cosine_similarity: wanted real floating numbers, saw {x1.dtype} and {x2.dtype}")
     if tuple(x1.shape) != tuple(x2.shape):
+        _together("cosine_similarity", x1, x2)
         x1, x2 = shape.broadcast_tensors(x1, x2)
-    dtype, x1, x2 = x1.dtype, _wide(x1), _wide(x2)
+    dim = dimension("cosine_similarity", dim, x1.ndim)
+    x1, x2 = (_wide(x if x.dtype == dtype else pointwise.cast(x, dtype)) for x in (x1, x2))
     floor = max(eps * eps, float(np.finfo(x1.dtype).tiny))  # beneath the squares, so that the root's slope is finite
     a = pointwise.rsqrt(pointwise.clamp(reduce.sum(pointwise.square(x1), dim), min=floor))
     b = pointwise.rsqrt(pointwise.clamp(reduce.sum(pointwise.square(x2), dim), min=floor))

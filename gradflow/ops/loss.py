@@ -62,9 +62,11 @@ def _check(name: str, input: Any, target: Any) -> None:
     """Raise unless the target has integers, one for each of the input's rows of classes."""
     x_shape, t_shape, dtype = tuple(input.shape), tuple(target.shape), target.dtype
     if not x_shape:
-        raise RuntimeError(f"{name}: wanted an input of shape (c,), (n, c) or (n, c, ...), saw one number")
+        kind = ValueError if name == "nll_loss" else IndexError
+        raise kind(f"{name}: wanted an input of shape (c,), (n, c) or (n, c, ...), saw one number")
     want = (*x_shape[:1], *x_shape[2:]) if len(x_shape) > 1 else ()
-    batch = len(x_shape) > 1 and t_shape[:1] != want[:1]  # PyTorch raises another error for this
+    # PyTorch raises another error for these
+    batch = t_shape[:1] != want[:1] if len(x_shape) > 1 else len(t_shape) == 1 and t_shape != (1,)
     if dtype.kind not in "iu" and not batch:
         raise RuntimeError(f"{name}: wanted a target of integers, saw {dtype}")
     if t_shape != want:
@@ -84,7 +86,14 @@ def _classes(name: str, input: Any, target: Any, ignore_index: int) -> tuple[Any
     return kept.astype(input.dtype), safe
 
 
+def _alone(input: Any, target: Any) -> Any:
+    """The target (1,) of an input (c,) as ()."""
+    return shape.reshape(target, ()) if input.ndim == 1 and tuple(target.shape) == (1,) else target
+
+
 def _check_weight(name: str, input: Any, weight: Any) -> None:
+    if not input.ndim:
+        raise RuntimeError(f"{name}: wanted an input of shape (c,), (n, c) or (n, c, ...), saw one number")
     c = input.shape[min(input.ndim - 1, 1)]
     if tuple(weight.shape) != (c,):
         raise RuntimeError(f"{name}: wanted a weight for each of {c} classes, saw shape {tuple(weight.shape)}")
@@ -113,10 +122,11 @@ def cross_entropy(
         raise RuntimeError(f"cross_entropy: wanted label_smoothing in [0, 1], saw {label_smoothing}")
     if weight is not None:
         _check_weight("cross_entropy", input, weight)
-    if is_floating(target.dtype) and tuple(target.shape) == tuple(input.shape):
+    if is_floating(target.dtype) and tuple(target.shape) == tuple(input.shape) and input.ndim:
         if ignore_index >= 0:
             raise RuntimeError(f"cross_entropy: wanted no ignore_index with a target of probabilities, saw {ignore_index}")
         return _soft_cross_entropy(input, target, weight, reduction, label_smoothing)
+    target = _alone(input, target)
     if weight is None:
         _check("cross_entropy", input, target)
         return class_loss.cross_entropy_forward(input, target, ignore_index, reduction, label_smoothing)[0]
@@ -144,7 +154,7 @@ def _along_classes(weight: Any, input: Any) -> Any:
 
 def _soft_cross_entropy(input: Any, target: Any, weight: Any, reduction: str, label_smoothing: float) -> Any:
     dim = min(input.ndim - 1, 1)
-    if label_smoothing:
+    if label_smoothing and input.shape[dim]:
         target = target * (1 - label_smoothing) + label_smoothing / input.shape[dim]
     if weight is not None:
         target = target * _along_classes(weight, input)
@@ -163,6 +173,7 @@ def nll_loss(
 ) -> Any:
     """-w_target x_target for log-probabilities x; the mean is weighted by w. Shapes and errors as cross_entropy."""
     reduction = _reduction("nll_loss", size_average, reduce, reduction)
+    target = _alone(input, target)
     kept, safe = _classes("nll_loss", input, target, ignore_index)
     rows = -class_loss.class_pick(input, target, ignore_index)
     if weight is not None:
@@ -196,7 +207,9 @@ def multi_margin_loss(
     if input.ndim == 0:
         input = shape.reshape(input, (1,))
     if input.ndim == 1 and target.ndim == 1 and target.shape[0] == 1:
-        target = target.reshape(())
+        target = shape.reshape(target, ())
+    if input.ndim == 2 and input.shape[0] == 1 and target.ndim == 0:
+        input = shape.reshape(input, (-1,))
     if input.ndim not in (1, 2):
         raise RuntimeError(f"multi_margin_loss: wanted an input of 1 or 2 dimensions, saw shape {tuple(input.shape)}")
     try:
@@ -231,6 +244,8 @@ def multilabel_margin_loss(
             f"{t.dtype} for {tuple(input.shape)}"
         )
     c = input.shape[-1] if input.ndim else 1
+    if not c:
+        raise RuntimeError(f"multilabel_margin_loss: wanted at least one class, saw an input of shape {tuple(input.shape)}")
     if type(t) is np.ndarray and t.size and (t.min() < -1 or t.max() >= c):
         raise RuntimeError(f"multilabel_margin_loss: wanted targets in [-1, {c}), saw {t.min()} to {t.max()}")
     rows = shape.reshape(input, (-1, c))
@@ -257,7 +272,8 @@ def multilabel_soft_margin_loss(
     reduction = _reduction("multilabel_soft_margin_loss", size_average, reduce, reduction)
     _together("multilabel_soft_margin_loss", input, target)
     v = -(target * pointwise.log_sigmoid(input) + (1 - target) * pointwise.log_sigmoid(-input))
-    return _reduced(_reduce.mean(v if weight is None else v * weight, -1), reduction)
+    v = v if weight is None else v * weight
+    return _reduced(_reduce.mean(v, input.ndim - 1) if v.ndim else v, reduction)
 
 
 # --- numbers ----------------------------------------------------------------------------------------------
@@ -462,6 +478,9 @@ def kl_div(
     reduction = _reduction("kl_div", size_average, reduce, reduction, "batchmean")
     if reduction == "mean":
         warnings.warn("kl_div: 'mean' divides by the number of elements; 'batchmean' is the divergence", stacklevel=2)
+    _together("kl_div", input, target)
+    if input.dtype.kind == "c" or not is_floating(target.dtype):
+        raise RuntimeError(f"kl_div: wanted floating numbers, saw {input.dtype} and {target.dtype}")
     if log_target:
         v = pointwise.exp(target) * (target - input)
     else:

@@ -55,7 +55,12 @@ def soft_margin_loss(
     """log(1 + e^(-t x)), t 1 or -1."""
     reduction = _reduction("soft_margin_loss", size_average, reduce, reduction)
     _together("soft_margin_loss", input, target)
-    return _reduced(-pointwise.log_sigmoid(target * input), reduction)
+    v = -pointwise.log_sigmoid(target * input)
+    if tuple(v.shape) != tuple(input.shape):
+        raise RuntimeError(
+            f"soft_margin_loss: wanted a target that broadcasts to {tuple(input.shape)}, saw {tuple(target.shape)}"
+        )
+    return _reduced(v if v.dtype == input.dtype else pointwise.cast(v, input.dtype), reduction)
 
 
 def cosine_embedding_loss(
@@ -79,6 +84,7 @@ def cosine_embedding_loss(
     eps = 1e-12  # as PyTorch has it here
     size = (_sum(pointwise.square(input1), -1) + eps) * (_sum(pointwise.square(input2), -1) + eps)
     cos = _sum(input1 * input2, -1) / pointwise.sqrt(size)
+    _together("cosine_embedding_loss", cos, target)
     apart = pointwise.where(target == -1, pointwise.clamp(cos - margin, min=0.0), 0.0)
     return _reduced(pointwise.where(target == 1, 1 - cos, 0.0) + apart, reduction)
 
