@@ -174,8 +174,8 @@ class Cauchy(Distribution):
     variance = property(lambda self: self.scale * math.inf)
 
     def rsample(self, sample_shape: Any = ()) -> Any:
-        u = uniform(self.loc, self._extended_shape(sample_shape))
-        return self.loc + self.scale * pointwise.tan(math.pi * (u - 0.5))
+        size = self._extended_shape(sample_shape)
+        return self.loc + self.scale * gf.empty(size, dtype=self.loc.dtype, device=self.loc.device).cauchy_()
 
     def log_prob(self, value: Any) -> Any:
         self._check(value)
@@ -253,8 +253,9 @@ class Weibull(Distribution):
         return self.scale**2 * (second - pointwise.exp(2 * gf.lgamma(1 + 1 / k)))
 
     def rsample(self, sample_shape: Any = ()) -> Any:
-        u = uniform(self.scale, self._extended_shape(sample_shape))
-        return self.scale * (-pointwise.log(u)) ** (1 / self.concentration)
+        size = self._extended_shape(sample_shape)
+        e = gf.empty(size, dtype=self.scale.dtype, device=self.scale.device).exponential_()
+        return self.scale * e ** (1 / self.concentration)
 
     def log_prob(self, value: Any) -> Any:
         self._check(value)

@@ -147,12 +147,7 @@ class Binomial(_OfProbability):
     def sample(self, sample_shape: Any = ()) -> Any:
         size = self._extended_shape(sample_shape)
         with no_grad():
-            most = int(self.total_count.max().item()) if self.total_count.numel() else 0
-            u = gf.rand((most, *size), dtype=self.probs.dtype, device=self.probs.device)
-            trial = gf.arange(most, dtype=self.probs.dtype, device=self.probs.device).reshape(
-                (most,) + (1,) * len(size)
-            )
-            return reduce.sum(pointwise.cast((u < self.probs) & (trial < self.total_count), self.probs.dtype), 0)
+            return gf.binomial(shape.expand(self.total_count, size), shape.expand(self.probs, size))
 
     def log_prob(self, value: Any) -> Any:
         self._check(value)
