@@ -21,8 +21,9 @@ FAMILIES = {
     "matrix": "matrix_exp.",
     "norm": "layer_norm group_norm rms_norm",
     "operators": """_batch_norm_with_update _fused_rms_norm _log_softmax _log_softmax_backward_data _native_batch_norm_legit
-        _native_batch_norm_legit_no_training _safe_softmax _softmax _softmax_backward_data embedding_bag native_norm""",
-    "pool": """adaptive_avg_pool1d adaptive_max_pool1d avg_pool1d max_pool1d max_pool1d_with_indices max_pool2d
+        _native_batch_norm_legit_no_training _safe_softmax _softmax _softmax_backward_data adaptive_max_pool1d
+        embedding_bag native_norm""",
+    "pool": """adaptive_avg_pool1d avg_pool1d max_pool1d max_pool1d_with_indices max_pool2d
         max_pool2d_with_indices_backward max_pool3d""",
     "resample": "_upsample_bicubic2d_aa _upsample_bilinear2d_aa",
     "products": "chain_matmul cross. kron. matrix_power. trace.",

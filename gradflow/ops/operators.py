@@ -10,7 +10,7 @@ from ..backend import namespace
 from ..op import unwrap, wrap
 from ..tape import Traced
 from . import embedding_bag as bags
-from . import norm, pointwise, reduce, row_norm, softmax
+from . import norm, pointwise, pool, reduce, row_norm, softmax
 
 
 def embedding_bag(
@@ -27,6 +27,11 @@ def embedding_bag(
     """(bags reduced by mode 0 sum, 1 mean, 2 max; the bag of each index; the bags' sizes; the rows of the largest)."""
     frequent, last = scale_grad_by_freq, include_last_offset
     return bags.bags(weight, indices, offsets, frequent, mode, sparse, per_sample_weights, last, padding_idx)
+
+
+def adaptive_max_pool1d(input: Any, output_size: Any) -> tuple[Any, Any]:
+    """(The largest elements of output_size windows, their places), of which nn.functional's gives the first."""
+    return pool.adaptive_max_pool1d_with_indices(input, output_size)
 
 
 # --- norms ----------------------------------------------------------------------------------------------
