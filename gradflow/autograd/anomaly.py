@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from ..backend import namespace
 from ..tape import Node, Traced
-from . import gradient, graph
+from . import gradient, saving
 
 __all__ = ["detect_anomaly", "is_anomaly_check_nan_enabled", "is_anomaly_enabled", "set_detect_anomaly"]
 
@@ -55,7 +55,7 @@ def _title(plan: Any) -> str:
     return gradient_name(Node(plan, (), (), (), (), None))
 
 
-class _Watched(graph.Around):
+class _Watched(saving.Around):
     """A plan whose gradients are looked at."""
 
     def __init__(self, plan: Any, place: tuple[str, int, str] | None) -> None:
@@ -165,8 +165,8 @@ class detect_anomaly:
 
 def _set(enabled: bool, check_nan: bool) -> None:
     if enabled != mode.enabled:
-        graph.recorded = _recorded
-        graph.watch(enabled)
+        saving.recorded = _recorded
+        saving.watch(enabled)
     mode.enabled, mode.check_nan = enabled, check_nan
     if enabled and _watching not in gradient.contexts:
         gradient.contexts.append(_watching)

@@ -159,9 +159,9 @@ class _Check:
             if batched and vs:
                 stacked = wrap(namespace(x.array).stack([_whole(v, x.array) for v in vs]))
                 for oi, t in enumerate(vmap(along)(stacked)):
-                    want = np.stack([_parts(along(wrap(_whole(v, x.array)))[oi].array) for v in vs])
+                    loop = np.stack([_parts(along(wrap(_whole(v, x.array)))[oi].array) for v in vs])
                     found = np.stack([_parts(a) for a in asnumpy(t.array)])
-                    _agree("gradcheck", f"vmapped forward mode, output {oi},", found, want, self.rtol, self.atol)
+                    _agree("gradcheck", f"vmapped forward mode, output {oi},", found, loop, self.rtol, self.atol)
 
     def batched(self) -> None:
         """vmapped reverse mode against reverse mode."""

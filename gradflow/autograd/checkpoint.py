@@ -10,7 +10,8 @@ from typing import Any
 
 from .. import backend
 from ..op import current
-from ..tape import Traced, mode
+from ..tape import mode
+from ..tensor import Tensor
 from . import graph
 from .function import Function
 from .gradient import backward as walk_back
@@ -106,7 +107,7 @@ class _Checkpoint(Function):
     @staticmethod
     def forward(ctx: Any, function: Any, random: Any, *args: Any) -> Any:
         ctx.function, ctx.random, ctx.args = function, random, list(args)
-        ctx.places = [i for i, a in enumerate(args) if isinstance(a, Traced)]
+        ctx.places = [i for i, a in enumerate(args) if isinstance(a, Tensor)]
         ctx.save_for_backward(*(args[i] for i in ctx.places))
         for i in ctx.places:
             ctx.args[i] = None
@@ -127,16 +128,16 @@ class _Checkpoint(Function):
         pairs = [
             (y, g)
             for y, g in zip(outputs, grads, strict=True)
-            if isinstance(y, Traced) and current(y) is not None and g is not None
+            if isinstance(y, Tensor) and current(y) is not None and g is not None
         ]
         if not pairs:
             raise RuntimeError("checkpoint: wanted an output that requires a gradient, saw none")
         walk_back([y for y, _ in pairs], [g for _, g in pairs])
-        return (None, None, *(a.grad if isinstance(a, Traced) else None for a in args))
+        return (None, None, *(a.grad if isinstance(a, Tensor) else None for a in args))
 
 
 def _reentrant(function: Callable[..., Any], preserve: bool, args: tuple) -> Any:
-    if mode.enabled and not any(isinstance(a, Traced) and current(a) is not None for a in args):
+    if mode.enabled and not any(isinstance(a, Tensor) and current(a) is not None for a in args):
         warnings.warn("checkpoint: no input requires a gradient, so none will be found", UserWarning, stacklevel=3)
     return _Checkpoint.apply(function, _Random(preserve), *args)
 

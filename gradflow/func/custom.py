@@ -8,7 +8,7 @@ from ..autograd.function import Context, Function, run
 from ..autograd.gradient import several
 from ..ops import reduce
 from ..ops import shape as shapes
-from ..tape import Traced
+from ..tensor import Tensor
 from .batched import Level, cover, explicit, inside, levels_of, newest, peel, stack
 
 
@@ -60,14 +60,14 @@ def _outside(level: Level, function: Any) -> Any:
 
 
 def _covered(y: Any, dim: Any, level: Level) -> Any:
-    if dim is None or not isinstance(y, Traced):
+    if dim is None or not isinstance(y, Tensor):
         return y
     return cover(y if dim == 0 else shapes.movedim(y, dim, 0), level)
 
 
 def _uncovered(y: Any, level: Level) -> Any:
     """y with the samples first, the same for all if it is not batched."""
-    if not isinstance(y, Traced):
+    if not isinstance(y, Tensor):
         return y
     whole = explicit(y, (level,))
     return whole if level in levels_of(y) else shapes.expand(whole, (level.size, *y.shape))

@@ -17,7 +17,8 @@ from ..op import table, wrap
 from ..ops import index, join
 from ..ops import shape as shapes
 from ..tape import Traced
-from .batched import LATE, Face, Level, cover, is_value, newest, peel, stack, value_of
+from .batched import Level, cover, is_value, newest, peel, stack, value_of
+from .face import LATE, Face
 
 rules: dict[str, Callable[[Call], Any]] = {}  # the rule of every op that has one, by name
 meanings: dict[str, Callable[..., Any]] = {}  # ops that are put together from others where they are batched

@@ -211,7 +211,7 @@ def _attention(c: Call) -> Any:
         shapes.expand(y, (*whole, *y.shape[-2:]))
         for y in (up(x, c.batched(n)) for n, x in zip("qkv", (q, k, v), strict=True))
     )
-    reserve = None if c["reserve"] is None else []
+    reserve: Any = None if c["reserve"] is None else []
     return c.run(q=q, k=k, v=v, mask=mask if mask is None else up(mask, c.batched("mask")), reserve=reserve)
 
 
@@ -236,7 +236,7 @@ def _recurrent(c: Call) -> Any:
         return NotImplemented
     x = _beside_sequences(c.full("x"))
     states = {n: _rows(c.full(n)) for n in ("h", "c") if c.has(n)}
-    reserve = {"reserve": None if c["reserve"] is None else []} if c.has("reserve") else {}
+    reserve: Any = {"reserve": None if c["reserve"] is None else []} if c.has("reserve") else {}
     y, *last = c.run(x=x, **states, **reserve)
     t, _, q = y.shape
     y = shapes.movedim(shapes.reshape(y, (t, c.n, y.shape[1] // c.n, q)), 1, 0)

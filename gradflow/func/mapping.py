@@ -8,7 +8,7 @@ from typing import Any
 
 from ..ops import join
 from ..ops import shape as shapes
-from ..tape import Traced
+from ..tensor import Tensor
 from . import index_rules, layer_rules, product_rules, rules, shape_rules, stack_rules  # noqa: F401  (they enter their rules)
 from .batched import cover, explicit, inside, levels_of
 from .tree import broadcast, flatten, unflatten
@@ -40,9 +40,9 @@ def vmap(
     def mapped(*args: Any, **kwargs: Any) -> Any:
         leaves, dims, spec, n = _inputs(in_dims, args)
         whole, whole_spec = flatten(kwargs)
-        dims = dims + [0 if isinstance(v, Traced) else None for v in whole]
+        dims = dims + [0 if isinstance(v, Tensor) else None for v in whole]
         for v in whole:  # keywords are mapped over dimension 0
-            if isinstance(v, Traced) and (not v.ndim or v.shape[0] != n):
+            if isinstance(v, Tensor) and (not v.ndim or v.shape[0] != n):
                 raise ValueError(f"vmap: wanted keywords of {n} samples in dimension 0, saw shape {tuple(v.shape)}")
         leaves += whole
 
@@ -90,7 +90,7 @@ def _inputs(in_dims: Any, args: tuple) -> tuple[list[Any], list[Any], Any, int]:
             continue
         if not isinstance(d, int) or isinstance(d, bool):
             raise ValueError(f"vmap: wanted ints and None as in_dims, saw {d!r}")
-        if not isinstance(v, Traced):
+        if not isinstance(v, Tensor):
             raise ValueError(
                 f"vmap: wanted a tensor where in_dims says {d}, saw {type(v).__name__}; None leaves it as it is"
             )
@@ -112,7 +112,7 @@ def _outputs(result: Any, out_dims: Any, level: Any, n: int) -> tuple[list[Any],
     """([(output with the samples in place, their place)], how the outputs are nested)."""
     leaves, spec = flatten(result)
     for v in leaves:
-        if not isinstance(v, Traced):
+        if not isinstance(v, Tensor):
             raise ValueError(f"vmap: wanted a function that returns tensors, saw {type(v).__name__}")
     if isinstance(out_dims, int) and not isinstance(out_dims, bool):
         dims: Any = [out_dims] * len(leaves)

@@ -13,7 +13,8 @@ from ..autograd.modes import enable_grad
 from ..backend import is_differentiable, namespace
 from ..op import wrap
 from ..ops import shape as shapes
-from ..tape import Leaf, Traced, mode
+from ..tape import Leaf, mode
+from ..tensor import Tensor
 from ..traced import current
 from .batched import batch, levels_of, value_of
 from .mapping import vmap
@@ -31,7 +32,7 @@ class _Inputs:
         self.outer = mode.enabled
         flat, self.spec = flatten(values)
         for v in flat:
-            if not isinstance(v, Traced):
+            if not isinstance(v, Tensor):
                 raise RuntimeError(f"{name}: wanted tensors to differentiate by, saw {type(v).__name__}")
         with enable_grad():
             self.leaves = [alias(v, self.outer) for v in flat]
@@ -47,7 +48,7 @@ class _Inputs:
 
     def release(self, y: Any) -> Any:
         """y as the caller may have it: off the tape unless something else than these inputs is behind it."""
-        if not isinstance(y, Traced) or current(y) is None or self.beyond(y):
+        if not isinstance(y, Tensor) or current(y) is None or self.beyond(y):
             return y
         return y.detach()
 
@@ -112,7 +113,7 @@ def grad_and_value(func: Callable[..., Any], argnums: Any = 0, has_aux: bool = F
         inputs = _Inputs("grad", _split("grad", args, argnums))
         with enable_grad():
             output, aux = _aux("grad", func(*_replaced(args, argnums, inputs.nested()), **kwargs), has_aux)
-            if not isinstance(output, Traced):
+            if not isinstance(output, Tensor):
                 raise RuntimeError(f"grad: wanted a function that returns a tensor, saw {type(output).__name__}")
             if output.array.ndim:
                 raise RuntimeError(
@@ -155,7 +156,7 @@ def _tensors(name: str, output: Any) -> tuple[list[Any], Any]:
     if not flat:
         raise RuntimeError(f"{name}: wanted a function that returns tensors, saw none")
     for v in flat:
-        if not isinstance(v, Traced):
+        if not isinstance(v, Tensor):
             raise RuntimeError(f"{name}: wanted a function that returns tensors, saw {type(v).__name__}")
     return flat, spec
 
@@ -178,7 +179,7 @@ def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple
         if v_spec != spec and not (len(flat) == 1 and len(vs) == 1):
             raise RuntimeError(f"vjp: wanted cotangents nested as the output {spec!r}, saw {v_spec!r}")
         for y, v in zip(flat, vs, strict=True):
-            if not isinstance(v, Traced) or tuple(v.shape) != tuple(y.shape):
+            if not isinstance(v, Tensor) or tuple(v.shape) != tuple(y.shape):
                 raise RuntimeError(
                     f"vjp: wanted a cotangent of shape {tuple(y.shape)}, saw {tuple(getattr(v, 'shape', ()))}"
                 )
@@ -287,7 +288,7 @@ def jvp(func: Callable[..., Any], primals: Any, tangents: Any, *, strict: bool =
 
 def _check_tangents(name: str, leaves: Sequence[Any], tangents: Sequence[Any]) -> None:
     for x, t in zip(leaves, tangents, strict=True):
-        if not isinstance(t, Traced) or tuple(t.shape) != tuple(x.shape):
+        if not isinstance(t, Tensor) or tuple(t.shape) != tuple(x.shape):
             raise RuntimeError(
                 f"{name}: wanted a tangent of shape {tuple(x.shape)}, saw {tuple(getattr(t, 'shape', ()))}"
             )
