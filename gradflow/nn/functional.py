@@ -8,6 +8,8 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
+import numpy as np
+
 from .. import backend
 from ..call import drawn
 from ..op import unwrap, wrap
@@ -265,7 +267,12 @@ def rrelu(
         x = unwrap(input)
         dtype = backend.float32 if x.dtype.itemsize == 2 else x.dtype
         xp = backend.namespace(x)
-        slopes = xp.where(x > 0, 1, random.uniform(x.shape, dtype, xp) * (upper - lower) + lower)
+        sequence = random.sequence_of(xp)
+        if sequence is None:
+            slopes = xp.where(x > 0, 1, random.uniform(x.shape, dtype, xp) * (upper - lower) + lower)
+        else:  # as PyTorch, only for those that have a slope
+            slopes, below = np.ones(x.shape), x <= 0
+            slopes[below] = sequence.uniform((int(below.sum()),), np.dtype(float), lower, upper)
         y = input * (wrap if isinstance(input, Traced) else _same)(slopes.astype(x.dtype, copy=False))
     return _into("rrelu_", input, y) if inplace else y
 
