@@ -127,13 +127,15 @@ NAMED = ("meta", "mps", "xpu")  # PyTorch's other devices, which programs compar
 
 
 class device:
-    """A place for arrays: device('cpu'), device('cuda'), device('cuda', 1) or device('cuda:1')."""
+    """A place for arrays: device('cpu'), device('cuda'), device('cuda', 1), device('cuda:1') or, for the same, device(1)."""
 
     __slots__ = ("index", "type")
     type: str
     index: int | None
 
-    def __init__(self, type: str | device, index: int | None = None) -> None:
+    def __init__(self, type: str | device | int, index: int | None = None) -> None:
+        if isinstance(type, int) and index is None:
+            type, index = "cuda", type
         if isinstance(type, device):
             index = type.index if index is None else index
             type = type.type
