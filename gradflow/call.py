@@ -169,7 +169,7 @@ def _text(entry: Any) -> str:
     else:
         for places in entry.tensors:
             if len(places) == 1:
-                body.append(f"if type(_{names[places[0]]}) in (int, float): return entry({given})")
+                body.append(f"if type(_{names[places[0]]}) in (int, float, bool, complex): return entry({given})")
         if entry.place is not None:
             compute = f"{compute} if type(_{names[0]}) is ndarray else entry.kernel({arrays})"
         if entry.real:

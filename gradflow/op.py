@@ -47,6 +47,7 @@ class Op:
     holomorphic  False if the rules are right for complex numbers as they stand, also where the output is complex; True
                lets the plan conjugate around them, which is right for all that is differentiable in the complex sense
     real       complex numbers are refused
+    refuses    kinds of dtypes that the promoted inputs must not come to: "b" for bool, "biu" for all that is not floating
     tensors    "a b": neither of these promoted inputs may be a Python number; "a|b": one of them may
     outputs    their names; ("*ys",) if their number depends on the call
     view       the output shares memory with the first input; of several, a function (i, *args) gives the op and the
@@ -88,6 +89,7 @@ class Op:
         self.floating, self.view = bool(options.get("floating")), bool(options.get("view"))
         self.way = options["view"] if callable(options.get("view")) else None
         self.holomorphic, self.real = options.get("holomorphic", True), bool(options.get("real"))
+        self.refuses: str = options.get("refuses", "")
         self.tensors = [tuple(map(self.inputs.index, names.split("|"))) for names in options.get("tensors", "").split()]
         self.cases, self.note = options.get("cases"), options.get("note", "")
         self.reference = options.get("reference", "")  # "" is by the op's own name, None is that PyTorch has none
@@ -147,6 +149,8 @@ class Op:
             self.refuse_complex(arrays)
         if self.promote:
             promote(self, arrays)
+            if self.refuses:
+                self.refuse_whole(arrays)
         for a in arrays:
             if type(a) is list or type(a) is tuple:
                 arrays = [unwrap(a) for a in arrays]
@@ -160,8 +164,15 @@ class Op:
     def refuse_complex(self, arrays: Sequence[Any]) -> None:
         """NotImplementedError if an array is complex: an order, a rounding or a sign of complex numbers means nothing."""
         for a in arrays:
-            if backend.is_array(a) and a.dtype.kind == "c":
-                raise NotImplementedError(f"{self.name}: wanted real numbers, saw {a.dtype}")
+            if type(a) is complex or (backend.is_array(a) and a.dtype.kind == "c"):
+                raise NotImplementedError(f"{self.name}: wanted real numbers, saw {getattr(a, 'dtype', a)}")
+
+    def refuse_whole(self, arrays: Sequence[Any]) -> None:
+        """NotImplementedError if the promoted inputs have a dtype of a kind that this op is not of."""
+        for i in self.promote:
+            if backend.is_array(arrays[i]) and arrays[i].dtype.kind in self.refuses:
+                wanted = "numbers" if self.refuses == "b" else "floating numbers"
+                raise NotImplementedError(f"{self.name}: wanted {wanted}, saw {arrays[i].dtype}")
 
     def finish(self, args: Sequence[Any], arrays: Sequence[Any], y: Any) -> Any:
         """What came out as Tensors, with their place on the tape."""
@@ -261,6 +272,7 @@ def op(definition: Callable[..., Any] | None = None, /, **options: Any) -> Calla
         "view",
         "holomorphic",
         "real",
+        "refuses",
         "tensors",
         "cases",
         "reference",

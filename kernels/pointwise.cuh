@@ -26,7 +26,7 @@ FN A positive(A x) { return x; }
 FN A square(A x) { return x * x; }
 FN A reciprocal(A x) { return A(1) / x; }
 FN A abs(A x) { return ::fabs(x); }
-FN A sign(A x) { return nan(x) ? x : A((x > A(0)) - (x < A(0))); }
+FN A sign(A x) { return A((x > A(0)) - (x < A(0))); }
 FN A fmod(A a, A b) { return ::fmod(a, b); }
 FN A remainder(A a, A b) {
   const A r = ::fmod(a, b);

@@ -15,6 +15,7 @@ def _times(log: Any, pole: float) -> Any:
     """(a, b) -> a log(b), 0 where a is 0 unless b is NaN."""
 
     def product(a: Any, b: Any) -> Any:
+        b = b if hasattr(b, "dtype") else pointwise.like(a, b)
         with np.errstate(all="ignore"):
             y = a * log(b)
         return np.where((a == 0) & (b == b), a * 0, y)
@@ -84,6 +85,6 @@ def logit(input: Any, eps: float | None = None) -> Any:
 
 
 logaddexp2 = row(
-    "logaddexp2(a, b)", np.logaddexp2, "log2(2^a + 2^b)", real=True, twin="special", tensors="a b",
+    "logaddexp2(a, b)", np.logaddexp2, "log2(2^a + 2^b)", refuses="biu", real=True, twin="special", tensors="a b",
     da=lambda g, a, y: g * pointwise.exp2(a - y), db=lambda g, b, y: g * pointwise.exp2(b - y),
 )  # fmt: skip

@@ -125,7 +125,7 @@ def conj(x: Any) -> Any:
     return conj_physical(x) if unwrap(x).dtype.kind == "c" else x
 
 
-abs = row("abs(x)", np.abs, "|x|", kinks=(0,), dx=lambda g, x: g * sgn(x))
+abs = row("abs(x)", np.abs, "|x|", kinks=(0,), dx=lambda g, x: g * sgn(x), refuses="b")
 
 
 def _sgn_gradient(g: Any, x: Any, y: Any) -> Any:
@@ -136,6 +136,8 @@ def _sgn_gradient(g: Any, x: Any, y: Any) -> Any:
 
 
 def _sign(x: Any) -> Any:
+    if x.dtype.kind == "f":  # 0 for NaN, as PyTorch has it
+        return (x > 0).astype(x.dtype) - (x < 0)
     return np.sign(x) if x.dtype.kind != "b" else np.logical_or(x, x)
 
 
@@ -171,7 +173,7 @@ remainder = row(
 floor_divide = row(
     "floor_divide(a, b)", _whole(np.floor_divide), "floor(a / b)", domain=(0.5, 3), da=lambda g: g * 0, db=lambda g: g * 0,
     reference=lambda torch, a, b: torch.div(a, b, rounding_mode="floor"),
-    tensors="a|b",
+    tensors="a|b", refuses="b",
 )  # fmt: skip
 
 
@@ -320,16 +322,16 @@ hypot = row(
     domain=(0.3, 3),
     da=lambda g, a, y: g * a / y,
     db=lambda g, b, y: g * b / y,
-    tensors="a b",
+    tensors="a b", refuses="biu",
 )
 
 
 def _logaddexp(a: Any, b: Any) -> Any:
     if kind_of(a) != "c":
         return np.logaddexp(a, b)
-    larger = np.where(a.real > b.real, a, b)
+    larger = np.where(a.real >= b.real, a, b)
     with np.errstate(all="ignore"):
-        y = larger + np.log1p(np.exp(np.where(a.real > b.real, b, a) - larger))
+        y = larger + np.log1p(np.exp(np.where(a.real >= b.real, b, a) - larger))
     return np.where(np.isinf(larger.real), np.where(larger.real < 0, larger, np.log(np.exp(a) + np.exp(b))), y)
 
 
@@ -339,19 +341,19 @@ logaddexp = row(
     "log(e^a + e^b)",
     da=lambda g, a, b: g * sigmoid(a - b),
     db=lambda g, a, b: g * sigmoid(b - a),
-    tensors="a b",
+    tensors="a b", refuses="biu",
 )
 
 # --- rounding: flat almost everywhere ---------------------------------------------------------------
 
 _steps = {"kinks": (-3, -2.5, -2, -1.5, -1, -0.5, 0, 0.5, 1, 1.5, 2, 2.5, 3)}
-floor = row("floor(x)", np.floor, "The largest integer not above x", dx=lambda g: g * 0, **_steps)
-ceil = row("ceil(x)", np.ceil, "The smallest integer not below x", dx=lambda g: g * 0, **_steps)
-trunc = row("trunc(x)", np.trunc, "x without its fraction", dx=lambda g: g * 0, **_steps)
-frac = row("frac(x)", lambda x: x - np.trunc(x), "The fraction of x", dx=lambda g: g, **_steps)
+floor = row("floor(x)", np.floor, "The largest integer not above x", dx=lambda g: g * 0, **_steps, refuses="b")
+ceil = row("ceil(x)", np.ceil, "The smallest integer not below x", dx=lambda g: g * 0, **_steps, refuses="b")
+trunc = row("trunc(x)", np.trunc, "x without its fraction", dx=lambda g: g * 0, **_steps, refuses="b")
+frac = row("frac(x)", lambda x: x - np.trunc(x), "The fraction of x", dx=lambda g: g, **_steps, refuses="biu")
 round = row(
     "round(x)", lambda x: np.positive(x) if x.dtype.kind in "iu" else np.rint(x),
-    "The nearest integer; halves go to the even one", real=True, dx=lambda g: g * 0, **_steps,
+    "The nearest integer; halves go to the even one", real=True, dx=lambda g: g * 0, **_steps, refuses="b",
 )  # fmt: skip
 
 # --- choosing ---------------------------------------------------------------------------------------
@@ -465,21 +467,23 @@ sigmoid_backward = row(
     dg=lambda gg, y: sigmoid_backward(gg, y), dy=lambda gg, g, y: gg * g * (1 - y * 2),
 )  # fmt: skip
 log_sigmoid = row(
-    "log_sigmoid(x)", lambda x: np.minimum(x, 0) - np.log1p(np.exp(-np.abs(x))), "log(1 / (1 + e^-x))", real=True, floating=True,
-    dx=lambda g, x: g * sigmoid(-x), reference="nn.functional.logsigmoid",
+    "log_sigmoid(x)", lambda x: np.minimum(x, 0) - np.log1p(np.exp(-np.abs(x))), "log(1 / (1 + e^-x))", real=True,
+    dx=lambda g, x: g * sigmoid(-x), reference="nn.functional.logsigmoid", refuses="biu",
 )  # fmt: skip
-relu = row("relu(x)", lambda x: np.maximum(x, 0), "max(x, 0)", real=True, kinks=(0,), dx=lambda g, y: relu_backward(g, y))
+relu = row(
+    "relu(x)", lambda x: np.maximum(x, 0), "max(x, 0)", real=True, refuses="b", kinks=(0,), dx=lambda g, y: relu_backward(g, y),
+)  # fmt: skip
 relu_backward = row(
     "relu_backward(g, y)", lambda g, y: keep(g, ~(y <= 0)), "0 where y <= 0, else g", kinks=(0,),
     dg=lambda gg, y: relu_backward(gg, y),
 )  # fmt: skip
 relu6 = row(
     "relu6(x)", lambda x: np.minimum(np.maximum(x, 0), 6), "min(max(x, 0), 6)", real=True, kinks=(0, 6), domain=(-2, 8),
-    dx=lambda g, x: hardtanh_backward(g, x, 0.0, 6.0),
+    dx=lambda g, x: hardtanh_backward(g, x, 0.0, 6.0), refuses="b",
 )  # fmt: skip
 leaky_relu = row(
     "leaky_relu(x, negative_slope=0.01)", lambda x, negative_slope: keep(x, ~(x <= 0)) + np.minimum(x, 0) * negative_slope,
-    "x where x > 0, else negative_slope x (Maas et al. 2013)", real=True, kinks=(0,),
+    "x where x > 0, else negative_slope x (Maas et al. 2013)", real=True, refuses="biu", kinks=(0,),
     dx=lambda g, x, negative_slope: leaky_relu_backward(g, x, negative_slope),
 )  # fmt: skip
 leaky_relu_backward = row(
@@ -494,6 +498,7 @@ elu = row(
     "scale x where x > 0, else scale alpha (e^(input_scale x) - 1) (Clevert et al. 2016)", real=True, kinks=(0,),
     dx=lambda g, x, alpha, scale, input_scale: elu_backward(g, x, alpha, scale, input_scale),
     reference=lambda torch, x, alpha=1.0, scale=1.0, input_scale=1.0: torch.ops.aten.elu(x, alpha, scale, input_scale),
+    refuses="biu",
 )  # fmt: skip
 elu_backward = row(
     "elu_backward(g, x, alpha, scale, input_scale)",
@@ -509,7 +514,7 @@ softplus = row(
     "softplus(x, beta=1.0, threshold=20.0)",
     lambda x, beta, threshold: np.where(x * beta > threshold, x, np.log1p(np.exp(np.minimum(x * beta, threshold))) / beta),
     "log(1 + e^(beta x)) / beta, and x where beta x > threshold",
-    real=True, dx=lambda g, x, beta, threshold: softplus_backward(g, x, beta, threshold),
+    real=True, dx=lambda g, x, beta, threshold: softplus_backward(g, x, beta, threshold), refuses="biu",
 )  # fmt: skip
 softplus_backward = row(
     "softplus_backward(g, x, beta, threshold)",
@@ -519,8 +524,8 @@ softplus_backward = row(
     dx=lambda gg, g, x, beta, threshold: gg * g * (x * beta <= threshold) * sigmoid_backward(x * 0 + beta, sigmoid(x * beta)),
 )  # fmt: skip
 silu = row(
-    "silu(x)", lambda x: x * _sigmoid(x), "x / (1 + e^-x) (Elfwing et al. 2018)", floating=True,
-    dx=lambda g, x: silu_backward(g, x),
+    "silu(x)", lambda x: x * _sigmoid(x), "x / (1 + e^-x) (Elfwing et al. 2018)",
+    dx=lambda g, x: silu_backward(g, x), refuses="biu",
 )  # fmt: skip
 
 
@@ -695,7 +700,7 @@ _gelu_cases = {
 }
 gelu = row(
     "gelu(x, approximate='none')", _gelu, "x Phi(x), Phi the normal distribution function (Hendrycks & Gimpel 2016)",
-    real=True, dx=lambda g, x, approximate: gelu_backward(g, x, approximate), **_gelu_cases,
+    real=True, dx=lambda g, x, approximate: gelu_backward(g, x, approximate), **_gelu_cases, refuses="biu",
 )  # fmt: skip
 gelu_backward = row(
     "gelu_backward(g, x, approximate)", lambda g, x, approximate: g * _gelu_slope(x, approximate), "g (Phi(x) + x phi(x))",
@@ -716,7 +721,7 @@ def _hardtanh(x: Any, min_val: Any, max_val: Any) -> Any:
 hardtanh = row(
     "hardtanh(x, min_val=-1.0, max_val=1.0)", _hardtanh,
     "x clipped to [min_val, max_val]", real=True, kinks=(-1, 1),
-    dx=lambda g, x, min_val, max_val: hardtanh_backward(g, x, min_val, max_val),
+    dx=lambda g, x, min_val, max_val: hardtanh_backward(g, x, min_val, max_val), refuses="b",
 )  # fmt: skip
 hardtanh_backward = row(
     "hardtanh_backward(g, x, min_val, max_val)",
@@ -729,12 +734,12 @@ hardsigmoid = row(
     "hardsigmoid(x)", lambda x: np.minimum(np.maximum(x + 3, 0), 6) / 6, "min(max(x + 3, 0), 6) / 6", real=True, kinks=(-3, 3),
     domain=(-4, 4), dx=lambda g, x: hardtanh_backward(g, x, -3.0, 3.0) / 6,
     # PyTorch's own hardsigmoid has a float32 1/6 in its float64 gradient
-    reference=lambda torch, x: torch.nn.functional.relu6(x + 3) / 6,
+    reference=lambda torch, x: torch.nn.functional.relu6(x + 3) / 6, refuses="biu",
 )  # fmt: skip
 hardswish = row(
     "hardswish(x)", lambda x: x * (np.minimum(np.maximum(x + 3, 0), 6) / 6), "x hardsigmoid(x) (Howard et al. 2019)",
     real=True, kinks=(-3, 3), domain=(-4, 4),
-    dx=lambda g, x: g * (hardtanh_backward(x * 0 + 1, x, -3.0, 3.0) * x / 6 + hardsigmoid(x)),
+    dx=lambda g, x: g * (hardtanh_backward(x * 0 + 1, x, -3.0, 3.0) * x / 6 + hardsigmoid(x)), refuses="biu",
 )  # fmt: skip
 softsign = row("softsign(x)", lambda x: x / (1 + np.abs(x)), "x / (1 + |x|)", kinks=(0,), floating=True,
     dx=lambda g, x: g / square(abs(x) + 1))  # fmt: skip
@@ -749,11 +754,11 @@ def _softshrink(x: Any, lambd: float) -> Any:
 
 softshrink = row(
     "softshrink(x, lambd=0.5)", _softshrink, "x moved lambd towards 0",
-    real=True, kinks=(-0.5, 0.5), dx=lambda g, y: g * (y != 0),
+    real=True, kinks=(-0.5, 0.5), dx=lambda g, y: g * (y != 0), refuses="biu",
 )  # fmt: skip
 hardshrink = row(
     "hardshrink(x, lambd=0.5)", lambda x, lambd: x * ((x > lambd) | (x < -lambd) | (x != x)), "x where |x| > lambd, else 0",
-    real=True, kinks=(-0.5, 0.5), dx=lambda g, x, lambd: g * (abs(x) > lambd),
+    real=True, kinks=(-0.5, 0.5), dx=lambda g, x, lambd: g * (abs(x) > lambd), refuses="biu",
 )  # fmt: skip
 threshold = row(
     "threshold(x, threshold, value)", lambda x, threshold, value: np.where(x <= threshold, like(x, value), x),
@@ -762,7 +767,7 @@ threshold = row(
 )  # fmt: skip
 mish = row(
     "mish(x)", lambda x: x * np.tanh(np.logaddexp(x, 0)), "x tanh(softplus(x)) (Misra 2019)",
-    dx=lambda g, x: mish_backward(g, x),
+    dx=lambda g, x: mish_backward(g, x), refuses="biu",
 )  # fmt: skip
 
 
@@ -924,7 +929,7 @@ def isclose(input: Any, other: Any, rtol: float = 1e-5, atol: float = 1e-8, equa
         near = logical_or(near, logical_and(isnan(a), isnan(b)))
     if rtol == 0 and atol == 0:
         return near
-    if a.dtype.kind in "bu":  # whose differences wrap around
+    if a.dtype.kind in "biu":  # whose differences wrap around
         a, b = cast(a, np.dtype("int64")), cast(b, np.dtype("int64"))
     apart = abs(sub(a, b))
     return logical_or(near, logical_and(isfinite(apart), le(apart, add(abs(mul(b, rtol)), atol))))

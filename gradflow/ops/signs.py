@@ -112,12 +112,14 @@ def _tensors(name: str, *values: Any) -> None:
 def ldexp(input: Any, other: Any) -> Any:
     """input 2^other."""
     _tensors("ldexp", input, other)
+    if pointwise.kind_of(input) == "f" and pointwise.kind_of(other) in "biu":
+        other = pointwise.cast(other, input.dtype)
     return pointwise.mul(input, pointwise.pow(2.0, pointwise.to_floating(other)))
 
 
 def _whole(name: str, *values: Any) -> None:
     for v in values:
-        if pointwise.kind_of(v) not in "iu":
+        if pointwise.kind_of(v) not in "iu" and type(v) is not bool:
             raise RuntimeError(f"{name}: wanted integers, saw {getattr(v, 'dtype', type(v).__name__)}")
 
 

@@ -75,7 +75,7 @@ def _j(x: Any, n: int) -> Any:
     return np.where(x < 0, y * (-1) ** n, y)
 
 
-_even = {"floating": True, "domain": (-12, 12), "twin": "special"}
+_even = {"real": True, "floating": True, "domain": (-12, 12), "twin": "special"}
 bessel_j0 = row("bessel_j0(x)", lifted(_j0), "J_0(x)", reference=None, dx=lambda g, x: -g * bessel_j1(x), **_even)
 bessel_j1 = row(
     "bessel_j1(x)", lifted(_j1), "J_1(x)", reference=None, dx=lambda g, x: g * (bessel_j0(x) - bessel_j(x, 2)) * 0.5,
@@ -86,7 +86,7 @@ bessel_j = row(
     cases=lambda r: [case(r.uniform(-12, 12, 3, 4), 2), case(r(5), 3), case(r(0), 2)],
     dx=lambda g, x, n: g * ((bessel_j1(x) if n == 2 else bessel_j(x, n - 1)) - bessel_j(x, n + 1)) * 0.5,
 )  # fmt: skip
-_right = {"floating": True, "domain": (0.4, 14), "twin": "special"}
+_right = {"real": True, "floating": True, "domain": (0.4, 14), "twin": "special"}
 bessel_y0 = row("bessel_y0(x)", lifted(_y0), "Y_0(x)", reference=None, dx=lambda g, x: -g * bessel_y1(x), **_right)
 bessel_y1 = row(
     "bessel_y1(x)", lifted(_y1), "Y_1(x)", reference=None, dx=lambda g, x, y: g * (bessel_y0(x) - y / x), **_right
