@@ -379,3 +379,22 @@ def test_a_step_before_the_optimizers_is_warned_about():
     s = S.StepLR(sgd(), 3)
     with pytest.warns(UserWarning, match=r"before optimizer\.step"):
         s.step()
+
+
+@pytest.mark.cuda
+def test_a_rate_on_the_card_is_written_there(card):
+    p = wrap(card.asarray(np.zeros(3, np.float32))).requires_grad_()
+    p.grad = wrap(card.asarray(np.ones(3, np.float32)))
+    lr = wrap(card.asarray(np.float32(0.5)))
+    o = optim.SGD([p], lr=lr)
+    s = S.SequentialLR(o, [S.LinearLR(o, 0.5, total_iters=2), S.CosineAnnealingLR(o, 4)], [2])
+    counts = getattr(card, "counts", None)
+    before = counts.host_copies if counts is not None else 0
+    for _ in range(4):
+        o.step()
+        s.step()
+    assert counts is None or counts.host_copies == before  # no waiting
+    assert o.param_groups[0]["lr"] is lr and lr.is_cuda
+    rates = [0.25, 0.375, 0.5, cosine(1, 0.5, 0, 4)]
+    np.testing.assert_allclose(card.asnumpy(p.array), [-sum(rates)] * 3, rtol=1e-6)
+    assert lr.item() == pytest.approx(cosine(2, 0.5, 0, 4), rel=1e-6)

@@ -190,7 +190,7 @@ class Optimizer(Saved):
         """Update every parameter that has a gradient, in place; give the loss of closure, which is called first."""
         loss = None if closure is None else self.evaluate(closure)
         for group in self.param_groups:
-            numbers = _numbers(group)
+            numbers = _numbers(group, self.defaults)
             if group.get("differentiable"):
                 self.step_recorded(group, numbers)
             else:
@@ -320,8 +320,8 @@ def _whole(t: Tensor) -> Any:
     return view_as_complex(t)
 
 
-def _numbers(group: dict[str, Any]) -> dict[str, Any]:
-    """The hyperparameters of a group, tensors among them as numbers.
+def _numbers(group: dict[str, Any], names: dict[str, Any]) -> dict[str, Any]:
+    """The hyperparameters of these names of a group, tensors among them as numbers.
 
     A learning rate on the card stays there, for a captured graph; under differentiable all stay tensors, of no dimensions.
     """
@@ -336,7 +336,7 @@ def _numbers(group: dict[str, Any]) -> dict[str, Any]:
             return v if v.array.ndim == 0 else shapes.reshape(v, ())
         return v.array.reshape(()) if name == "lr" and on_card(v.array) and _on_card(group) else v.array.item()
 
-    return {k: v if k == "params" else number(v, k) for k, v in group.items()}
+    return {**group, **{k: number(group[k], k) for k in names if k in group}}
 
 
 def _on_card(group: dict[str, Any]) -> bool:
