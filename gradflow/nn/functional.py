@@ -65,6 +65,13 @@ def _writing(function: Callable[..., Any], head: str) -> Callable[..., Any]:
     return face
 
 
+def _apart(function: Callable[..., Any], head: str, unused: int) -> Callable[..., Any]:
+    """A function by a head that has one argument more, number `unused`, which changes nothing."""
+    face = _face(lambda *args: function(*args[:unused], *args[unused + 1 :]), head)
+    face.__doc__ = function.__doc__
+    return face
+
+
 # Families that are loaded when one of their functions is first asked for: a file of ops/, and names in it.
 _LATER = {
     "conv": "conv_tbc",
@@ -76,8 +83,6 @@ _LATER = {
     "grid": "affine_grid grid_sample",
     "linear_loss": "linear_cross_entropy",
     "multi_head": "multi_head_attention_forward",
-    "pool": """max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices
-        adaptive_max_pool1d_with_indices adaptive_max_pool2d_with_indices adaptive_max_pool3d_with_indices""",
     "resample": "interpolate upsample upsample_nearest upsample_bilinear",
     "shuffle": "channel_shuffle native_channel_shuffle pixel_shuffle pixel_unshuffle",
     "unpool": "max_unpool1d max_unpool2d max_unpool3d",
@@ -162,6 +167,20 @@ def embedding(
 
 _AVERAGE = "(input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True"
 max_pool1d, max_pool2d, max_pool3d = pool.max_pool1d, pool.max_pool2d, pool.max_pool3d
+_MAX = "(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False)"
+_MOST = "(input, output_size, return_indices=False)"
+max_pool1d_with_indices = _apart(pool.max_pool1d_with_indices, f"max_pool1d_with_indices{_MAX}", 6)
+max_pool2d_with_indices = _apart(pool.max_pool2d_with_indices, f"max_pool2d_with_indices{_MAX}", 6)
+max_pool3d_with_indices = _apart(pool.max_pool3d_with_indices, f"max_pool3d_with_indices{_MAX}", 6)
+adaptive_max_pool1d_with_indices = _apart(
+    pool.adaptive_max_pool1d_with_indices, f"adaptive_max_pool1d_with_indices{_MOST}", 2
+)
+adaptive_max_pool2d_with_indices = _apart(
+    pool.adaptive_max_pool2d_with_indices, f"adaptive_max_pool2d_with_indices{_MOST}", 2
+)
+adaptive_max_pool3d_with_indices = _apart(
+    pool.adaptive_max_pool3d_with_indices, f"adaptive_max_pool3d_with_indices{_MOST}", 2
+)
 avg_pool1d = _face(pool.avg_pool1d, f"avg_pool1d{_AVERAGE})")
 avg_pool2d = _face(pool.avg_pool2d, f"avg_pool2d{_AVERAGE}, divisor_override=None)")
 avg_pool3d = _face(pool.avg_pool3d, f"avg_pool3d{_AVERAGE}, divisor_override=None)")
@@ -179,10 +198,11 @@ batch_norm, instance_norm, group_norm = norm.batch_norm, norm.instance_norm, nor
 layer_norm, rms_norm, local_response_norm = norm.layer_norm, norm.rms_norm, norm.local_response_norm
 
 
-def normalize(input: Any, p: float = 2.0, dim: Any = 1, eps: float = 1e-12) -> Any:
-    """x / max(|x|_p, eps), the p-norm along dim."""
+def normalize(input: Any, p: float = 2.0, dim: Any = 1, eps: float = 1e-12, out: Any = None) -> Any:
+    """x / max(|x|_p, eps), the p-norm along dim; written into `out`, if given, which is then the result."""
     size = reduce.norm(input, p, dim, True)
-    return input / pointwise.clamp(size, min=eps)
+    y = input / pointwise.clamp(size, min=eps)
+    return y if out is None else out.copy_(y)
 
 
 # --- activations ----------------------------------------------------------------------------------------
@@ -211,9 +231,9 @@ threshold = _face(pointwise.threshold, "threshold(input, threshold, value, inpla
 sigmoid = _face(pointwise.sigmoid, "sigmoid(input)")
 tanh = _face(pointwise.tanh, "tanh(input)")
 logsigmoid = _face(pointwise.log_sigmoid, "logsigmoid(input)")
-softmax = _face(softmaxes.softmax, "softmax(input, dim=None, dtype=None)")
-log_softmax = _face(softmaxes.log_softmax, "log_softmax(input, dim=None, dtype=None)")
-softmin = _face(softmaxes.softmin, "softmin(input, dim=None, dtype=None)")
+softmax = _apart(softmaxes.softmax, "softmax(input, dim=None, _stacklevel=3, dtype=None)", 2)
+log_softmax = _apart(softmaxes.log_softmax, "log_softmax(input, dim=None, _stacklevel=3, dtype=None)", 2)
+softmin = _apart(softmaxes.softmin, "softmin(input, dim=None, _stacklevel=3, dtype=None)", 2)
 
 
 relu_, selu_ = _writing(relu, "relu_(input)"), _writing(selu, "selu_(input)")
