@@ -94,8 +94,8 @@ class Batched(Tensor):
         """Whether the samples are on the card."""
         return self.value.is_cuda
 
-    @property
-    def data(self) -> Any:  # type: ignore[misc, override]
+    @property  # type: ignore[misc]
+    def data(self) -> Any:  # type: ignore[override]
         """The same memory, no place on the tape."""
         return batch(self.value.data, self.levels)
 

@@ -14,7 +14,8 @@ import numpy as np
 
 from ..backend import is_floating, namespace
 from ..call import sampled
-from ..op import unwrap
+from ..op import unwrap, wrap
+from ..tape import Traced
 from . import class_loss, element_loss, pointwise, reduce, shape
 from .softmax import log_softmax
 
@@ -50,8 +51,9 @@ def _share(total: Any, of: Any) -> Any:
     """The total / of. Where no target counts it is NaN, 0 / 0, without a warning, and its gradients are 0."""
     nothing = of == 0
     with np.errstate(divide="ignore", invalid="ignore"):
-        constant = unwrap(total) / unwrap(of)
-    constant = namespace(unwrap(total)).asarray(constant)
+        constant = wrap(unwrap(total)) / unwrap(of) if isinstance(total, Traced) else total / of
+    if not isinstance(constant, Traced):
+        constant = namespace(total).asarray(constant)
     return pointwise.where(nothing, constant, total / (of + nothing))
 
 
