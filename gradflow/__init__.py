@@ -82,27 +82,22 @@ from .ops.arrange import (
 )  # fmt: skip
 from .ops.extreme import amax, amin, aminmax, argmax, argmin, max, min
 from .ops.gather import (
-    argwhere,
     gather,
     index_add,
     index_copy,
     index_fill,
     index_select,
-    masked_fill,
-    masked_scatter,
-    masked_select,
-    nonzero,
     scatter,
     scatter_add,
     scatter_reduce,
     take,
     take_along_dim,
-    where,
 )  # fmt: skip
 from .ops.gather import (
     put_at as index_put,
 )
 from .ops.linalg import addbmm, addmm, addmv, addr, baddbmm, bmm, dot, inner, matmul, mm, mv, outer, vdot
+from .ops.mask import argwhere, masked_fill, masked_scatter, masked_select, nonzero, where
 from .ops.pointwise import (
     abs,
     acos,
@@ -273,7 +268,9 @@ half, float, double, short, int, long, bool = float16, float32, float64, int16, 
 inf, nan, pi, e = float32.type("inf").item(), float32.type("nan").item(), 3.141592653589793, 2.718281828459045
 
 # Loaded when first used, so that `import gradflow` stays quick; names.py has the functions.
-_SUBMODULES = {"cuda", "data", "distributions", "examples", "fft", "func", "io", "linalg", "masked", "nn", "optim", "signal", "special", "train"}
+_SUBMODULES = set(
+    """cuda data distributions examples fft func io linalg masked nn optim signal special train""".split()
+)
 _LATE = {
     "func": "vmap",
     "io": "save load",

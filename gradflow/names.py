@@ -30,7 +30,7 @@ FAMILIES = {
     "arrange": "constant_pad_nd",
     "calculus": "cumulative_trapezoid gradient trapezoid trapz",
     "factors": "cholesky_inverse. cholesky_solve.",
-    "gather": "fill",
+    "mask": "fill",
     "grids": """atleast_1d atleast_2d atleast_3d block_diag cartesian_prod column_stack combinations diagflat. dsplit. hsplit.
         vsplit. row_stack split_with_sizes. unravel_index unsafe_chunk. unsafe_split. unsafe_split_with_sizes.""",
     "sort": "msort.",

@@ -13,7 +13,7 @@ from .backend import Array, device, is_differentiable
 from .chance import Chance
 from .memory import Stored
 from .op import current, wrap
-from .ops import arrange, extreme, linalg, pointwise, reduce, scan
+from .ops import arrange, extreme, linalg, mask, pointwise, reduce, scan
 from .ops import gather as gathering  # a tensor has attributes of these names
 from .ops import shape as shapes
 from .ops import sort as sorting
@@ -691,10 +691,10 @@ class Tensor(Chance, Stored):
         gathering.index_select, gathering.index_add, gathering.index_copy, gathering.index_fill,
     )  # fmt: skip
     masked_fill, masked_select, masked_scatter = (
-        gathering.masked_fill, gathering.masked_select, gathering.masked_scatter,
+        mask.masked_fill, mask.masked_select, mask.masked_scatter,
     )  # fmt: skip
     take, take_along_dim, index_put = gathering.take, gathering.take_along_dim, gathering.put_at
-    nonzero, argwhere = gathering.nonzero, gathering.argwhere
+    nonzero, argwhere = mask.nonzero, mask.argwhere
 
     # --- shape ------------------------------------------------------------------------------------------
 

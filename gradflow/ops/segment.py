@@ -12,7 +12,7 @@ from ..call import sampled
 from ..op import unwrap
 from ..tape import Traced
 from ..traced import wrap
-from . import gather, pointwise, shape
+from . import gather, mask, pointwise, shape
 from .dims import dimension, other_words
 
 WAYS = ("sum", "mean", "max", "min", "prod")
@@ -68,7 +68,7 @@ def nonzero_static(input: Any, *, size: int, fill_value: int = -1) -> Any:
         raise RuntimeError(f"nonzero_static: wanted a size of at least 0, saw {size}")
     a = unwrap(input)
     xp = namespace(a)
-    places = gather.argwhere.op.definition(a)[:size]
+    places = mask.argwhere.op.definition(a)[:size]
     y = xp.full((size, a.ndim), fill_value, int64)
     y[: len(places)] = places
     return wrap(y) if isinstance(input, Traced) else y
