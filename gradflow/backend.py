@@ -134,8 +134,8 @@ class device:
     index: int | None
 
     def __init__(self, type: str | device | int, index: int | None = None) -> None:
-        if isinstance(type, int) and index is None:
-            type, index = "cuda", type
+        if isinstance(type, int):
+            index, type = type, "cuda"
         if isinstance(type, device):
             index = type.index if index is None else index
             type = type.type
