@@ -84,6 +84,40 @@ def test_workers_of_a_stream_take_turns(workers):
     assert data.get_worker_info() is None
 
 
+def test_the_loop_is_no_worker_while_a_stream_waits():
+    for _ in data.DataLoader(Count(0, 4), 1, num_workers=2):
+        assert data.get_worker_info() is None
+    loader = data.DataLoader(Count(0, 7), 2, num_workers=2)
+    it, first = iter(loader), values(loader)
+    it = iter(loader)
+    next(it)
+    again = data.DataLoader(Count(0, 7), 2, num_workers=2)
+    again.load_state_dict(loader.state_dict())
+    assert values(again) == first[1:]
+
+
+def test_a_stream_may_draw_random_numbers():
+    """Transforms inside a stream draw from the epoch's seed, as those of numbered samples do."""
+    flip = data.RandomHorizontalFlip()
+
+    class Flipped(data.IterableDataset):
+        def __iter__(self):
+            return (flip(np.arange(4.0).reshape(1, 2, 2)) for _ in range(16))
+
+    epochs = [np.stack([b.array for b in data.DataLoader(Flipped(), 4, generator=Generator(s))]) for s in (1, 1, 2)]
+    np.testing.assert_array_equal(epochs[0], epochs[1])
+    assert not np.array_equal(epochs[0], epochs[2])
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_stream_on_its_way_to_the_card(workers, card):
+    seen = list(data.DataLoader(Count(0, 7), 2, num_workers=workers, device="cuda"))
+    assert all(b.is_cuda for b in seen) and sorted(i for b in seen for i in card.asnumpy(b.array)) == list(range(7))
+    for _ in data.DataLoader(Endless(), 2, device="cuda"):
+        break
+
+
 def test_a_worker_knows_itself():
     class Asking(data.Dataset):
         def __len__(self):

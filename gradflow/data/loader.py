@@ -8,7 +8,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -151,13 +151,13 @@ class DataLoader(Generic[T_co]):
         fetch = Fetch(self, seed)
         batches: Any
         if self.streams:
-            batches = itertools.islice(self._from_streams(fetch, seed), first, None)
+            batches = self._from_streams(fetch, seed, first)
         else:
             jobs = itertools.islice(enumerate(self._order(source, seed)), first, None)
             batches = self._from_workers(fetch, jobs) if self.num_workers else (fetch(job) for job in jobs)
         if self.device is not None and self.device.type == "cuda":
             batches = to_card(batches, self.device)
-        with closing(batches) if hasattr(batches, "close") else nullcontext():
+        with closing(batches):
             for given, batch in enumerate(batches, first + 1):
                 if self._seed == seed:  # unless another iteration has begun since
                     self._batch += 1
@@ -169,28 +169,32 @@ class DataLoader(Generic[T_co]):
         if self._seed == seed:
             self._seed, self._batch = None, 0
 
-    def _from_streams(self, fetch: Fetch, seed: int) -> Iterator[Any]:
-        """Batches of a stream; of several workers, each with a stream of its own, one after the other in turn.
+    def _from_streams(self, fetch: Fetch, seed: int, first: int) -> Iterator[Any]:
+        """Batches of a stream from number `first` on; of several workers, each with a stream of its own, in turn.
 
         The workers take turns in the loop's own thread: a stream is drawn in an order that the loop decides.
         """
-        workers = max(self.num_workers, 1)
+        workers, wanted, made = max(self.num_workers, 1), self.batch_size or 1, 0
         streams: dict[int, Iterator[Any]] = {}
-        for number in itertools.count():
-            i = number % workers
-            with worker(WorkerInfo(i, workers, seed + i, self.dataset) if self.num_workers else None):
-                if number < workers:
+        for turn in itertools.count():
+            i = turn % workers
+            with (
+                worker(WorkerInfo(i, workers, seed + i, self.dataset) if self.num_workers else None),
+                fetch.drawing(turn),
+            ):
+                if turn < workers:
                     if self.num_workers and self.worker_init_fn is not None:
                         self.worker_init_fn(i)
                     streams[i] = iter(self.dataset)
-                if i in streams:
-                    wanted = self.batch_size or 1
-                    samples = list(itertools.islice(streams[i], wanted))
-                    if samples and (len(samples) == wanted or not self.drop_last):
-                        yield fetch.finish(self.collate_fn(samples if self.batch_size else samples[0]))
-                    if len(samples) < wanted:
-                        del streams[i]
-            if not streams and number >= workers - 1:
+                samples = list(itertools.islice(streams.get(i, ()), wanted))
+                if len(samples) < wanted:
+                    streams.pop(i, None)
+                taken = bool(samples) and (len(samples) == wanted or not self.drop_last)
+                batch = self.collate_fn(samples if self.batch_size else samples[0]) if taken else None
+            made += taken
+            if taken and made > first:
+                yield fetch.finish(batch)
+            if not streams and turn >= workers - 1:
                 return
 
     def _from_workers(self, fetch: Fetch, jobs: Iterator[tuple[int, Any]]) -> Iterator[Any]:
@@ -270,16 +274,20 @@ class Fetch:
             _here.info = WorkerInfo(i, loader.num_workers, self.seed + i, loader.dataset)
             if loader.worker_init_fn is not None:
                 loader.worker_init_fn(i)
-        # Batch b draws from a stretch of the stream that begins at block 2^62 + b 2^32, far from the sampler's.
-        generator = Generator(self.seed)
-        generator.set_state((self.seed, (1 << 62) + (number << 32)))
         try:
-            with transforms.drawing_from(generator):
+            with self.drawing(number):
                 batch = self.make(indices)
         except Exception as e:
             e.add_note(f"raised while DataLoader made batch {number}, of samples {str(indices)[:200]}")
             raise
         return self.finish(batch)
+
+    def drawing(self, number: int) -> Any:
+        """A block in which transforms draw what batch `number` is to draw."""
+        # Batch b draws from a stretch of the stream that begins at block 2^62 + b 2^32, far from the sampler's.
+        generator = Generator(self.seed)
+        generator.set_state((self.seed, (1 << 62) + (number << 32)))
+        return transforms.drawing_from(generator)
 
     def finish(self, batch: Any) -> Any:
         """A batch, put where the loader wants it."""
