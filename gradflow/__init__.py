@@ -268,9 +268,10 @@ half, float, double, short, int, long, bool = float16, float32, float64, int16, 
 inf, nan, pi, e = float32.type("inf").item(), float32.type("nan").item(), 3.141592653589793, 2.718281828459045
 
 # Loaded when first used, so that `import gradflow` stays quick; names.py has the functions.
-_SUBMODULES = set(
-    """cuda data distributions examples fft func io linalg masked nn optim signal special train""".split()
-)
+_SUBMODULES = {
+    "cuda", "data", "distributions", "examples", "fft", "func", "io", "linalg", "masked", "nn", "optim", "signal", "special",
+    "train",
+}  # fmt: skip
 _LATE = {
     "func": "vmap",
     "io": "save load",
