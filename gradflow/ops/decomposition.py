@@ -158,6 +158,7 @@ def _dqr(g, q, r, mode):
         case(r(4, 3)),
         case(r(3, 3)),
         case(r(2, 2, 4)),
+        case(r(3, 2) + 1j * r(3, 2)),
         case(r(3, 4), "complete"),
         case(r(4, 2), "complete", grad=False),
         case(r(4, 2), "r", grad=False),
@@ -261,7 +262,13 @@ def _dsvdvals(g, x):
     name="linalg.svdvals",
     dx=_dsvdvals,
     holomorphic=False,
-    cases=lambda r: [case(_apart(r, 3, 3)), case(_apart(r, 2, 4, 3)), case(r(0, 3)), case(_apart(r, 1, 3))],
+    cases=lambda r: [
+        case(_apart(r, 3, 3)),
+        case(_apart(r, 2, 4, 3)),
+        case(r(2, 3) + 1j * r(2, 3)),
+        case(r(0, 3)),
+        case(_apart(r, 1, 3)),
+    ],
     reference="linalg.svdvals",
 )
 def values(x):

@@ -18,7 +18,14 @@ from .stacks import full, mH, rounded
 
 
 def _square_cases(r: Sampler) -> list[case]:
-    return [case(r(3, 3)), case(r(2, 4, 4)), case(r(1, 1)), case(r(0, 0)), case(r(2, 2) * 1e-3)]
+    return [
+        case(r(3, 3)),
+        case(r(2, 4, 4)),
+        case(r(2, 2) + 1j * r(2, 2)),
+        case(r(1, 1)),
+        case(r(0, 0)),
+        case(r(2, 2) * 1e-3),
+    ]
 
 
 def _singular(r: Sampler) -> list[case]:
@@ -123,7 +130,13 @@ def _dslogdet(g, x, sign):
     outputs=("sign", "y"),
     dx=_dslogdet,
     holomorphic=False,
-    cases=lambda r: [case(r(3, 3)), case(r(2, 2, 2)), case(r(0, 0)), case(np.array([[1.0, 2], [2, 4]]), grad=False)],
+    cases=lambda r: [
+        case(r(3, 3)),
+        case(r(2, 2, 2)),
+        case(r(2, 2) + 1j * r(2, 2)),
+        case(r(0, 0)),
+        case(np.array([[1.0, 2], [2, 4]]), grad=False),
+    ],
     reference="linalg.slogdet",
 )
 def slogdet_of(x):

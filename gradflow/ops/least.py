@@ -33,6 +33,7 @@ def _dpinv(g, x, y):
     cases=lambda r: [
         case(r(4, 2)),
         case(r(2, 2, 3)),
+        case(r(3, 2) + 1j * r(3, 2)),
         case(regular(r, 3, 3)),
         case(np.outer(r(3), r(4)), order=0),  # of rank 1, which a difference quotient does not keep
         case(regular(r, 2, 2) @ np.diag([1, 1e-3]), 0.1, grad=False),

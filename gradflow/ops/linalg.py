@@ -99,6 +99,8 @@ def _matmul_cases(r: Sampler) -> list[case]:
         case(r(3, 0), r(0, 5)),
         case(r(2, 0, 4), r(2, 4, 1)),
         case(r(1, 1), r(1, 1)),
+        case(r(2, 3) + 1j * r(2, 3), r(3, 2) + 1j * r(3, 2)),
+        case(r(3) + 1j * r(3), r(2, 3, 2) + 1j * r(2, 3, 2)),
         case(r.integers(-5, 5, 3, 4), r.integers(-5, 5, 4, 2), grad=False),
     ]
 
@@ -288,6 +290,7 @@ def _scaled(g: Any, alpha: Any) -> Any:
         case(r(), r(2, 3, 4), r(2, 4, 5), 2, -1),
         case(r(3), r(3, 4), r(4), 1, 0.5),
         case(r(3, 5), r(3, 4), r(4, 5), 0, 1),
+        case(r(2) + 1j * r(2), r(2, 3) + 1j * r(2, 3), r(3, 2) + 1j * r(3, 2), 1 + 2j, 2 - 1j),
         case(r(5), r(0, 4), r(4, 5)),
         case(r(3, 5), r(3, 0), r(0, 5), 3.0),
     ],

@@ -34,7 +34,14 @@ def _dexp(g, x):
 @op(
     name="linalg.matrix_exp",
     dx=_dexp,
-    cases=lambda r: [case(r(3, 3)), case(r(2, 2, 2) * 4), case(r(1, 1)), case(r(0, 0)), case(np.zeros((2, 2)))],
+    cases=lambda r: [
+        case(r(3, 3)),
+        case(r(2, 2, 2) * 4),
+        case(r(2, 2) + 1j * r(2, 2)),
+        case(r(1, 1)),
+        case(r(0, 0)),
+        case(np.zeros((2, 2))),
+    ],
     reference="linalg.matrix_exp",
 )
 def exponential(x):

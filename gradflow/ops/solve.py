@@ -37,6 +37,7 @@ def _dsolve(g, a, y, needs):
         case(regular(r, 3, 3), r(3, 2)),
         case(regular(r, 2, 1, 3, 3), r(3, 3, 2)),
         case(regular(r, 3, 3), r(2, 3, 1)),
+        case(regular(r, 2, 2) + 1j * r(2, 2), r(2, 1) + 1j * r(2, 1)),
         case(regular(r, 1, 1), r(1, 0)),
         case(r(0, 0), r(0, 2)),
         case(np.array([[1.0, 2], [2, 4]]), r(2, 1), grad=False),
@@ -117,6 +118,7 @@ def solve_ex(A: Any, B: Any, *, left: bool = True, check_errors: bool = False) -
     cases=lambda r: [
         case(regular(r, 3, 3)),
         case(regular(r, 2, 2, 2)),
+        case(regular(r, 2, 2) + 1j * r(2, 2)),
         case(r(0, 0)),
         case(np.array([[1.0, 2], [2, 4]]), grad=False),
     ],
