@@ -94,18 +94,22 @@ def reduce_to_number(x: Any) -> Any:
 
 
 def _is_elementwise(op: Any) -> Any:
-    """The rule for the ops of pointwise.py: they promote all their arrays and have no dimensions among their arguments."""
+    """The rule for the ops of pointwise.py and its like: they broadcast and have no dimensions among their arguments."""
     where = (op.definition.__module__ or "").rsplit(".", 1)[-1]
-    if where in ELEMENTWISE and not op.variadic and not op.several and not _SHAPED.intersection(op.inputs):
+    shaped = _SHAPED.intersection(op.inputs) - ({"n"} if where.startswith("special_") else set())  # there an order or degree
+    if where in ELEMENTWISE and not op.variadic and not op.several and not shaped:
         return elementwise
     return None
 
 
-ELEMENTWISE = {"pointwise", "numpy"}  # families of elementwise ops; NumPy's own functions define some
-_SHAPED = {"dim", "dims", "axis", "shape", "x_shape", "size", "sizes", "reduction", "n", "keepdim", "where", "index"}
+# Families of elementwise ops; NumPy's own functions define some.
+ELEMENTWISE = {
+    "pointwise", "numpy", "complexes", "logs", "signs", "special_bessel", "special_error", "special_gamma", "special_polynomial",
+}  # fmt: skip
+_SHAPED = {"dim", "dims", "axis", "shape", "x_shape", "size", "sizes", "reduction", "n", "keepdim", "where", "index", "invert"}
 classes.append(_is_elementwise)
 
-rule("clone", elementwise)
+rule("clone frexp", elementwise)
 
 
 # --- along dimensions -------------------------------------------------------------------------------------
