@@ -10,6 +10,7 @@ from tolerance import assert_close
 
 import gradflow as gf
 from gradflow.autograd import gradcheck, gradgradcheck
+from gradflow.nn import functional as F
 from gradflow.ops import distance, loss, pair_loss
 
 rng = np.random.default_rng(0)
@@ -457,3 +458,41 @@ X = normal(3, 4)
 def test_errors(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_where_no_target_counts_cross_entropy_is_nan_and_flat_to_any_order(weighted, smoothing):
+    x = gf.tensor(np.arange(12.0).reshape(3, 4)).requires_grad_()
+    weight = gf.tensor(np.arange(1.0, 5.0)) if weighted else None
+    y = F.cross_entropy(x, gf.tensor([-100] * 3), weight, label_smoothing=smoothing)
+    assert np.isnan(y.item())
+    (g,) = gf.autograd.grad(y, x, create_graph=True)
+    (h,) = gf.autograd.grad((g * g).sum() + g.sum(), x)
+    assert (g == 0).all() and (h == 0).all()
+
+
+def test_losses_of_complex_numbers_and_single_numbers():
+    z = np.array([3 + 4j, 0, 1j])
+    assert F.l1_loss(gf.tensor(z), gf.tensor(z * 0), reduction="none").tolist() == [5, 0, 1]
+    assert F.triplet_margin_loss(gf.tensor(z), gf.tensor(z), gf.tensor(z + 2), eps=0.0).item() == 0
+    assert F.multilabel_margin_loss(gf.tensor(0.3), gf.tensor(0)).item() == 0
+    assert F.nll_loss(gf.tensor([-1.0, -2.0]), gf.tensor([1])).item() == 2
+
+
+@pytest.mark.parametrize(
+    ("loss", "shapes"),
+    [
+        ("soft_margin_loss", [(5, 4), (5,)]),
+        ("hinge_embedding_loss", [(5, 4), (5,)]),
+        ("poisson_nll_loss", [(5, 4), (5,)]),
+        ("kl_div", [(5, 4), (5,)]),
+        ("margin_ranking_loss", [(5, 4), (5, 3), (5, 4)]),
+        ("triplet_margin_loss", [(3, 4), (3, 5), (3, 4)]),
+        ("gaussian_nll_loss", [(2, 3), (2, 2), (2, 3)]),
+        ("multilabel_soft_margin_loss", [(2, 3), (2, 2)]),
+    ],
+)
+def test_losses_name_themselves_when_shapes_do_not_fit(loss, shapes):
+    with pytest.raises(RuntimeError, match=f"^{loss}: wanted shapes that broadcast"):
+        getattr(F, loss)(*[gf.ones(*s) for s in shapes], reduction="sum")

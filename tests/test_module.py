@@ -235,3 +235,69 @@ def test_adaptive_softmax_is_a_distribution_over_all_classes():
     ]:
         with pytest.raises(kind, match=message):
             call()
+
+
+# --- functions by their other names -----------------------------------------------------------------------
+
+
+def test_functions_of_the_package_take_pytorchs_own_arguments():
+    x, t, w = (gf.tensor(rng.standard_normal((3, 4))) for _ in range(3))
+    F = nn.functional
+    sign = t.sign()
+    for ours, theirs in [
+        (gf.kl_div(x, t.exp(), 2), F.kl_div(x, t.exp(), reduction="sum")),
+        (gf.hinge_embedding_loss(x, sign, 0.5, 0), F.hinge_embedding_loss(x, sign, 0.5, reduction="none")),
+        (gf.margin_ranking_loss(x, t, sign, 0.1, 1), F.margin_ranking_loss(x, t, sign, 0.1)),
+        (gf.triplet_margin_loss(x, t, w, 1.0, 2.0, 1e-6, False, 0), F.triplet_margin_loss(x, t, w, reduction="none")),
+        (gf.poisson_nll_loss(x, t.exp(), True, True, 1e-8, 2), F.poisson_nll_loss(x, t.exp(), full=True, reduction="sum")),
+        (gf.binary_cross_entropy_with_logits(x, t.sigmoid(), None, w, 1),
+         F.binary_cross_entropy_with_logits(x, t.sigmoid(), pos_weight=w)),
+        (gf.embedding(x, gf.tensor([2, 0])), x[[2, 0]]),
+        (gf.batch_norm(x, w[0], t[0], None, None, True, 0.1, 1e-5), F.batch_norm(x, None, None, w[0], t[0], True)),
+        (gf.norm_except_dim(x, 2, 1), (x * x).sum(0, keepdim=True).sqrt()),
+        (gf.native_layer_norm(x, 4, None, None, 0.1)[1], x.mean(1, keepdim=True)),
+    ]:  # fmt: skip
+        assert_close(ours.numpy(), theirs.numpy())
+    y, kept = gf.native_dropout(gf.ones(100), 0.25, True)
+    assert_close(y.numpy(), kept.numpy() / 0.75, dtype="float32")
+    assert 50 < int(kept.sum()) < 95
+    lstm = nn.LSTM(4, 5, batch_first=True).double()
+    h = gf.zeros(1, 3, 5, dtype=gf.float64)
+    y, hn, _ = gf.lstm(x[:, None], (h, h), list(lstm.parameters()), True, 1, 0.0, False, False, True)
+    assert_close(y.detach().numpy(), lstm(x[:, None])[0].detach().numpy())
+    assert_close(hn[0].detach().numpy(), y[:, 0].detach().numpy())
+
+
+def test_functions_that_write_into_their_input():
+    for name, args in [("relu", ()), ("elu", (0.5,)), ("celu", (0.5,)), ("selu", ()), ("leaky_relu", (0.2,)),
+                       ("hardtanh", (-0.5, 0.5)), ("threshold", (0.1, 2.0)), ("rrelu", (0.1, 0.3))]:  # fmt: skip
+        x = gf.tensor(rng.standard_normal(5))
+        wanted = getattr(nn.functional, name)(x, *args).numpy()
+        y = getattr(nn.functional, f"{name}_")(x, *args)
+        assert y is x and (x.numpy() == wanted).all(), name
+    x = gf.tensor([-2.0, 3.0])
+    assert gf.relu_(x) is x and gf.sqrt_(x).tolist() == [0.0, pytest.approx(3**0.5)]
+
+
+def test_linear_cross_entropy_is_the_two_in_one():
+    layer = nn.LinearCrossEntropyLoss(4, 3, out_features=(2,), bias=True, label_smoothing=0.1).double()
+    x, t = gf.tensor(rng.standard_normal((5, 4))), gf.tensor(rng.integers(0, 3, (5, 2)))
+    scores = layer.linear(x).reshape(5, 3, 2)
+    assert_close(
+        layer(x, t).detach().numpy(), nn.functional.cross_entropy(scores, t, label_smoothing=0.1).detach().numpy()
+    )
+    with pytest.raises(RuntimeError, match=r"linear_cross_entropy: wanted an input of 4 features"):
+        layer(x[:, :3], t)
+    with pytest.raises(ValueError, match="acc_policy"):
+        nn.LinearCrossEntropyOptions(acc_policy="none")
+
+
+def test_an_encoder_gives_zero_at_padding_where_pytorchs_nested_tensors_do():
+    encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 2, 8, batch_first=True), 1).eval()
+    x, padding = gf.ones(2, 3, 4), gf.tensor([[False, False, True], [False, False, False]])
+    with gf.no_grad():
+        y = encoder(x, src_key_padding_mask=padding)
+        encoder.use_nested_tensor = False
+        z = encoder(x, src_key_padding_mask=padding)
+    assert (y[0, 2] == 0).all() and (z[0, 2] != 0).any()
+    assert (y[0, :2] == z[0, :2]).all() and (y[1] == z[1]).all()

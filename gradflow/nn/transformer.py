@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import backend
+from ..autograd import is_grad_enabled
 from ..op import wrap
 from . import functional as F
 from . import init
@@ -27,6 +28,12 @@ def _activation(activation: Any) -> Callable[[Any], Any]:
     if activation not in _NAMED:
         raise RuntimeError(f"transformer: wanted activation 'relu' or 'gelu', saw {activation!r}")
     return _NAMED[activation]
+
+
+def _known(activation: Any) -> int:
+    """1 for relu, 2 for gelu, 0 for any other, as PyTorch numbers them."""
+    kind = type(activation).__name__
+    return 1 if activation is F.relu or kind == "ReLU" else 2 if activation is F.gelu or kind == "GELU" else 0
 
 
 def _is_causal(mask: Any, hint: bool | None, size: int) -> bool:
@@ -77,6 +84,7 @@ class TransformerEncoderLayer(Module):
         self.norm2 = LayerNorm(d_model, layer_norm_eps, **made)
         self.dropout1, self.dropout2 = Dropout(dropout), Dropout(dropout)
         self.activation = _activation(activation)
+        self.activation_relu_or_gelu = _known(self.activation)
 
     def forward(self, src: Any, src_mask: Any = None, src_key_padding_mask: Any = None, is_causal: bool = False) -> Any:
         """The layer; masks as MultiheadAttention takes them."""
@@ -168,7 +176,8 @@ class TransformerDecoderLayer(Module):
 class TransformerEncoder(Module):
     """num_layers copies of an encoder layer, one after the other, and then `norm` if given.
 
-    enable_nested_tensor and mask_check are taken for PyTorch's sake and change nothing: there are no nested tensors.
+    There are no nested tensors. But where PyTorch would use one (in evaluation without gradients, for sequences that end in
+    padding, unless enable_nested_tensor is False) its output is zero at the padding before `norm`, and so is this.
     """
 
     def __init__(
@@ -184,6 +193,27 @@ class TransformerEncoder(Module):
         self.num_layers = num_layers
         self.norm = norm
         self.enable_nested_tensor, self.mask_check = enable_nested_tensor, mask_check
+        plain, attention = encoder_layer, getattr(encoder_layer, "self_attn", None)
+        self.use_nested_tensor = bool(
+            enable_nested_tensor
+            and type(plain) is TransformerEncoderLayer
+            and not plain.norm_first
+            and attention.batch_first  # type: ignore[union-attr]
+            and attention._qkv_same_embed_dim  # type: ignore[union-attr]
+            and attention.in_proj_bias is not None  # type: ignore[union-attr]
+            and attention.num_heads % 2 == 0  # type: ignore[union-attr]
+            and plain.activation_relu_or_gelu
+            and plain.norm1.eps == plain.norm2.eps
+        )
+
+    def _nests(self, src: Any, mask: Any, padding: Any) -> bool:
+        """Whether PyTorch would make a nested tensor of these sequences."""
+        if not self.use_nested_tensor or self.training or mask is not None or padding is None or src.dim() != 3:
+            return False
+        if is_grad_enabled() and (src.requires_grad or any(p.requires_grad for p in self.layers.parameters())):
+            return False
+        out = padding.array != 0  # only at the end: once left out, always left out
+        return bool((out[:, 1:] >= out[:, :-1]).all())
 
     def forward(
         self, src: Any, mask: Any = None, src_key_padding_mask: Any = None, is_causal: bool | None = None
@@ -192,8 +222,11 @@ class TransformerEncoder(Module):
         attention = self.layers[0].self_attn if len(self.layers) else None
         first = attention is not None and attention.batch_first and src.dim() == 3
         is_causal = _is_causal(mask, is_causal, src.shape[1 if first else 0])
+        nests = self._nests(src, mask, src_key_padding_mask)
         for layer in self.layers:
             src = layer(src, src_mask=mask, is_causal=is_causal, src_key_padding_mask=src_key_padding_mask)
+        if nests:
+            src = src.masked_fill(wrap(src_key_padding_mask.array != 0)[..., None], 0.0)
         return src if self.norm is None else self.norm(src)
 
 
