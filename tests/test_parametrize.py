@@ -151,6 +151,24 @@ def test_skip_init_draws_nothing():
         nn.utils.skip_init(nn.ReLU)
 
 
+@pytest.mark.parametrize("way", ["matrix_exp", "cayley", "householder"])
+@pytest.mark.parametrize("shape", [(4, 4), (3, 5), (5, 3)])
+def test_orthogonal_weights_stay_orthogonal(way, shape):
+    layer = nn.Linear(*shape, bias=False).double()
+    nn.utils.parametrizations.orthogonal(layer, orthogonal_map=way)
+    optimizer = gf.optim.SGD(layer.parameters(), lr=0.1)
+    for _ in range(2):
+        optimizer.zero_grad()
+        (layer(gf.ones(2, shape[0], dtype=gf.float64)) ** 2).sum().backward()
+        optimizer.step()
+        w = layer.weight.detach().numpy()
+        assert_close(w @ w.T if w.shape[0] <= w.shape[1] else w.T @ w, np.eye(min(shape)), scale=10)
+    q = np.linalg.qr(rng.standard_normal(shape[::-1]))[0] if shape[0] <= shape[1] else None
+    if q is not None:
+        layer.weight = gf.tensor(q)
+        assert_close(layer.weight.detach().numpy(), q, scale=10)
+
+
 def test_random_pruning_takes_the_share():
     layer = nn.Linear(10, 10)
     nn.utils.prune.random_unstructured(layer, "weight", 0.3)
@@ -170,6 +188,16 @@ MAKERS = {
     "spectral_norm, transposed": (lambda nn: nn.utils.spectral_norm(nn.ConvTranspose2d(5, 3, 3)), IMAGE),
     "length and direction": (lambda nn: nn.utils.parametrizations.weight_norm(nn.Linear(5, 3), dim=1), X),
     "divided by sigma": (lambda nn: nn.utils.parametrizations.spectral_norm(nn.Conv2d(5, 3, 3)), IMAGE),
+    "orthogonal by exp": (lambda nn: nn.utils.parametrizations.orthogonal(nn.Linear(5, 5)), X),
+    "orthogonal by Cayley": (
+        lambda nn: nn.utils.parametrizations.orthogonal(nn.Linear(5, 3), orthogonal_map="cayley"),
+        X,
+    ),
+    "orthogonal by reflections": (lambda nn: nn.utils.parametrizations.orthogonal(nn.Linear(5, 8)), X),
+    "orthogonal, not trivialised": (
+        lambda nn: nn.utils.parametrizations.orthogonal(nn.Linear(5, 3), use_trivialization=False),
+        X,
+    ),
     "a bias of length one": (lambda nn: nn.utils.parametrizations.spectral_norm(nn.Linear(5, 3), "bias"), X),
 }
 
