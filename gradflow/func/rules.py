@@ -96,17 +96,33 @@ def reduce_to_number(x: Any) -> Any:
 def _is_elementwise(op: Any) -> Any:
     """The rule for the ops of pointwise.py and its like: they broadcast and have no dimensions among their arguments."""
     where = (op.definition.__module__ or "").rsplit(".", 1)[-1]
-    shaped = _SHAPED.intersection(op.inputs) - ({"n"} if where.startswith("special_") else set())  # there an order or degree
+    shaped = _SHAPED.intersection(op.inputs) - (
+        {"n"} if where.startswith("special_") else set()
+    )  # there an order or degree
     if where in ELEMENTWISE and not op.variadic and not op.several and not shaped:
         return elementwise
     return None
 
 
 # Families of elementwise ops; NumPy's own functions define some.
-ELEMENTWISE = {
-    "pointwise", "numpy", "complexes", "logs", "signs", "special_bessel", "special_error", "special_gamma", "special_polynomial",
+ELEMENTWISE = {  # families of elementwise ops; NumPy's own functions define some
+    "pointwise", "numpy", "complexes", "logs", "signs", "special_bessel", "special_error", "special_gamma",
+    "special_polynomial",
 }  # fmt: skip
-_SHAPED = {"dim", "dims", "axis", "shape", "x_shape", "size", "sizes", "reduction", "n", "keepdim", "where", "index", "invert"}
+_SHAPED = {
+    "dim",
+    "dims",
+    "axis",
+    "shape",
+    "x_shape",
+    "size",
+    "sizes",
+    "reduction",
+    "keepdim",
+    "where",
+    "index",
+    "invert",
+}
 classes.append(_is_elementwise)
 
 rule("clone frexp", elementwise)
@@ -186,6 +202,27 @@ def _roll(c: Call) -> Any:
         return shapes.reshape(y, x.shape)
     dims = dims if isinstance(dims, (tuple, list)) else (dims,)
     return c.run(dims=_back("roll", tuple(dims), x.ndim - 1))
+
+
+@rule("is_among")
+def _is_among(c: Call) -> Any:
+    return NotImplemented if c.batched("b") else c.run()
+
+
+@rule("view_as_real")
+def _view_as_real(c: Call) -> Any:
+    """One more dimension at the end."""
+    return c.run()
+
+
+@rule("view_as_complex")
+def _view_as_complex(c: Call) -> Any:
+    return c.run() if c.rank("x") else NotImplemented
+
+
+@rule("resample resample_bytes")
+def _resample(c: Call) -> Any:
+    return c.run(dim=dimension(c.op.name, c["dim"], c.rank("x")) + 1)
 
 
 # --- losses ---------------------------------------------------------------------------------------------
