@@ -176,10 +176,11 @@ class DataLoader(Generic[T_co]):
         """
         workers, wanted, made = max(self.num_workers, 1), self.batch_size or 1, 0
         streams: dict[int, Iterator[Any]] = {}
+        infos = [WorkerInfo(i, workers, seed + i, self.dataset) if self.num_workers else None for i in range(workers)]
         for turn in itertools.count():
             i = turn % workers
             with (
-                worker(WorkerInfo(i, workers, seed + i, self.dataset) if self.num_workers else None),
+                worker(infos[i]),
                 fetch.drawing(turn),
             ):
                 if turn < workers:
@@ -200,11 +201,12 @@ class DataLoader(Generic[T_co]):
     def _from_workers(self, fetch: Fetch, jobs: Iterator[tuple[int, Any]]) -> Iterator[Any]:
         """What fetch gives for each job, in order, from threads that work ahead; they end with the iteration."""
         ahead = self.num_workers * (self.prefetch_factor or 2)
-        pool = ThreadPoolExecutor(self.num_workers, thread_name_prefix="gradflow-data")
+        # Each has its batches in turn, so that what it draws at random does not depend on who is quicker.
+        pools = [ThreadPoolExecutor(1, thread_name_prefix="gradflow-data") for _ in range(self.num_workers)]
         pending: deque[Future] = deque()
         wait = True
         try:
-            pending.extend(pool.submit(fetch, job) for job in itertools.islice(jobs, ahead))
+            pending.extend(pools[job[0] % len(pools)].submit(fetch, job) for job in itertools.islice(jobs, ahead))
             while pending:
                 first = pending.popleft()
                 try:
@@ -214,10 +216,11 @@ class DataLoader(Generic[T_co]):
                         raise
                     wait = False
                     raise RuntimeError(f"DataLoader: wanted a batch within {self.timeout} s, saw none") from None
-                pending.extend(pool.submit(fetch, job) for job in itertools.islice(jobs, 1))
+                pending.extend(pools[job[0] % len(pools)].submit(fetch, job) for job in itertools.islice(jobs, 1))
                 yield batch
         finally:
-            pool.shutdown(wait, cancel_futures=True)
+            for pool in pools:
+                pool.shutdown(wait, cancel_futures=True)
 
 
 @dataclass
@@ -261,7 +264,6 @@ class Fetch:
         batch = getattr(loader.dataset, "batch", None) if whole else None
         self.batch = batch if callable(batch) else None
         self.pin = loader.pin_memory or (loader.device is not None and loader.device.type == "cuda")
-        self._numbers = itertools.count()
         self._here = threading.local()
 
     def __call__(self, job: tuple[int, Any]) -> Any:
@@ -270,7 +272,7 @@ class Fetch:
         loader = self.loader
         if loader.num_workers and not hasattr(self._here, "ready"):
             self._here.ready = True
-            i = next(self._numbers)
+            i = number % loader.num_workers
             _here.info = WorkerInfo(i, loader.num_workers, self.seed + i, loader.dataset)
             if loader.worker_init_fn is not None:
                 loader.worker_init_fn(i)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import backend
+from ..data import get_worker_info
 from ..op import wrap
 from .twister import Twister
 
@@ -74,11 +75,26 @@ def _again(where: str, state: np.ndarray) -> Generator:
     return Generator(where).set_state(state)
 
 
+class PerWorker:
+    """The default generator's sequence; in a DataLoader's worker one of the worker's own, which begins at its seed."""
+
+    def __init__(self, seed: int) -> None:
+        self.main = Twister(seed)
+
+    def __getattr__(self, name: str) -> Any:
+        info = get_worker_info()
+        if info is None:
+            return getattr(self.main, name)
+        if "twister" not in info.__dict__:
+            info.__dict__["twister"] = Twister(info.seed)
+        return getattr(info.__dict__["twister"], name)
+
+
 def install() -> None:
     """Let the default generator draw PyTorch's numbers on the CPU."""
     generator = backend.default_generator
     if generator.sequence is None:
-        generator.sequence = Twister(generator.key)
+        generator.sequence = PerWorker(generator.key)
 
 
 def uninstall() -> None:
