@@ -140,6 +140,8 @@ class Tensor(Chance, Stored):
         elif self.node is None:
             if not is_differentiable(self.array.dtype):
                 raise RuntimeError(f"requires_grad_: wanted a floating or complex dtype, saw {self.array.dtype}")
+            if self.source is not None:
+                self.whole = whole(self)
             self.node, self.source = Leaf(self), None
         return self
 
