@@ -9,7 +9,7 @@ import pytest
 from test_optim import CARD_SHAPES, SHAPES, give, give_card, gradients, on_the_card, parameters
 from tolerance import assert_close
 
-from gradflow import backend, optim
+from gradflow import backend, kernel, optim
 from gradflow.op import wrap
 
 # --- one number at a time, as the papers have it ------------------------------------------------------
@@ -404,3 +404,26 @@ def test_what_is_made_of_array_functions(name, card):
         b.step()
     for p, q in zip(there, here, strict=True):
         np.testing.assert_allclose(card.asnumpy(p.array), q.array, rtol=1e-2 if name == "Muon" else 1e-5, atol=1e-2)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("capturable", [False, True])
+@pytest.mark.parametrize(("name", "number", "options"), OPTIONS, ids=IDS)
+def test_without_their_kernels(name, number, options, capturable, card, monkeypatch):
+    """Definitions step arrays on the card too, also those with gaps, and with counts that are there."""
+    monkeypatch.setattr(kernel, "definitions_only", True)
+    base = np.random.default_rng(0).standard_normal((6, 8)).astype(np.float32)
+    here, there = (
+        [wrap(base.copy().T[::2]), wrap(base[0].copy())],
+        [wrap(card.asarray(base).T[::2]), wrap(card.asarray(base[0]))],
+    )
+    a = getattr(optim, name)([t.requires_grad_() for t in there], capturable=capturable, **options)
+    b = getattr(optim, name)([t.requires_grad_() for t in here], **options)
+    for i in range(7):
+        grads = gradients(i, [(4, 6), (8,)], "float32")
+        give_card(card, there, grads)
+        give(here, grads)
+        a.step()
+        b.step()
+    for p, q in zip(there, here, strict=True):
+        assert_close(card.asnumpy(p.array), q.array, scale=16)
