@@ -34,6 +34,26 @@ def _like(array: Any, x: Any) -> Any:
     return wrap(array) if isinstance(x, Traced) else array
 
 
+def _fused(a: Any, b: Any, c: float) -> Any:
+    """a b + c, rounded once, for small whole numbers b: as PyTorch's compiler has it, and which pixel a place on the
+    border between two belongs to hangs on that.
+    """
+    if a.dtype == np.float32:
+        return (a.astype(np.float64) * b + c).astype(np.float32)
+    head = a * 134217729.0  # the upper half of the digits (Veltkamp): head b + c and the rest times b are exact
+    head = head - (head - a)
+    return (head * b + c) + (a - head) * b
+
+
+def _elements(v: Any, n: int, aligned: bool) -> Any:
+    """Places from -1 to 1 along a dim as elements, from 0 to n - 1 or, not aligned, from -1/2 to n - 1/2."""
+    if aligned:
+        return (v + 1) * ((n - 1) / 2)
+    with np.errstate(invalid="ignore", over="ignore"):
+        value = _fused(unwrap(v) + 1, n, -1.0) / 2
+    return bent(v, _like(value, v), n / 2)
+
+
 def _reflect(u: Any, low: float, high: float) -> tuple[Any, Any]:
     """(u reflected between low / 2 and high / 2 until it lies between them, the slope of that)."""
     xp = namespace(u)
@@ -149,8 +169,7 @@ def grid_sample(
     at: Any = 0
     w: Any = None
     for d, size in enumerate(sizes):
-        u = shape.select(grid, -1, rank - 1 - d) + 1
-        u = u * ((size - 1) / 2) if aligned else (u * size - 1) / 2
+        u = _elements(shape.select(grid, -1, rank - 1 - d), size, aligned)
         places, weights = _axis(u, size, mode, padding_mode, aligned)
         xp = namespace(places[0])
         here = xp.stack(places, 1)
@@ -181,6 +200,14 @@ def grid_sampler(input: Any, grid: Any, interpolation_mode: int, padding_mode: i
 grid_sampler_2d = grid_sampler_3d = grid_sampler
 
 
+def _line(xp: Any, n: int, dtype: Any) -> Any:
+    """n numbers from -1 to 1, counted from both ends as PyTorch does; 0 for one."""
+    if n == 1:
+        return xp.zeros(1, dtype)
+    step, i = xp.full(n, 2 / (n - 1), np.float64).astype(dtype), xp.arange(n)
+    return xp.where(i < n // 2, _fused(step, i, -1.0), _fused(-step, n - 1 - i, 1.0)).astype(dtype)
+
+
 def affine_grid(theta: Any, size: Any, align_corners: bool | None = None) -> Any:
     """The grid that grid_sample wants for the affine maps theta (n, 2, 3) of images of size (n, c, h, w), (n, h, w, 2):
     theta (x, y, 1) at every pixel; or theta (n, 3, 4), size (n, c, d, h, w) and (n, d, h, w, 3). ValueError for others.
@@ -202,8 +229,8 @@ def affine_grid(theta: Any, size: Any, align_corners: bool | None = None) -> Any
     xp, dtype = namespace(unwrap(theta)), theta.dtype
     base = xp.ones((*size[2:], rank + 1), np.float32 if dtype.itemsize == 2 else dtype)
     for d, steps in enumerate(size[2:]):
-        line = xp.linspace(-1, 1, steps) if steps > 1 else xp.zeros(1)
-        line = line if align_corners else line * ((steps - 1) / steps)
+        line = _line(xp, steps, base.dtype)
+        line = line if align_corners else line * (steps - 1) / steps
         base[..., rank - 1 - d] = line.reshape(-1, *(1,) * (rank - 1 - d))
     base = _like(base.reshape(1, -1, rank + 1).astype(dtype), theta)
     return shape.reshape(linalg.matmul(base, shape.transpose(theta, 1, 2)), (size[0], *size[2:], rank))
