@@ -49,6 +49,9 @@ POOLS = [
     L("MaxPool2d", 2, inputs=[(2, 3, 7, 6)]),
     L("MaxPool2d", 3, stride=2, padding=1, ceil_mode=True, return_indices=True, inputs=[(2, 3, 7, 6)]),
     L("MaxPool3d", 2, inputs=[(2, 3, 4, 4, 5)]),
+    L("MaxUnpool2d", 2, inputs=[(1, 1, 2, 2), np.array([[[[0, 3], [8, 14]]]])]),
+    L("Fold", (4, 5), (2, 3), padding=1, stride=2, inputs=[(2, 12, 9)]),
+    L("Unfold", (2, 3), dilation=2, padding=1, stride=2, inputs=[(2, 3, 7, 6)]),
     L("AvgPool1d", 3, 2, 1, inputs=[(2, 3, 9)]),
     L("AvgPool2d", (3, 2), padding=1, count_include_pad=False, inputs=[(2, 3, 7, 6)]),
     L("AvgPool2d", 2, divisor_override=3, inputs=[(2, 3, 7, 6)]),
@@ -144,6 +147,20 @@ LOSSES = [
     L("CosineEmbeddingLoss", 0.1, inputs=[(4, 5), (4, 5), signs]),
     L("TripletMarginLoss", 0.7, swap=True, inputs=[(4, 5), (4, 5), (4, 5)]),
     L("TripletMarginWithDistanceLoss", margin=0.7, inputs=[(4, 5), (4, 5), (4, 5)]),
+    L("LinearCrossEntropyLoss", 3, 5, bias=True, label_smoothing=0.1, inputs=[(4, 3), classes]),
+    L("LinearCrossEntropyLoss", 3, 5, out_features=(2,), inputs=[(4, 3), np.array([[1, 0], [4, 2], [3, 3], [0, 1]])]),
+    L("AdaptiveLogSoftmaxWithLoss", 8, 12, [3, 6], 2.0, True, inputs=[(4, 8), np.array([0, 4, 11, 2])]),
+    L(
+        "CTCLoss",
+        1,
+        zero_infinity=True,
+        inputs=[
+            np.log(some / some.sum(1, keepdims=True))[:, None].repeat(2, 1),
+            np.array([[2, 3], [4, 0]]),
+            np.array([4, 3]),
+            np.array([2, 1]),
+        ],
+    ),
 ]
 RECURRENT = [
     L("RNN", 3, 4, inputs=[(5, 2, 3)]),
@@ -162,6 +179,9 @@ EMBEDDINGS = [
     L("Embedding", 5, 3, inputs=[rows]),
     L("Embedding", 5, 3, padding_idx=-4, inputs=[rows]),
     L("Embedding", 5, 3, 0, max_norm=1.0, norm_type=1.5, scale_grad_by_freq=True, inputs=[rows]),
+    L("EmbeddingBag", 5, 3, inputs=[rows]),
+    L("EmbeddingBag", 5, 3, mode="sum", padding_idx=1, inputs=[rows.reshape(-1), np.array([0, 2, 5])]),
+    L("EmbeddingBag", 5, 3, mode="max", include_last_offset=True, inputs=[rows.reshape(-1), np.array([0, 4, 6])]),
 ]
 M = [(5, 2, 8)]
 ATTENTION = [
