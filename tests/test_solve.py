@@ -196,6 +196,13 @@ def test_determinants_of_any_rank(rank):
     np.testing.assert_allclose(h.numpy(), (both[0] - both[1]) / (2 * step), atol=1e-7)
 
 
+def test_determinant_of_what_is_not_finite():
+    x = gf.tensor(np.stack([np.eye(2), np.full((2, 2), np.nan)]), requires_grad=True)
+    gf.linalg.det(x).sum().backward()
+    assert x.grad[0].tolist() == [[1, 0], [0, 1]]
+    assert np.isnan(x.grad[1].numpy()).all()
+
+
 def test_logarithms_of_determinants():
     a = np.stack([np.eye(2), np.diag([1.0, -2]), np.zeros((2, 2))])
     sign, y = gf.linalg.slogdet(gf.tensor(a))

@@ -54,10 +54,11 @@ def others(s: Any) -> Any:
 
 
 def _axes(x: Any) -> tuple[Any, Any, Any, Any]:
-    """(u, s, vh, det u det vh) of each matrix."""
+    """(u, s, vh, det u det vh) of each matrix, the latter NaN where x is not finite."""
     xp = namespace(x)
-    u, s, vh = xp.linalg.svd(x)
-    return u, s, vh, (xp.linalg.det(u) * xp.linalg.det(vh))[..., None, None]
+    finite = np.isfinite(x).all((-2, -1), keepdims=True)
+    u, s, vh = xp.linalg.svd(xp.where(finite, x, 0))
+    return u, s, vh, xp.where(finite, (xp.linalg.det(u) * xp.linalg.det(vh))[..., None, None], np.nan).astype(x.dtype)
 
 
 @op(dx=lambda g, x: cofactor_backward(g, x), cases=_singular, reference=None)
@@ -66,8 +67,7 @@ def cofactor(x):
     if not x.size:
         return namespace(x).zeros_like(x)
     u, s, vh, sign = _axes(full(x))
-    return rounded((u * (others(s)[..., None, :] * sign)).conj() @ vh.conj() if u.dtype.kind != "c" else
-                   sign * ((u * others(s)[..., None, :]) @ vh).conj(), x.dtype)  # fmt: skip
+    return rounded(((u * others(s)[..., None, :]) @ vh).conj() * sign, x.dtype)
 
 
 def _dcofactor_backward(gg, g, x, needs):
