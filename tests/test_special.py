@@ -38,7 +38,7 @@ def psi(n):
 
 
 CASES = {
-    "lgamma": (special_gamma.lgamma, mp.loggamma, np.concatenate([RIGHT, LEFT, [1 + 1e-9, 2 - 1e-9, 1e8]])),
+    "lgamma": (special_gamma.lgamma, mp.loggamma, np.concatenate([RIGHT, LEFT, [1 + 1e-9, 2 - 1e-9, 1e8, 1e-300, -1e-300]])),
     "digamma": (special_gamma.digamma, mp.digamma, np.concatenate([RIGHT, LEFT])),
     "polygamma 1": (lambda x: special_gamma.polygamma(1, x), psi(1), np.concatenate([RIGHT, LEFT])),
     "polygamma 2": (lambda x: special_gamma.polygamma(2, x), psi(2), np.concatenate([RIGHT, LEFT])),

@@ -60,7 +60,7 @@ def _lgamma_positive(x: Any) -> Any:
 def _lgamma(x: Any) -> Any:
     t = np.abs(x)
     y = _lgamma_positive(t)
-    reflected = math.log(math.pi) - np.log(np.abs(x * np.sin(math.pi * fraction(x)))) - y
+    reflected = math.log(math.pi) - np.log(np.abs(np.sin(math.pi * fraction(x)))) - np.log(t) - y
     y = np.where(x < 0, reflected, y)
     return np.where(t == np.inf, np.inf, np.where(x != x, x, y))
 
