@@ -18,6 +18,27 @@ def state_of(module):
     return torch.cat([v.reshape(-1).double() for v in module.state_dict().values()])
 
 
+class Noise(data.Dataset):
+    def __len__(self):
+        return 7
+
+    def __getitem__(self, i):
+        return torch.rand(2) + i
+
+
+class Stream(data.IterableDataset):
+    def __iter__(self):
+        return (torch.rand(1) for _ in range(5))
+
+
+def noise(workers):
+    return torch.cat([b.reshape(-1) for b in data.DataLoader(Noise(), 2, shuffle=True, num_workers=workers)])
+
+
+def stream(workers):
+    return torch.cat([b.reshape(-1) for b in data.DataLoader(Stream(), 2, num_workers=workers)])
+
+
 def twice():
     return torch.cat([torch.randn(3), torch.randn(4)])
 
@@ -112,6 +133,9 @@ DRAWS = {
     ),
     "loader of a subset": lambda: batches(data.DataLoader(numbers, 5, sampler=data.SubsetRandomSampler(range(3, 9)))),
     "loader by weights": lambda: batches(data.DataLoader(numbers, 5, sampler=data.WeightedRandomSampler(range(12), 9))),
+    "draws in the loop": lambda: noise(0),
+    "draws in workers": lambda: noise(3),
+    "streams of workers": lambda: stream(2),
     "a part of a loader": lambda: torch.tensor(list(data.DistributedSampler(numbers, 2, 1, seed=4))),
     "random_split": lambda: torch.tensor(list(data.random_split(numbers, [9, 3])[1].indices)),
     "random_split by a generator": lambda: torch.tensor(
@@ -119,6 +143,13 @@ DRAWS = {
     ),
     "a state": again,
     "fork_rng": forked,
+    "binomial": lambda: torch.binomial(torch.tensor([10.0, 40.0, 300.0]), torch.tensor([0.3, 0.9, 0.4])),
+    "gamma": lambda: torch.distributions.Gamma(torch.tensor([0.5, 2.0]), 1.0).sample((3,)),
+    "laplace": lambda: torch.distributions.Laplace(torch.zeros(3), 1.0).sample(),
+    "rrelu": lambda: F.rrelu(torch.linspace(-1, 1, 9), training=True),
+    "randn_like of channels last": lambda: torch.randn_like(torch.empty(2, 3, 3, 2).permute(0, 3, 1, 2)),
+    "uniform_ into a part": lambda: torch.zeros(4, 6)[:, ::2].uniform_(),
+    "normal_ into a transposed tensor": lambda: torch.empty(4, 6).t().normal_(),
 }
 
 if __name__ == "__main__":
