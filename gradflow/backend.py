@@ -69,7 +69,9 @@ def on_card(x: object) -> bool:
 
 def namespace(x: Array) -> Any:
     """The module, numpy or cupy, whose functions take x."""
-    return (_card or sys.modules["cupy"]) if on_card(x) else np
+    if type(x) is np.ndarray:
+        return np
+    return (_card or sys.modules["cupy"]) if on_card(x) or (hasattr(x, "owner") and x.owner.is_cuda) else np
 
 
 def strict(x: Array) -> Any:
@@ -190,7 +192,9 @@ def _refuse_named(where: device) -> None:
 
 def device_of(x: Array) -> device:
     """The device on which the array x lives."""
-    return device("cuda", x.device.id) if on_card(x) else CPU
+    if on_card(x):
+        return device("cuda", x.device.id)
+    return x.owner.device if hasattr(x, "owner") else CPU  # an owner has what vmap batches
 
 
 def to_device(x: Array, where: str | device, non_blocking: bool = False) -> Array:

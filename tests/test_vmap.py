@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -355,3 +357,43 @@ def test_common_layers_have_rules():
         nn.functional.cross_entropy(net(x[i][None]), y[i][None]).backward()
         for name, p in net.named_parameters():
             assert_close(found[name].numpy()[i], p.grad.numpy(), scale=30, what=name)
+
+
+def test_an_ordinary_call_knows_nothing_of_vmap():
+    text = """
+import inspect, linecache, sys
+import gradflow as gf
+x = gf.ones(2, requires_grad=True)
+(x * 2).sum().backward()
+gf.autograd.functional.jvp(gf.exp, x, x.detach())
+assert not any(m.startswith("gradflow.func") for m in sys.modules), "func is loaded"
+lines = lambda: "".join(linecache.getlines("<the call of mul>"))
+assert "batching" not in lines() and "entry.definition" in lines()
+gf.vmap
+assert "batching" in lines()
+assert (x * 2).tolist() == [2, 2] and gf.vmap(lambda a: a * 2)(x).tolist() == [2, 2]
+"""
+    subprocess.run([sys.executable, "-c", text], check=True)
+
+
+@pytest.mark.cuda
+def test_per_sample_gradients_on_the_card(card):
+    nn = gf.nn
+    net = nn.Sequential(
+        nn.Conv2d(1, 2, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.LayerNorm(8), nn.Linear(8, 3)
+    )
+    x, y = gf.randn(2, 1, 4, 4), gf.tensor([0, 2])
+
+    def loss(p, x, y):
+        out = func.functional_call(net, p, (x[None],))
+        return nn.functional.cross_entropy(nn.functional.dropout(out, 0.0), y[None])
+
+    def run(device):
+        net.to(device)
+        weights = {k: p.detach() for k, p in net.named_parameters()}
+        return func.vmap(func.grad(loss), (None, 0, 0))(weights, x.to(device), y.to(device))
+
+    here = run("cpu")
+    for name, g in run("cuda").items():
+        assert g.is_cuda
+        assert_close(g.cpu().numpy(), here[name].numpy(), scale=30, what=name)
