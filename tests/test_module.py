@@ -301,3 +301,29 @@ def test_an_encoder_gives_zero_at_padding_where_pytorchs_nested_tensors_do():
         z = encoder(x, src_key_padding_mask=padding)
     assert (y[0, 2] == 0).all() and (z[0, 2] != 0).any()
     assert (y[0, :2] == z[0, :2]).all() and (y[1] == z[1]).all()
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_gradients_of_convolutions_as_functions(rank):
+    sizes, options = (6, 5, 4)[:rank], {"stride": 2, "padding": 1, "groups": 2}
+    x = gf.tensor(rng.standard_normal((2, 4, *sizes))).requires_grad_()
+    w = gf.tensor(rng.standard_normal((6, 2, *(3, 2, 2)[:rank]))).requires_grad_()
+    y = getattr(nn.functional, f"conv{rank}d")(x, w, None, **options)
+    g = gf.tensor(rng.standard_normal(y.shape))
+    dx, dw = gf.autograd.grad(y, [x, w], g)
+    assert_close(getattr(nn.grad, f"conv{rank}d_input")(x.shape, w.detach(), g, **options).numpy(), dx.numpy())
+    assert_close(getattr(nn.grad, f"conv{rank}d_weight")(x.detach(), w.shape, g, **options).numpy(), dw.numpy())
+
+
+def test_recurrent_layers_check_for_those_made_from_them():
+    layer, x = nn.LSTM(3, 4, 2, bidirectional=True, proj_size=2), gf.ones(5, 2, 3)
+    assert layer.get_expected_hidden_size(x, None) == (4, 2, 2)
+    layer.check_forward_args(x, (gf.zeros(4, 2, 2), gf.zeros(4, 2, 4)), None)
+    with pytest.raises(RuntimeError, match=r"LSTM: wanted a state of \(4, 2, 4\), saw \(4, 2, 2\)"):
+        layer.check_forward_args(x, (gf.zeros(4, 2, 2), gf.zeros(4, 2, 2)), None)
+    with pytest.raises(RuntimeError, match="the last of size 3"):
+        layer.check_input(x[..., :2], None)
+    assert len(layer._flat_weights) == len(layer._flat_weights_names) == 20
+    nn.utils.parametrizations.weight_norm(layer, "weight_hh_l0")  # its weights may be computed from others
+    layer(x)[0].sum().backward()
+    assert layer.parametrizations.weight_hh_l0.original0.grad is not None

@@ -1,7 +1,7 @@
 """Layers, with PyTorch's names and meanings: modules that hold parameters, and the functions they are made of."""
 # ruff: noqa: F401, I001  (the public names; a name a line would hide them)
 
-from . import functional, init, parallel, parameter, utils
+from . import functional, grad, init, parallel, parameter, utils
 from .activation import (
     CELU, ELU, GELU, GLU, SELU, Hardshrink, Hardsigmoid, Hardswish, Hardtanh, LeakyReLU, LogSigmoid, LogSoftmax, Mish,
     PReLU, ReLU, ReLU6, RReLU, Sigmoid, SiLU, Softmax, Softmax2d, Softmin, Softplus, Softshrink, Softsign, Tanh,

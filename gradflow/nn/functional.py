@@ -338,7 +338,9 @@ def _drop_channels(name: str, input: Any, p: float, training: bool, inplace: boo
         raise RuntimeError(f"{name}: wanted {len(spatial)} or {len(spatial) + 1} dimensions, saw {tuple(input.shape)}")
     else:
         seen = f"{len(spatial)} or {len(spatial) + 1} dimensions, saw {tuple(input.shape)}"
-        warnings.warn(f"{name}: wanted {seen}; took the {'first' if name[-2] == '3' else 'second'} for channels", stacklevel=3)
+        warnings.warn(
+            f"{name}: wanted {seen}; took the {'first' if name[-2] == '3' else 'second'} for channels", stacklevel=3
+        )
         within = input.ndim - (1 if name[-2] == "3" else 2)
     y = input * _mask(input, p, within)
     return _into(f"{name}_", input, y) if inplace else y

@@ -102,6 +102,36 @@ class RNNBase(Module):
     def _flat_weights(self) -> list[Any]:
         return [getattr(self, n) for n in self._flat_weights_names]
 
+    # What layers made from these check their arguments with; forward does by itself.
+
+    def check_input(self, input: Any, batch_sizes: Any) -> None:
+        """Raise a RuntimeError unless the input, packed if there are batch_sizes, has the layer's features."""
+        wanted = 2 if batch_sizes is not None else 3
+        if input.dim() != wanted or input.shape[-1] != self.input_size:
+            raise RuntimeError(
+                f"{type(self).__name__}: wanted {wanted} dimensions, the last of size {self.input_size}, "
+                f"saw {tuple(input.shape)}"
+            )
+
+    def get_expected_hidden_size(self, input: Any, batch_sizes: Any) -> tuple[int, int, int]:
+        """The shape of a first state h for this input."""
+        n = int(batch_sizes[0]) if batch_sizes is not None else input.shape[0 if self.batch_first else 1]
+        return self.num_layers * (1 + self.bidirectional), n, self.proj_size or self.hidden_size
+
+    def check_hidden_size(self, hx: Any, expected_hidden_size: Any, msg: str = "wanted a state of {}, saw {}") -> None:
+        """Raise a RuntimeError unless a state has the shape expected."""
+        if tuple(hx.shape) != tuple(expected_hidden_size):
+            raise RuntimeError(f"{type(self).__name__}: {msg.format(tuple(expected_hidden_size), tuple(hx.shape))}")
+
+    def check_forward_args(self, input: Any, hidden: Any, batch_sizes: Any) -> None:
+        """check_input and check_hidden_size; of a pair (h, c), both."""
+        self.check_input(input, batch_sizes)
+        wanted = self.get_expected_hidden_size(input, batch_sizes)
+        h, *cells = hidden if isinstance(hidden, tuple) else (hidden,)
+        self.check_hidden_size(h, wanted)
+        for c in cells:
+            self.check_hidden_size(c, (*wanted[:2], self.hidden_size))
+
     def permute_hidden(self, hx: Any, permutation: Any) -> Any:
         """A state, or several, with its sequences in another order."""
         return _permuted(hx, permutation)
