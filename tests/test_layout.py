@@ -12,9 +12,11 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ORDER = [
-    ["backend"], ["kernel", "cases"], ["tape"], ["traced", "dtypes"], ["plan"], ["call"], ["op"], ["ops"], ["cuda"], ["formats"], ["writes"], ["chance", "memory"],
-    ["printing"], ["tensor"],
-    ["legacy"], ["convert"], ["create"], ["draws"], ["autograd"], ["func"], ["nn", "optim", "data", "amp", "graphs", "io", "fft", "linalg", "masked", "signal", "special"], ["distributions"], ["train"], ["examples"], ["cli", "benchmark"], ["torch"],
+    ["backend"], ["kernel", "cases"], ["tape"], ["traced", "dtypes"], ["plan"], ["call"], ["op"], ["ops"], ["cuda"],
+    ["formats"], ["writes"], ["chance", "memory"], ["printing"], ["tensor"], ["legacy"], ["convert"], ["create"],
+    ["draws"], ["autograd"], ["func"],
+    ["nn", "optim", "data", "amp", "graphs", "io", "fft", "linalg", "masked", "signal", "special"], ["distributions"],
+    ["train"], ["examples"], ["cli", "benchmark"], ["torch"],
 ]  # fmt: skip
 RANK = {name: i for i, names in enumerate(ORDER) for name in names}
 
