@@ -236,6 +236,19 @@ def test_groups_have_their_own_hyperparameters():
     assert [g["lr"] for g in o.param_groups] == [0.1, 0.5, 0.1]
 
 
+def test_a_group_is_the_dict_that_was_given():
+    a, b = parameters([(2,), (2,)])
+    first, second = {"params": a, "lr": 0.5}, {"params": (p for p in [b])}
+    o = optim.SGD([first], lr=0.1)
+    o.add_param_group(second)
+    assert o.param_groups[0] is first and o.param_groups[1] is second and second["params"] == [b]
+    first["lr"] = 0.25
+    start = a.array.copy()
+    give([a, b], [np.ones(2)] * 2)
+    o.step()
+    assert_close(a.array, start - 0.25)
+
+
 def test_names_of_parameters():
     a, b = parameters([(2,), (2,)])
     o = optim.SGD([("w", a), ("b", b)], lr=0.1)

@@ -139,10 +139,13 @@ class Optimizer(Saved):
     # --- groups ----------------------------------------------------------------------------------
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group {"params": tensors or (name, tensor) pairs, hyperparameters}, for layers that join later."""
+        """Add a group {"params": tensors or (name, tensor) pairs, hyperparameters}, for layers that join later.
+
+        The dict itself becomes the group, completed with the defaults.
+        """
         if not isinstance(param_group, dict):
             raise TypeError(f"add_param_group: wanted a dict, saw {type(param_group).__name__}")
-        group = dict(param_group)
+        group = param_group
         params = group["params"]
         if isinstance(params, (set, frozenset)):
             raise TypeError("add_param_group: wanted parameters in an order, saw a set")
