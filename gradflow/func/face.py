@@ -83,6 +83,11 @@ class Face:
             inputs = tuple(np.asarray(v, self.dtype) if isinstance(v, (int, float)) else v for v in inputs)
         return op.table[name](*inputs).array
 
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("len: wanted a tensor of one dimension or more, saw a 0-d one")
+        return self.shape[0]
+
     def __getitem__(self, where: Any) -> Any:
         return self._tensor()[where].array
 
@@ -124,5 +129,5 @@ _OPERATORS = """
 """
 for _name in _OPERATORS.split():
     setattr(Face, f"__{_name}__", _operator(f"__{_name}__"))
-for _name in ("array", "bool", "len", "iter", "setitem", "float", "int", "index", "contains"):
+for _name in ("array", "bool", "iter", "setitem", "float", "int", "index", "contains"):
     setattr(Face, f"__{_name}__", _refuse(_name))
