@@ -135,6 +135,7 @@ def _text(entry: Any) -> str:
             params = [f"{p}=MISSING" if i < first_default else p for i, p in enumerate(params)]
     if "other" not in names and len(names) > 1 and first_default > 1:
         aliases["other"] = names[1]
+    aliases |= entry.words
     body = [f"if {old} is not MISSING: {new} = {old}" for old, new in aliases.items()]
     if "input" in aliases and first_default:
         body.append(

@@ -47,6 +47,7 @@ class Op:
     holomorphic  False if the rules are right for complex numbers as they stand, also where the output is complex; True
                lets the plan conjugate around them, which is right for all that is differentiable in the complex sense
     real       complex numbers are refused
+    words      PyTorch's words for arguments that are called otherwise here, {"exponent": "b"}
     refuses    kinds of dtypes that the promoted inputs must not come to: "b" for bool, "biu" for all that is not floating
     tensors    "a b": neither of these promoted inputs may be a Python number; "a|b": one of them may
     outputs    their names; ("*ys",) if their number depends on the call
@@ -90,6 +91,7 @@ class Op:
         self.way = options["view"] if callable(options.get("view")) else None
         self.holomorphic, self.real = options.get("holomorphic", True), bool(options.get("real"))
         self.refuses: str = options.get("refuses", "")
+        self.words: dict[str, str] = options.get("words") or {}
         self.tensors = [tuple(map(self.inputs.index, names.split("|"))) for names in options.get("tensors", "").split()]
         self.cases, self.note = options.get("cases"), options.get("note", "")
         self.reference = options.get("reference", "")  # "" is by the op's own name, None is that PyTorch has none
@@ -274,6 +276,7 @@ def op(definition: Callable[..., Any] | None = None, /, **options: Any) -> Calla
         "real",
         "refuses",
         "tensors",
+        "words",
         "cases",
         "reference",
         "note",

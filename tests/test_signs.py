@@ -130,7 +130,7 @@ def test_numbers_where_pytorch_wants_tensors():
     for f in (gf.pow, gf.remainder, gf.bitwise_and, gf.xlogy, gf.float_power):
         with pytest.raises(TypeError, match=rf"{f.__name__}.*tensor"):
             f(2, 3)
-    assert gf.pow(2, x).tolist() == [2, 2]
+    assert gf.pow(2, x).tolist() == gf.pow(2, exponent=x).tolist() == [2, 2]
     with pytest.raises(TypeError, match="isclose"):
         gf.isclose(x, 2)
     with pytest.raises(RuntimeError, match="isclose.*rtol"):

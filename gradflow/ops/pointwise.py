@@ -221,7 +221,7 @@ def _dpow_exponent(g: Any, a: Any, b: Any, y: Any) -> Any:
 
 
 pow = row(
-    "pow(a, b)", _pow, "a^b", domain=(0.3, 2.5), da=_dpow_base, db=_dpow_exponent,
+    "pow(a, b)", _pow, "a^b", domain=(0.3, 2.5), words={"exponent": "b"}, da=_dpow_base, db=_dpow_exponent,
     tensors="a|b",
 )  # fmt: skip
 
@@ -901,11 +901,13 @@ def nan_to_num(input: Any, nan: Any = 0.0, posinf: Any = None, neginf: Any = Non
     return where(input == -math.inf, float(ends.min) if neginf is None else neginf, y)
 
 
+@other_words
 def clamp_min(input: Any, min: Any) -> Any:
     """The larger of input and min."""
     return clamp(input, min)
 
 
+@other_words
 def clamp_max(input: Any, max: Any) -> Any:
     """The smaller of input and max."""
     return clamp(input, None, max)

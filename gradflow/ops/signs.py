@@ -214,6 +214,7 @@ def rsub(input: Any, other: Any, alpha: Any = 1) -> Any:
     return pointwise.sub(other, input if alpha == 1 else input * alpha)
 
 
+@other_words
 def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, invert: bool = False) -> Any:
     """Whether each of `elements` is among `test_elements`; one of the two may be a number."""
     if not hasattr(elements, "dtype") and not hasattr(test_elements, "dtype"):
