@@ -226,7 +226,8 @@ def check(form: tuple[str, Any, Any], sample: Any, differentiate: bool, twice: b
                 curved = torch.autograd.grad(flat_ones, others, ws, allow_unused=True, retain_graph=True)
             except RuntimeError:
                 return
-            assert all(map(zero, curved)), f"{name}: the {order} is not differentiable"
+            # of x / x and its like PyTorch differentiates to roundings of 0
+            assert all(zero(c) or c.abs().max() < 1e-12 for c in curved), f"{name}: the {order} is not differentiable"
         both = [(a, b) for a, b in both if a is not None and a.requires_grad]
         zs, ys = [a for a, _ in both], [b for _, b in both]
 
