@@ -16,7 +16,7 @@ DIRECT = 8192  # rows that one block may add up alone
 KINDS = {"mse": 0, "l1": 1, "smooth_l1": 2, "huber": 3}
 
 
-def _final(part: Any, count: Any, target: Any, dtype: Any, n: int, reduction: str, ignore_index: int = 0) -> Any:
+def final(part: Any, count: Any, target: Any, dtype: Any, n: int, reduction: str, ignore_index: int = 0) -> Any:
     """(sum or mean of partial sums, for a mean the number of targets that count)."""
     xp = namespace(part)
     y, total = xp.empty((), dtype), None if target is None and count is None else xp.empty((), np.int64)
@@ -60,7 +60,7 @@ def cross_entropy_forward(x: Any, target: Any, ignore_index: int, reduction: str
         grid = blocks(rows, each)
         part, count = xp.empty(grid, kind), xp.empty(grid, np.int64)
         launch("loss", f"partial_sums<{ctype(kind)}>", grid, 512, losses, target, part, count, rows, each, ignore_index)
-    y, total = _final(part, count, target if count is None else None, x.dtype, rows, reduction, ignore_index)
+    y, total = final(part, count, target if count is None else None, x.dtype, rows, reduction, ignore_index)
     return y, lse, total
 
 
@@ -106,7 +106,7 @@ def _elements(kernel: str, x: Any, t: Any, reduction: str, *options: Any) -> Any
     grid, vec = _grid(x.size, *((x, t, y) if none else (x, t)))
     part = None if none else xp.empty(grid, row.wide(x.dtype))
     launch("loss", f"{kernel}<{ctype(x.dtype)}, {vec}>", grid, 256, x, t, y, part, x.size, *options)
-    return y if none else _final(part, None, None, x.dtype, x.size, reduction)[0]
+    return y if none else final(part, None, None, x.dtype, x.size, reduction)[0]
 
 
 def _slopes(kernel: str, g: Any, x: Any, t: Any, reduction: str, *options: Any) -> Any:

@@ -218,6 +218,7 @@ def _margin_cases(r: Sampler) -> list[case]:
 @op(
     real=True,
     dx=lambda g, x, target, p, margin, reduction: multi_margin_backward(g, x, target, p, margin, reduction),
+    twin="margin",
     cases=_margin_cases,
     reference=lambda torch, x, target, p, margin, reduction: (
         torch.nn.functional.multi_margin_loss(x, target, p, margin, reduction=reduction) if x.numel() else x.sum()
@@ -240,6 +241,7 @@ def multi_margin_forward(x, target, p, margin, reduction):
         reduction,
     ),
     dx=lambda gg, g, x, target, p, margin, reduction: _dmargin(gg, g, x, target, p, margin, reduction),
+    twin="margin",
     cases=lambda r: [case(r(*(c.args[1].shape if c.args[-1] == "none" else ())), *c.args) for c in _margin_cases(r)],
     reference=None,
 )
