@@ -161,6 +161,10 @@ def _register_hook(self: Node, hook: Callable[[tuple, tuple], Any]) -> Removable
     return RemovableHandle(plan.hooks, hook)
 
 
+def _repr(self: Node) -> str:
+    return f"<{_name(self)()} object at {id(self):#x}>"
+
+
 def _name(self: Node) -> Name:
     """The op that was recorded."""
     name = Name(self.plan.name)
@@ -170,7 +174,7 @@ def _name(self: Node) -> Name:
 
 # The tape itself needs none of this.
 for _attribute, _value in {
-    "name": property(_name), "next_functions": property(_next_functions), "metadata": property(_node_metadata),
+    "__repr__": _repr, "name": property(_name), "next_functions": property(_next_functions), "metadata": property(_node_metadata),
     "register_hook": _register_hook, "register_prehook": _register_prehook,
 }.items():  # fmt: skip
     setattr(Node, _attribute, _value)
