@@ -167,7 +167,10 @@ def range(start: Any, end: Any = None, step: Any = 1, *, dtype: Any = None, devi
     start, end = (0, start) if end is None else (start, end)
     if step == 0 or (end - start) * step < 0:
         raise RuntimeError(f"range: wanted a step from {start} towards {end}, saw {step}")
-    return _counted(start, step, math.floor((end - start) / step) + 1, np.dtype(dtype or get_default_dtype()), device)
+    dtype = np.dtype(dtype or get_default_dtype())
+    if dtype.kind in "bc":
+        raise NotImplementedError(f"range: wanted a dtype of real numbers, saw {dtype}")
+    return _counted(start, step, math.floor((end - start) / step) + 1, dtype, device)
 
 
 def _spaced(name: str, start: Any, end: Any, steps: Any, dtype: Any) -> tuple[Any, Any, int, np.dtype]:
@@ -192,6 +195,8 @@ def _spaced(name: str, start: Any, end: Any, steps: Any, dtype: Any) -> tuple[An
     dtype = np.dtype(dtype or (usual if whole else get_default_dtype()))
     if whole and dtype.kind != "c":
         raise RuntimeError(f"{name}: wanted a complex dtype for complex ends, saw {dtype}")
+    if dtype.kind == "b":
+        raise NotImplementedError(f"{name}: wanted a dtype of numbers, saw bool")
     ends = [int(v) if dtype.kind in "iu" else v for v in ends]
     return ends[0], ends[1], steps, dtype
 

@@ -117,8 +117,8 @@ def gradient(x: Any, *, spacing: Any = 1, dim: Any = None, edge_order: int = 1) 
             raise RuntimeError(f"gradient: wanted {len(dims)} spacings, saw {len(steps)}")
     else:
         steps = [spacing] * len(dims)
-    if x.dtype == "uint8":
-        raise RuntimeError("gradient: wanted another dtype than uint8, whose differences have no sign")
+    if unwrap(x).dtype.kind == "b" or x.dtype == "uint8":
+        raise RuntimeError(f"gradient: wanted numbers whose differences have a sign, saw {x.dtype}")
     for d, s in zip(dims, steps, strict=True):
         if x.shape[d] < edge_order + 1:
             raise RuntimeError(

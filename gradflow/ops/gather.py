@@ -215,6 +215,8 @@ def scatter_reduce(x: Any, dim: int, index: Any, src: Any, reduce: str, *, inclu
     if x.ndim == 0:
         args = _up(x), dim, _up(index), _up(src), reduce
         return shape.reshape(scatter_reduce(*args, include_self=include_self), ())
+    if reduce == "mean" and unwrap(x).dtype.kind == "b":
+        raise NotImplementedError("scatter_reduce: wanted numbers to take the mean of, saw bools")
     to, src = _source("scatter_reduce", x, dim, index, src)
     size, n = tuple(x.shape), math.prod(x.shape)
     at, values, base = aim(to, size).rows.reshape(-1), shape.reshape(src, (-1,)), shape.reshape(x, (-1,))

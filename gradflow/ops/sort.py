@@ -120,6 +120,8 @@ def top(x, k, dim=-1, largest=True):
     RuntimeError for a k beyond the dimension's size.
     """
     d = dimension("topk", dim, x.ndim)
+    if x.dtype.kind == "b":
+        raise RuntimeError("topk: wanted numbers, saw bools")
     n = x.shape[d] if x.ndim else 1
     if not 0 <= k <= n:
         raise RuntimeError(f"topk: wanted k of at most {n}, saw {k}")
@@ -294,6 +296,8 @@ def places(sorted_sequence, values, out_int32=False, right=False):
     seq[i-1] <= v < seq[i]. Sequences in several dimensions have one for each row of values.
     """
     xp, seq = namespace(sorted_sequence), sorted_sequence
+    if seq.dtype.kind == "b":
+        raise NotImplementedError("searchsorted: wanted numbers, saw bools")
     side = "right" if right else "left"
     if seq.ndim == 1:
         y = xp.searchsorted(seq, values, side)

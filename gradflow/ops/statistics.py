@@ -177,7 +177,7 @@ def histc(x: Any, bins: int = 100, min: float = 0, max: float = 0) -> Any:
     if bins < 1:
         raise RuntimeError(f"histc: wanted one bin or more, saw {bins}")
     if a.dtype.kind in "cb":
-        raise RuntimeError(f"histc: wanted real numbers, saw {a.dtype}")
+        raise NotImplementedError(f"histc: wanted real numbers, saw {a.dtype}")
     xp = namespace(a)
     low, high = _span("histc", a, min, max)
     v = (a if is_floating(a.dtype) else a.astype(float64)).reshape(-1)
