@@ -38,7 +38,11 @@ def psi(n):
 
 
 CASES = {
-    "lgamma": (special_gamma.lgamma, mp.loggamma, np.concatenate([RIGHT, LEFT, [1 + 1e-9, 2 - 1e-9, 1e8, 1e-300, -1e-300]])),
+    "lgamma": (
+        special_gamma.lgamma,
+        mp.loggamma,
+        np.concatenate([RIGHT, LEFT, [1 + 1e-9, 2 - 1e-9, 1e8, 1e-300, -1e-300]]),
+    ),
     "digamma": (special_gamma.digamma, mp.digamma, np.concatenate([RIGHT, LEFT])),
     "polygamma 1": (lambda x: special_gamma.polygamma(1, x), psi(1), np.concatenate([RIGHT, LEFT])),
     "polygamma 2": (lambda x: special_gamma.polygamma(2, x), psi(2), np.concatenate([RIGHT, LEFT])),
@@ -302,6 +306,8 @@ def test_twins_at_the_edges(entry, card):
     x = GRID[np.abs(GRID) <= 40] if entry.name == "airy_slope" else GRID
     if entry.inputs[1:] == ("n",) and len(entry.promote) == 2:
         args = [(x, np.full(x.shape, n)) for n in (-1.0, 0.0, 2.0, 11.0)]
+    elif entry.name == "zeta":
+        args = [(np.full(x.shape, a), x) for a in (-1.0, 1.0, 1.3, 2.0, 3.0, 60.0, nan)]
     elif len(entry.promote) == 2:
         args = [tuple(v.ravel().copy() for v in np.meshgrid(x[::3], x))]
     else:
