@@ -47,7 +47,9 @@ class Face(ModuleType):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         name = self.__name__.rpartition(".")[2]
-        if callable(found := self.__dict__.get(name) or getattr(self, name, None)) and not isinstance(found, ModuleType):
+        if callable(found := self.__dict__.get(name) or getattr(self, name, None)) and not isinstance(
+            found, ModuleType
+        ):
             return found(*args, **kwargs)  # torch.autograd.gradcheck is a function where a file has its name
         raise NotImplementedError(f"gradflow has no {self.__name__}")
 

@@ -146,7 +146,9 @@ class Twister:
                 return k
             if k < 0 or (us < 0.013 and v > us):
                 continue
-            if math.log(v) + math.log(inverse) - math.log(a / (us * us) + b) <= k * log_rate - rate - math.lgamma(k + 1):
+            if math.log(v) + math.log(inverse) - math.log(a / (us * us) + b) <= k * log_rate - rate - math.lgamma(
+                k + 1
+            ):
                 return k
 
     def gamma(self, shapes: np.ndarray) -> np.ndarray:
@@ -207,7 +209,9 @@ class Twister:
                 continue
             v = math.log(v * alpha / (a / (us * us) + b))
             bound = (mode + 0.5) * math.log((mode + 1) / (odds * (n - mode + 1)))
-            bound += (n + 1) * math.log((n - mode + 1) / (n - k + 1)) + (k + 0.5) * math.log(odds * (n - k + 1) / (k + 1))
+            bound += (n + 1) * math.log((n - mode + 1) / (n - k + 1)) + (k + 0.5) * math.log(
+                odds * (n - k + 1) / (k + 1)
+            )
             bound += _tail(mode) + _tail(n - mode) - _tail(k) - _tail(n - k)
             if v <= bound:
                 return k
