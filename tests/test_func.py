@@ -152,6 +152,15 @@ def test_hessians_in_every_way(outer, inner):
     assert_close(jvp(grad(f), (x,), (gf.ones(3, dtype=gf.float64),))[1].numpy(), H.sum(1))
 
 
+def test_bare_arrays_of_batched_tensors_have_no_gradient():
+    """gaussian_nll_loss holds the variance above eps by a constant that it makes from the variance's array."""
+    x, t, v = double(5), double(5), double(5).exp()
+    f = lambda v: nn.functional.gaussian_nll_loss(x, t, v)
+    d = (x - t).numpy() ** 2
+    want = (1 / v.numpy() - d / v.numpy() ** 2) / 10
+    assert_close(vmap(grad(f))(gf.stack([v, v]))[1].numpy(), want)
+
+
 def test_vmap_inside_and_outside_of_gradients():
     X, w = double(5, 3), double(3)
     loss = lambda w, x: (x @ w).sin()

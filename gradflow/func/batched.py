@@ -221,7 +221,7 @@ def newest(x: Any) -> Level | None:
 def peel(x: Any, level: Level) -> Any:
     """x as a tensor in which the samples of `level`, the innermost, are the first dimension; x itself if it has none."""
     if type(x) is Face:
-        x = x.owner
+        x = x.owner.detach()  # a bare array is not tracked, nor is its face
     if type(x) is Batched and x.levels[-1] is level:
         return batch(x.value, x.levels[:-1])
     return x

@@ -123,7 +123,7 @@ def batched(op: Any, args: tuple) -> Any:
         return NotImplemented
     meaning = meanings.get(op.name)
     if meaning is not None:
-        y = meaning(*args)
+        y = meaning(*(a.owner.detach() if type(a) is Face else a for a in args))
         if y is not NotImplemented:
             return y
     peeled = [_peel(a, level) for a in args]
