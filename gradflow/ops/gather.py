@@ -176,7 +176,6 @@ def _dextreme(g: Any, x: Any, src: Any, ids: Any, y: Any) -> tuple:
 
 
 @op(
-    real=True,
     dx_dsrc=_dextreme,
     promote="x src",
     cases=lambda r: [
@@ -191,6 +190,8 @@ def scatter_extreme(x, src, ids, largest):
     xp = namespace(x)
     if not ids.size:
         return x.copy()
+    if x.dtype.kind == "c":
+        raise NotImplementedError(f"scatter_reduce: wanted real numbers, saw {x.dtype}")
     # Sorted by value and then, stably, by place, each place's extreme comes last; NaN counts as extreme.
     v = src.astype(np.float32) if src.dtype.kind == "V" else src
     v = v if largest else -v if v.dtype.kind == "f" else ~v

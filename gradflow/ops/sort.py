@@ -13,7 +13,7 @@ from ..op import op, unwrap, wrap
 from ..tape import Traced
 from . import extreme, gather, ties
 from .dims import dimension, other_words
-from .extreme import Found
+from .extreme import Found, found
 
 
 def keys(x: Any) -> Any:
@@ -79,7 +79,7 @@ def in_order(x, dim=-1, descending=False, stable=False):
 @other_words
 def sort(x: Any, dim: int = -1, descending: bool = False, stable: bool = False) -> Found:
     """(values, indices) sorted along dim: equal elements stay in their order always, NaN counts as largest."""
-    return Found(*in_order(x, dim, descending, stable))
+    return found("sort", *in_order(x, dim, descending, stable))
 
 
 @other_words
@@ -144,7 +144,7 @@ def topk(x: Any, k: int, dim: int = -1, largest: bool = True, sorted: bool = Tru
     """(values, indices) of the k largest or smallest elements along dim, the most extreme first.
     RuntimeError for a k beyond the dimension's size.
     """
-    return Found(*top(x, k, dim, largest))
+    return found("topk", *top(x, k, dim, largest))
 
 
 # --- the k-th and the middle ---------------------------------------------------------------------------
@@ -178,11 +178,13 @@ _kth_options = dict(dx=_dchosen, real=True, outputs=("values", "indices"))
         case(r.distinct(5, 3).T, 5, 1),
         case(r(), 1),
     ],
-    **_kth_options,
+    **_kth_options | dict(real=False),
 )
 def kth(x, k, dim=-1, keepdim=False):
     """(values, indices) of the k-th smallest element along dim, from k = 1 on. RuntimeError for a k beyond the size."""
     n = _some("kthvalue", x, dim)
+    if x.ndim and x.dtype.kind == "c":
+        raise NotImplementedError(f"kthvalue: wanted real numbers, saw {x.dtype}")
     if not 1 <= k <= n:
         raise RuntimeError(f"kthvalue: wanted k from 1 to {n}, saw {k}")
     return _kth("kthvalue", x, k - 1, dim, keepdim)
@@ -259,19 +261,19 @@ def nanmedian_of_all(x, dim=None, keepdim=False):
 @other_words
 def kthvalue(x: Any, k: int, dim: int = -1, keepdim: bool = False) -> Found:
     """(values, indices) of the k-th smallest element along dim, from k = 1 on. RuntimeError for a k beyond the size."""
-    return Found(*kth(x, k, dim, keepdim))
+    return found("kthvalue", *kth(x, k, dim, keepdim))
 
 
 @other_words
 def median(x: Any, dim: int | None = None, keepdim: bool = False) -> Any:
     """The median, the lower of the two middle elements; with dim, (values, indices) along it. NaN if an element is."""
-    return median_of_all(x) if dim is None else Found(*middle(x, dim, keepdim))
+    return median_of_all(x) if dim is None else found("median", *middle(x, dim, keepdim))
 
 
 @other_words
 def nanmedian(x: Any, dim: int | None = None, keepdim: bool = False) -> Any:
     """The median of what is not NaN; with dim, (values, indices) along it."""
-    return nanmedian_of_all(x) if dim is None else Found(*nanmiddle(x, dim, keepdim))
+    return nanmedian_of_all(x) if dim is None else found("nanmedian", *nanmiddle(x, dim, keepdim))
 
 
 # --- places in sorted sequences ------------------------------------------------------------------------

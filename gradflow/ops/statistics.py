@@ -15,7 +15,7 @@ from ..tape import Traced
 from ..traced import wrap
 from . import arrange, gather, linalg, pointwise, reduce, shape, sort, ties
 from .dims import dimension, other_words
-from .extreme import Found, chosen, read
+from .extreme import Found, chosen, found, read
 
 # --- the most frequent ------------------------------------------------------------------------------------
 
@@ -24,7 +24,6 @@ from .extreme import Found, chosen, read
     name="mode",
     dx=lambda g, indices, x_shape, dim, keepdim: chosen(g, indices, x_shape, dim, keepdim),
     outputs=("values", "indices"),
-    real=True,
     cases=lambda r: [
         case(r.distinct(3, 4), 1),
         case(np.array([[2.0, 1, 2, 1], [3, 3, 0, 1]]), 1, grad=False),
@@ -38,6 +37,8 @@ def most_frequent(x, dim=-1, keepdim=False):
     xp, d = namespace(x), dimension("mode", dim, x.ndim)
     if not x.ndim:
         return x.copy(), xp.zeros((), int64)
+    if x.dtype.kind == "c":
+        raise NotImplementedError(f"mode: wanted real numbers, saw {x.dtype}")
     n = x.shape[d]
     if not n:
         if x.size or 0 not in [m for k, m in enumerate(x.shape) if k != d]:
@@ -64,7 +65,7 @@ def most_frequent(x, dim=-1, keepdim=False):
 @other_words
 def mode(x: Any, dim: int = -1, keepdim: bool = False) -> Found:
     """(values, indices) of the most frequent element along dim, the smallest of several, and where it is last."""
-    return Found(*most_frequent(x, dim, keepdim))
+    return found("mode", *most_frequent(x, dim, keepdim))
 
 
 # --- quantiles --------------------------------------------------------------------------------------------
