@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..tensor import Tensor
@@ -48,14 +48,24 @@ class Tree:
         return (module for _, module in self.named_children())
 
     def _named(self, register: str, prefix: str, recurse: bool, remove_duplicate: bool) -> Iterator[tuple[str, Any]]:
-        modules = self.named_modules(prefix=prefix, remove_duplicate=remove_duplicate) if recurse else [(prefix, self)]
+        return self._named_members(lambda m: m.__dict__[register].items(), prefix, recurse, remove_duplicate)
+
+    def _named_members(
+        self,
+        get_members_fn: Callable[[Any], Any],
+        prefix: str = "",
+        recurse: bool = True,
+        remove_duplicate: bool = True,
+    ) -> Iterator[tuple[str, Any]]:
+        """(dotted name, member) of what a function finds in each module: PyTorch's programs walk registers of their own so."""
         seen: set[int] = set()
+        modules = self.named_modules(prefix=prefix, remove_duplicate=remove_duplicate) if recurse else [(prefix, self)]
         for where, module in modules:
-            for name, t in module.__dict__[register].items():
-                if t is None or (remove_duplicate and id(t) in seen):
+            for name, member in get_members_fn(module):
+                if member is None or (remove_duplicate and id(member) in seen):
                     continue
-                seen.add(id(t))
-                yield (f"{where}.{name}" if where else name), t
+                seen.add(id(member))
+                yield (f"{where}.{name}" if where else name), member
 
     def named_parameters(
         self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
