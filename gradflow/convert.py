@@ -113,8 +113,9 @@ def _refused(name: str, data: Any) -> Exception:
 
 
 def _array(name: str, data: Any, dtype: Any, where: Any, copy: bool) -> Any:
-    """The array of any data, in memory of its own if `copy`."""
-    if isinstance(data, Traced):
+    """The array of any data, in memory of its own if `copy`; a tensor's stays where it is, others go to the default device."""
+    of_tensor = isinstance(data, Traced)
+    if of_tensor:
         data = data.array
     if backend.is_array(data) or isinstance(data, np.generic):
         array = np.asarray(data) if isinstance(data, np.generic) else data
@@ -142,7 +143,7 @@ def _array(name: str, data: Any, dtype: Any, where: Any, copy: bool) -> Any:
             array = array if array.dtype == kind else array.astype(kind)
     if dtype is not None and array.dtype != np.dtype(dtype):
         array, copy = _cast(name, data, array, np.dtype(dtype)), False
-    if where is not None or (type(array) is np.ndarray and not backend.is_array(data)):
+    if where is not None or (type(array) is np.ndarray and not of_tensor):
         where = device(where) if where is not None else get_default_device()
         if where != backend.device_of(array):
             return backend.to_device(array, where)

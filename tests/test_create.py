@@ -314,7 +314,7 @@ def test_the_card_as_default_device(card):
     with gf.device("cuda"):
         made = [
             gf.ones(2), gf.tensor([1, 2]), gf.rand(2), gf.arange(3), gf.randperm(3), gf.empty_strided((2,), (1,)),
-            gf.Tensor([1.0]), gf.poisson(gf.ones(2)), gf.tril_indices(2, 2),
+            gf.Tensor([1.0]), gf.poisson(gf.ones(2)), gf.tril_indices(2, 2), gf.tensor(np.ones(2)), gf.as_tensor([1.0]),
         ]  # fmt: skip
         assert all(t.is_cuda for t in made)
     x = gf.ones(2, 3, device="cuda")
