@@ -290,3 +290,32 @@ def test_assert_close(torch):
             close(a, b)
     with pytest.raises(ValueError, match="both rtol and atol"):
         close(1.0, 1.0, rtol=0.1)
+
+
+def test_the_package_torch_has_a_version(torch):
+    from importlib import metadata
+
+    assert metadata.version("torch") == "2.13.0"
+
+
+def test_a_missing_class_may_be_subclassed_but_not_made(torch):
+    class Tracer(torch.fx.Tracer):
+        pass
+
+    with pytest.raises(NotImplementedError, match=r"gradflow has no torch\.fx\.Tracer"):
+        Tracer()
+
+
+def test_operators_that_a_program_registers(torch):
+    @torch.library.custom_op("space::double", mutates_args=())
+    def double(x: torch.Tensor) -> torch.Tensor:
+        return x.detach() * 2
+
+    double.register_autograd(lambda ctx, g: g * 3)  # not the gradient of doubling, so that it shows
+    x = torch.ones(2, requires_grad=True)
+    y = torch.ops.space.double(x)
+    y.sum().backward()
+    assert y.tolist() == [2, 2]
+    assert x.grad.tolist() == [3, 3]
+    with pytest.raises(NotImplementedError, match="other"):
+        torch.ops.space.other

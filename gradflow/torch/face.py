@@ -7,7 +7,9 @@ from collections.abc import Iterable, Sequence
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
+from importlib.metadata import Distribution
 from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -80,6 +82,18 @@ def _in(source: Any, name: str) -> Any:
     return _NONE if isinstance(found, ModuleType) else found
 
 
+class Installed(Distribution):
+    """The package torch, as importlib.metadata sees it."""
+
+    def read_text(self, filename: str) -> str | None:
+        """Its name and version; it has no other files."""
+        return "Metadata-Version: 2.1\nName: torch\nVersion: 2.13.0\n" if filename == "METADATA" else None
+
+    def locate_file(self, path: Any) -> Any:
+        """The path itself: nothing is installed."""
+        return Path(path)
+
+
 class Finder(MetaPathFinder, Loader):
     """Answers for torch and everything below it."""
 
@@ -89,6 +103,10 @@ class Finder(MetaPathFinder, Loader):
         if parts[0] != "torch" or (len(parts) > 1 and parts[1] not in ROOTS):
             return None
         return ModuleSpec(name, self, is_package=True)
+
+    def find_distributions(self, context: Any = None) -> Iterable[Distribution]:
+        """What importlib.metadata is told of the package torch: programs ask for its version before they import it."""
+        return [Installed()] if getattr(context, "name", None) in (None, "torch") else []
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         """The module itself."""
