@@ -100,10 +100,12 @@ class Pair:
             if id(v) not in self.made:
                 if v.layout != torch.strided:
                     raise Unfit(v.layout)
-                # the same view of a copy of the same memory, as as_strided looks beyond its tensor
-                memory = numpy(torch.empty(0, dtype=v.dtype).set_(v.detach().untyped_storage())).copy()
-                with gf.no_grad():
-                    t = gf.from_numpy(memory).as_strided(tuple(v.shape), v.stride(), v.storage_offset())
+                if v.is_conj() or v.is_neg():  # whose memory holds other values
+                    t = gf.from_numpy(numpy(v).copy())
+                else:  # the same view of a copy of the same memory, as as_strided looks beyond its tensor
+                    memory = numpy(torch.empty(0, dtype=v.dtype).set_(v.detach().untyped_storage())).copy()
+                    with gf.no_grad():
+                        t = gf.from_numpy(memory).as_strided(tuple(v.shape), v.stride(), v.storage_offset())
                 self.made[id(v)] = (v, t.requires_grad_() if v.requires_grad else t)
             return self.made[id(v)][1]
         if isinstance(v, torch.dtype):
