@@ -21,6 +21,25 @@ class Found(NamedTuple):
     values: Any
     indices: Any
 
+    def __repr__(self) -> str:
+        from ..printing import package
+
+        return f"{package}.return_types.{type(self).__name__}(\nvalues={self.values},\nindices={self.indices})"
+
+    def __reduce__(self) -> Any:
+        return found, (type(self).__name__, *self)
+
+
+def found(name: str, values: Any, indices: Any) -> Found:
+    """What the function of this name found: a tuple that prints as PyTorch's."""
+    return RETURNED.get(name, Found)(values, indices)
+
+
+RETURNED = {
+    n: type(n, (Found,), {"__slots__": ()})
+    for n in ("max", "min", "sort", "topk", "kthvalue", "median", "nanmedian", "mode", "cummax", "cummin")
+}
+
 
 class Ends(NamedTuple):
     """The smallest and the largest value."""
@@ -116,13 +135,17 @@ def _place(name: str, largest: bool, x: Any, dim: int | None, keepdim: bool) -> 
     return namespace(x).expand_dims(y, over[0]) if keepdim else y
 
 
-@op(real=True, cases=lambda r: [*_place_cases(r), case(r.distinct(3, 4)), case(r.distinct(3, 4), None, True), case(r())])
+@op(
+    real=True, cases=lambda r: [*_place_cases(r), case(r.distinct(3, 4)), case(r.distinct(3, 4), None, True), case(r())]
+)
 def argmax(x, dim=None, keepdim=False):
     """Where along dim, or in x as a vector, the largest element is: the first of several, the first NaN if one is."""
     return _place("argmax", True, x, dim, keepdim)
 
 
-@op(real=True, cases=lambda r: [*_place_cases(r), case(r.distinct(3, 4)), case(r.distinct(3, 4), None, True), case(r())])
+@op(
+    real=True, cases=lambda r: [*_place_cases(r), case(r.distinct(3, 4)), case(r.distinct(3, 4), None, True), case(r())]
+)
 def argmin(x, dim=None, keepdim=False):
     """Where along dim, or in x as a vector, the smallest element is: the first of several, the first NaN if one is."""
     return _place("argmin", False, x, dim, keepdim)
@@ -176,7 +199,7 @@ def max(x: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None) ->
         raise TypeError(f"max: wanted a tensor, saw {type(x).__name__}")
     if other is not None or is_tensor(dim):
         return pointwise.maximum(x, dim if other is None else other)
-    return amax(x) if dim is None else Found(*largest(x, dim, keepdim))
+    return amax(x) if dim is None else found("max", *largest(x, dim, keepdim))
 
 
 @other_words
@@ -186,4 +209,4 @@ def min(x: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None) ->
         raise TypeError(f"min: wanted a tensor, saw {type(x).__name__}")
     if other is not None or is_tensor(dim):
         return pointwise.minimum(x, dim if other is None else other)
-    return amin(x) if dim is None else Found(*smallest(x, dim, keepdim))
+    return amin(x) if dim is None else found("min", *smallest(x, dim, keepdim))

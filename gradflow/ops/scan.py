@@ -12,7 +12,7 @@ from ..cases import case
 from ..op import op
 from . import gather, index, pointwise, shape
 from .dims import dimension, other_words
-from .extreme import Found
+from .extreme import Found, found
 from .reduce import kept, wide
 
 
@@ -287,10 +287,10 @@ def smallest_so_far(x, dim):
 @other_words
 def cummax(x: Any, dim: int) -> Found:
     """(values, indices) of the largest element so far along dim, the last of equals; NaN stays once met."""
-    return Found(*largest_so_far(x, dim))
+    return found("cummax", *largest_so_far(x, dim))
 
 
 @other_words
 def cummin(x: Any, dim: int) -> Found:
     """(values, indices) of the smallest element so far along dim, the last of equals; NaN stays once met."""
-    return Found(*smallest_so_far(x, dim))
+    return found("cummin", *smallest_so_far(x, dim))

@@ -166,6 +166,7 @@ PLACES: dict[str, tuple[Any, ...]] = {
     "torch.overrides": ({"has_torch_function": lambda args: False, "is_tensor_like": lambda x: hasattr(x, "array")},),
     "torch.profiler": (_OWN + "graph",),
     "torch.random": (_OWN + "random",),
+    "torch.return_types": (_OWN + "returned",),
     "torch.serialization": ("gradflow.io", {"add_safe_globals": _nothing}),
     "torch.signal": ("gradflow.signal",),
     "torch.signal.windows": ("gradflow.signal.windows",),

@@ -56,7 +56,6 @@ from .dtype import (  # the dtypes, under all their names
     uint32,
     uint64,
 )  # fmt: skip
-from .missing import missing
 from .random import Generator, default_generator, get_rng_state, initial_seed, manual_seed, seed, set_rng_state
 from .switches import (
     are_deterministic_algorithms_enabled,
@@ -243,16 +242,6 @@ def typename(obj: Any) -> str:
         return obj.type()
     cls = obj if isinstance(obj, type) else type(obj)
     return f"{cls.__module__}.{cls.__qualname__}"
-
-
-class _Named:
-    """torch.return_types: results with named parts are tuples of classes that gradflow does not name."""
-
-    def __getattr__(self, name: str) -> Any:
-        return missing(f"torch.return_types.{name}")
-
-
-return_types = _Named()
 
 
 def check(condition: Any, message: str) -> None:
