@@ -94,3 +94,4 @@ print(
 print(
     hasattr(torch, "compile"), torch.compile(model)(powers).shape, torch.jit.is_scripting(), torch.__version__ >= "2.0"
 )
+print(torch.tensor([[3.0, 1.0], [2.0, 5.0]]).max(dim=1), torch.tensor([3.0, 1.0, 2.0]).sort())
