@@ -15,7 +15,8 @@ rule("transform half_spectrum whole_spectrum mode", along)
 @rule(
     """linalg.lu_factor linalg.cholesky linalg.qr linalg.svd linalg.svdvals linalg.eigh linalg.eigvalsh linalg.eig
     linalg.eigvals linalg.inv linalg.ldl_factor linalg.det linalg.slogdet linalg.matrix_exp cofactor cofactor_backward
-    swaps places permutation rank_of packed cholesky_solve cholesky_inverse all_distances succeeded linalg.solve linalg.solve_triangular"""
+    swaps places permutation rank_of packed cholesky_solve cholesky_inverse all_distances succeeded
+    linalg.solve linalg.solve_triangular"""
 )
 def _stacks(c: Call) -> Any:
     """Dimensions before the last one or two are stacks, of which the samples are one more."""
