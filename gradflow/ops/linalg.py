@@ -20,9 +20,11 @@ from .out import written
 
 
 def agree(name: str, *arrays: Any) -> None:
-    """RuntimeError unless all arrays have one dtype, and one that can be multiplied."""
+    """RuntimeError unless all arrays have one dtype, and one that can be multiplied; TypeError for numbers."""
     dtype = arrays[0].dtype
     for a in arrays[1:]:
+        if isinstance(a, (int, float, complex)):
+            raise TypeError(f"{name}: wanted arrays or tensors, saw {a!r}")
         if a is not None and a.dtype != dtype:
             raise RuntimeError(f"{name}: wanted one dtype, saw {dtype} and {a.dtype}")
     if dtype.kind == "b":
