@@ -283,7 +283,7 @@ def index_add(x: Any, dim: int, index: Any, source: Any, *, alpha: Any = 1) -> A
         return shape.reshape(index_add(_up(x), dim, index, _up(source), alpha=alpha), ())
     add = index_sum(source, slices("index_add", x, dim, index, source), tuple(x.shape))
     if not is_differentiable(unwrap(x).dtype) and not is_tensor(alpha):
-        alpha = int(alpha)
+        alpha = bool(alpha) if unwrap(x).dtype.kind == "b" else int(alpha)
     return x + (add if alpha == 1 else add * alpha)
 
 
