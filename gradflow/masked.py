@@ -135,10 +135,11 @@ def median(input: Any, dim: int = -1, *, keepdim: bool = False, dtype: Any = Non
 
 
 def logsumexp(input: Any, dim: Any = None, *, keepdim: bool = False, dtype: Any = None, mask: Any = None) -> Any:
-    """log sum e^x over the elements kept."""
+    """log sum e^x over the elements kept, in the input's dtype."""
     x = _as(input, dtype)
     x = x if category(x.dtype) > 1 else x.to(backend.get_default_dtype())
-    return reduce.logsumexp(_filled("logsumexp", x, mask, -math.inf), _dims(x, dim), keepdim)
+    y = reduce.logsumexp(_filled("logsumexp", x, mask, -math.inf), _dims(x, dim), keepdim)
+    return y.to(dtype or input.dtype)
 
 
 def logaddexp(input: Any, other: Any, *, dtype: Any = None, input_mask: Any = None, other_mask: Any = None) -> Any:

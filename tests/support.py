@@ -48,7 +48,8 @@ of kernels/NAME.cu, or its NumPy definition run by CuPy.
 def arrays(value: Any, dtype: np.dtype) -> Any:
     """A case's arguments with its floating and complex arrays in another dtype."""
     if isinstance(value, np.ndarray) and value.dtype.kind in "fc":
-        return (np.abs(value) > 0.5 if dtype.kind in "biu" else value.real if dtype.kind != "c" else value).astype(dtype)
+        of_kind = np.abs(value) > 0.5 if dtype.kind in "biu" else value.real if dtype.kind != "c" else value
+        return np.asarray(of_kind).astype(dtype)
     return type(value)(arrays(v, dtype) for v in value) if isinstance(value, (list, tuple)) else value
 
 

@@ -14,6 +14,17 @@ torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.reference
 
 
+# Where PyTorch's function is more than the op, or asks less of its input.
+BESIDE = {
+    "rms_norm_forward": "of complex numbers the function is made of other ops",
+    "softsign": "as rms_norm_forward",
+    "difference_loss": "as rms_norm_forward, for the absolute difference",
+    "adaptive_avg_pool2d": "of one output element PyTorch takes a mean, which it has of complex numbers",
+    "adaptive_avg_pool3d": "as adaptive_avg_pool2d",
+    "cholesky_inverse": "a random triangle has no real diagonal, as a factor does",
+}
+
+
 def complexed(value, rng):
     """The floating arrays of a case as complex ones."""
     if isinstance(value, np.ndarray) and value.dtype.kind == "f":
@@ -27,7 +38,8 @@ def flat(y):
     return list(y) if isinstance(y, (tuple, list)) else [y]
 
 
-@pytest.mark.parametrize("entry", COMPARED, ids=lambda e: e.name)
+@pytest.mark.filterwarnings("ignore:Casting complex values")
+@pytest.mark.parametrize("entry", [e for e in COMPARED if e.name not in BESIDE], ids=lambda e: e.name)
 def test_as_pytorch(entry):
     function = reference(entry)
     rng = np.random.default_rng(0)

@@ -53,6 +53,14 @@ def test_integers_become_floats_and_float32_stays():
     assert gf.fft.fft(gf.ones(4, dtype=gf.float64)).dtype == gf.complex128
 
 
+def test_empty_batches():
+    x = gf.zeros(0, 4, dtype=gf.complex128, requires_grad=True)
+    for y in (gf.fft.fft(x), gf.fft.irfft(x), gf.fft.rfft(gf.zeros(0, 4))):
+        assert y.shape[0] == 0
+    gf.fft.fft(x).abs().sum().backward()
+    assert x.grad.shape == (0, 4)
+
+
 def test_frequencies_and_shifts():
     assert gf.fft.fftfreq(5, 0.5).tolist() == pytest.approx([0, 0.4, 0.8, -0.8, -0.4])
     assert gf.fft.fftfreq(4).tolist() == [0, 0.25, -0.5, -0.25]

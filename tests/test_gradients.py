@@ -12,7 +12,7 @@ from gradflow.autograd import gradcheck, gradgradcheck
 
 DIFFERENTIABLE = [e for e in op.table.values() if e.rules and e.cases]
 
-OF_COMPLEX = ("real_part", "imaginary_part", "view_as_real", "view_as_complex", "complex_of")  # of which no half type exists
+REAL = [e for e in DIFFERENTIABLE if not any(isinstance(a, np.ndarray) and a.dtype.kind == "c" for a in cases_of(e)[0].args)]
 
 
 def split(z):
@@ -74,12 +74,12 @@ def test_first_and_second_order(entry):
     assert checked or not any(c.grad for c in cases_of(entry)), f"{entry.name} has rules but no case that checks them"
 
 
-@pytest.mark.parametrize("entry", DIFFERENTIABLE, ids=lambda e: e.name)
+@pytest.mark.parametrize("entry", REAL, ids=lambda e: e.name)
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 def test_dtype_is_kept_and_inputs_untouched(entry, dtype):
-    case = cases_of(entry)[0]
-    if entry.name in OF_COMPLEX:
+    if dtype == "float16" and entry.name in ("view_as_complex", "complex_of"):  # there are no complex halves
         return
+    case = cases_of(entry)[0]
     arrays = as_dtype(list(case.args), dtype)
     before = [a.copy() if isinstance(a, np.ndarray) else a for a in arrays]
     args = tensors(arrays, dtype)

@@ -121,7 +121,7 @@ def _cdist_cases(r: Sampler) -> list[case]:
     ]
 
 
-@op(dx_dw=_dcdist, cases=_cdist_cases, reference=lambda torch, x, w, p=2.0, exact=False: torch.cdist(x, w, p))
+@op(dx_dw=_dcdist, real=True, cases=_cdist_cases, reference=lambda torch, x, w, p=2.0, exact=False: torch.cdist(x, w, p))
 def all_distances(x, w, p=2.0, exact=False):
     """y_ij = |x_i - w_j|_p of the rows of x (..., n, d) and w (..., m, d). Without `exact`, p = 2 of more than 25 rows is
     taken from |x|^2 + |w|^2 - 2 x w^T, which is fast and loses half the digits of small distances.

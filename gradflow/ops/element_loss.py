@@ -95,6 +95,7 @@ def _with_g(r: Sampler, cases: list[case]) -> list[case]:
     da_db=lambda g, a, b, kind, delta, reduction, needs: _opposite(
         difference_loss_backward(g, a, b, kind, delta, reduction), needs
     ),
+    real=True,
     promote="a b",
     twin="loss",
     cases=_differences,

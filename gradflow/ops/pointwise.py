@@ -741,7 +741,7 @@ hardswish = row(
     real=True, kinks=(-3, 3), domain=(-4, 4),
     dx=lambda g, x: g * (hardtanh_backward(x * 0 + 1, x, -3.0, 3.0) * x / 6 + hardsigmoid(x)), refuses="biu",
 )  # fmt: skip
-softsign = row("softsign(x)", lambda x: x / (1 + np.abs(x)), "x / (1 + |x|)", kinks=(0,), floating=True,
+softsign = row("softsign(x)", lambda x: x / (1 + np.abs(x)), "x / (1 + |x|)", kinks=(0,), floating=True, real=True,
     dx=lambda g, x: g / square(abs(x) + 1))  # fmt: skip
 tanhshrink = row("tanhshrink(x)", lambda x: x - np.tanh(x), "x - tanh(x)", floating=True, dx=lambda g, x: g * square(tanh(x)))
 

@@ -226,7 +226,7 @@ def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, inve
 
 
 @op(
-    promote="a b", reference=lambda torch, a, b, invert: torch.isin(a, b, invert=invert),
+    promote="a b", real=True, reference=lambda torch, a, b, invert: torch.isin(a, b, invert=invert),
     cases=lambda r: [
         case(r.integers(0, 9, 3, 4), r.integers(0, 5, 4), False), case(r.integers(0, 9, 3), 2, True), case(r(0), r(3), False),
         case(2.0, r(3), False),
