@@ -554,10 +554,14 @@ class Tensor(Chance, Stored):
     # --- shifts and complex parts ---------------------------------------------------------------------
 
     def __lshift__(self, other: Any) -> Tensor:
-        return self.bitwise_left_shift(other)
+        from .ops import signs
+
+        return signs.bitwise_left_shift(self, other)
 
     def __rshift__(self, other: Any) -> Tensor:
-        return self.bitwise_right_shift(other)
+        from .ops import signs
+
+        return signs.bitwise_right_shift(self, other)
 
     def __rlshift__(self, other: Any) -> Tensor:
         from .ops import signs

@@ -9,5 +9,6 @@ DIFFERENCES = {
     "cov": "weights in float32 among float64: gradients of the weights agree to float32's rounding",
     "istft": "the sample's window is a view made without gradients, for which PyTorch has none; gradflow does",
     "logcumsumexp": "PyTorch's gradient in float32 cancels: gradflow's is nearer to the one in float64",
+    "masked.logsumexp": "PyTorch counts a left-out element of an unsigned dtype as 0, so as e^0 = 1",
     "masked.logaddexp": "where both inputs are left out, PyTorch's second gradient is NaN; gradflow's is 0",
 }

@@ -14,9 +14,10 @@ import numpy as np
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [] if str(ROOT) in sys.path else [str(ROOT)]  # when run as a program
 
+from differences import DIFFERENCES  # noqa: E402
+
 import gradflow as gf  # noqa: E402
 import gradflow.ops  # noqa: E402
-from differences import DIFFERENCES  # noqa: E402
 from gradflow import backend, op  # noqa: E402
 from gradflow.cases import Sampler  # noqa: E402
 
@@ -115,9 +116,8 @@ def text() -> str:
     """The whole page."""
     parts = [HEAD, *(f"{line}\n" for line in operators())]
     parts.append("\n## Public names\n")
-    for space in SPACES:
-        if found := names(space):
-            parts.append(f"\n**{'gradflow.' + space if space else 'gradflow'}** ({len(found)}): {', '.join(found)}\n")
+    listed = [(f"gradflow.{space}".rstrip("."), names(space)) for space in SPACES]
+    parts += [f"\n**{space}** ({len(found)}): {', '.join(found)}\n" for space, found in listed if found]
     methods = sorted(n for n in dir(gf.Tensor) if not n.startswith("_"))
     parts.append(f"\n**gradflow.Tensor** ({len(methods)}): {', '.join(methods)}\n")
     parts.append("\n## Differences from PyTorch that remain\n\n")

@@ -318,4 +318,4 @@ def test_operators_that_a_program_registers(torch):
     assert y.tolist() == [2, 2]
     assert x.grad.tolist() == [3, 3]
     with pytest.raises(NotImplementedError, match="other"):
-        torch.ops.space.other
+        torch.ops.space.other()

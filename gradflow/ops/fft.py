@@ -229,8 +229,8 @@ def _family(name: str) -> tuple[Any, Any, Any]:
     for end, f, where in ends:
         f.__name__ = f.__qualname__ = f"{name}{end}"
         f.__doc__ = (
-            f"{doc}\n\n    {where.capitalize()}, each first cut or padded with zeros to the size given, if one is. norm: 'backward',\n"
-            "    'ortho' or 'forward'. RuntimeError for half types, sizes below one, a dimension twice."
+            f"{doc}\n\n    {where.capitalize()}, each first cut or padded with zeros to the size given, if one is.\n"
+            "    norm: 'backward', 'ortho' or 'forward'. RuntimeError for half types, sizes below one, a dimension twice."
         )
     return one, two, many
 
