@@ -37,7 +37,7 @@ RANDOM = """
     exponential cauchy geometric log_normal nn.functional.dropout nn.functional.dropout1d nn.functional.dropout2d
     nn.functional.dropout3d nn.functional.alpha_dropout nn.functional.feature_alpha_dropout.with_train nn.functional.rrelu
     randperm empty empty_like empty_strided empty_permuted new_empty new_empty_strided nn.functional.fractional_max_pool2d
-    nn.functional.fractional_max_pool3d resize_ resize_as_ svd_lowrank pca_lowrank
+    nn.functional.fractional_max_pool3d nn.functional.multi_head_attention_forward resize_ resize_as_ svd_lowrank pca_lowrank
 """.split()
 
 
