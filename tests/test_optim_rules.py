@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from test_optim import CARD_SHAPES, SHAPES, give, give_card, gradients, on_the_card, parameters
+from test_optim import SHAPES, check_one_launch, give, give_card, gradients, on_the_card, parameters
 from tolerance import assert_close
 
 from gradflow import backend, kernel, optim
@@ -346,21 +346,7 @@ def test_adafactor_forgets_all_at_a_decay_of_zero():
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize(("name", "number", "options"), OPTIONS, ids=IDS)
 def test_all_parameters_in_one_launch(name, number, options, dtype, card):
-    from gradflow.cuda import launch
-
-    dtype = backend.bfloat16() if dtype == "bfloat16" else np.dtype(dtype)
-    there, here = on_the_card(card, CARD_SHAPES, dtype), parameters(CARD_SHAPES, dtype)
-    a, b = getattr(optim, name)(there, **options), getattr(optim, name)(here, **options)
-    for i in range(3):
-        grads = gradients(i, CARD_SHAPES, dtype)
-        give_card(card, there, grads)
-        give(here, grads)
-        before = launch.count
-        a.step()
-        b.step()
-        assert launch.count == before + 1
-    for p, q in zip(there, here, strict=True):
-        assert_close(card.asnumpy(p.array), q.array, scale=8)
+    check_one_launch(name, options, dtype, card, scale=8)
 
 
 @pytest.mark.cuda

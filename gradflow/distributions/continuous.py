@@ -15,8 +15,8 @@ EULER = 0.5772156649015329  # Euler's constant
 HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
 
 
-class Normal(ExponentialFamily):
-    """N(loc, scale^2): density exp(-(x - loc)^2 / (2 scale^2)) / (scale sqrt(2 pi))."""
+class _LocationScale(Distribution):
+    """loc + scale z, of z from one distribution of the family."""
 
     arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
     support = constraints.real
@@ -25,6 +25,10 @@ class Normal(ExponentialFamily):
     def __init__(self, loc: Any, scale: Any, validate_args: bool | None = None) -> None:
         self.loc, self.scale = broadcast_all(loc, scale)
         super().__init__(self.loc.shape, validate_args=validate_args)
+
+
+class Normal(_LocationScale, ExponentialFamily):
+    """N(loc, scale^2): density exp(-(x - loc)^2 / (2 scale^2)) / (scale sqrt(2 pi))."""
 
     mean = mode = property(lambda self: self.loc)
     stddev = property(lambda self: self.scale)
@@ -120,16 +124,8 @@ class Exponential(ExponentialFamily):
         return 1 - pointwise.log(self.rate)
 
 
-class Laplace(Distribution):
+class Laplace(_LocationScale):
     """Density e^(-|x - loc| / scale) / (2 scale)."""
-
-    arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
-    support = constraints.real
-    has_rsample = True
-
-    def __init__(self, loc: Any, scale: Any, validate_args: bool | None = None) -> None:
-        self.loc, self.scale = broadcast_all(loc, scale)
-        super().__init__(self.loc.shape, validate_args=validate_args)
 
     mean = mode = property(lambda self: self.loc)
     variance = property(lambda self: 2 * self.scale**2)
@@ -158,16 +154,8 @@ class Laplace(Distribution):
         return 1 + pointwise.log(2 * self.scale)
 
 
-class Cauchy(Distribution):
+class Cauchy(_LocationScale):
     """Density 1 / (pi scale (1 + ((x - loc) / scale)^2)); it has no mean."""
-
-    arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
-    support = constraints.real
-    has_rsample = True
-
-    def __init__(self, loc: Any, scale: Any, validate_args: bool | None = None) -> None:
-        self.loc, self.scale = broadcast_all(loc, scale)
-        super().__init__(self.loc.shape, validate_args=validate_args)
 
     mode = property(lambda self: self.loc)
     mean = property(lambda self: self.loc * math.nan)
@@ -192,16 +180,8 @@ class Cauchy(Distribution):
         return math.log(4 * math.pi) + pointwise.log(self.scale)
 
 
-class Gumbel(Distribution):
+class Gumbel(_LocationScale):
     """The distribution function exp(-e^(-(x - loc) / scale)): of the largest of many."""
-
-    arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
-    support = constraints.real
-    has_rsample = True
-
-    def __init__(self, loc: Any, scale: Any, validate_args: bool | None = None) -> None:
-        self.loc, self.scale = broadcast_all(loc, scale)
-        super().__init__(self.loc.shape, validate_args=validate_args)
 
     mean = property(lambda self: self.loc + self.scale * EULER)
     mode = property(lambda self: self.loc)
@@ -319,69 +299,49 @@ class Pareto(Distribution):
         return pointwise.log(self.scale / self.alpha) + 1 + 1 / self.alpha
 
 
-class HalfNormal(Distribution):
+class _Folded(Distribution):
+    """|x| of an x whose distribution lies symmetrically around 0: twice the density, on one side."""
+
+    arg_constraints = {"scale": constraints.positive}
+    support = constraints.nonnegative
+    has_rsample = True
+    whole: type[_LocationScale]
+
+    def __init__(self, scale: Any, validate_args: bool | None = None) -> None:
+        (self.scale,) = broadcast_all(scale)
+        super().__init__(self.scale.shape, validate_args=validate_args)
+        self._whole = self.whole(self.scale * 0, self.scale, validate_args=False)
+
+    mode = property(lambda self: self.scale * 0)
+
+    def rsample(self, sample_shape: Any = ()) -> Any:
+        return pointwise.abs(self._whole.rsample(sample_shape))
+
+    def log_prob(self, value: Any) -> Any:
+        self._check(value)
+        return pointwise.where(value >= 0, self._whole.log_prob(value) + math.log(2), -math.inf)
+
+    def cdf(self, value: Any) -> Any:
+        self._check(value)
+        return 2 * self._whole.cdf(value) - 1
+
+    def icdf(self, value: Any) -> Any:
+        return self._whole.icdf((value + 1) / 2)
+
+    def entropy(self) -> Any:
+        return self._whole.entropy() - math.log(2)
+
+
+class HalfNormal(_Folded):
     """|x| of x normal with mean 0."""
 
-    arg_constraints = {"scale": constraints.positive}
-    support = constraints.nonnegative
-    has_rsample = True
-
-    def __init__(self, scale: Any, validate_args: bool | None = None) -> None:
-        (self.scale,) = broadcast_all(scale)
-        super().__init__(self.scale.shape, validate_args=validate_args)
-        self._normal = Normal(self.scale * 0, self.scale, validate_args=False)
-
+    whole = Normal
     mean = property(lambda self: self.scale * math.sqrt(2 / math.pi))
-    mode = property(lambda self: self.scale * 0)
     variance = property(lambda self: self.scale**2 * (1 - 2 / math.pi))
 
-    def rsample(self, sample_shape: Any = ()) -> Any:
-        return pointwise.abs(self._normal.rsample(sample_shape))
 
-    def log_prob(self, value: Any) -> Any:
-        self._check(value)
-        return pointwise.where(value >= 0, self._normal.log_prob(value) + math.log(2), -math.inf)
-
-    def cdf(self, value: Any) -> Any:
-        self._check(value)
-        return 2 * self._normal.cdf(value) - 1
-
-    def icdf(self, value: Any) -> Any:
-        return self._normal.icdf((value + 1) / 2)
-
-    def entropy(self) -> Any:
-        return self._normal.entropy() - math.log(2)
-
-
-class HalfCauchy(Distribution):
+class HalfCauchy(_Folded):
     """|x| of x Cauchy around 0."""
 
-    arg_constraints = {"scale": constraints.positive}
-    support = constraints.nonnegative
-    has_rsample = True
-
-    def __init__(self, scale: Any, validate_args: bool | None = None) -> None:
-        (self.scale,) = broadcast_all(scale)
-        super().__init__(self.scale.shape, validate_args=validate_args)
-        self._cauchy = Cauchy(self.scale * 0, self.scale, validate_args=False)
-
-    mean = property(lambda self: self.scale * math.inf)
-    mode = property(lambda self: self.scale * 0)
-    variance = property(lambda self: self.scale * math.inf)
-
-    def rsample(self, sample_shape: Any = ()) -> Any:
-        return pointwise.abs(self._cauchy.rsample(sample_shape))
-
-    def log_prob(self, value: Any) -> Any:
-        self._check(value)
-        return pointwise.where(value >= 0, self._cauchy.log_prob(value) + math.log(2), -math.inf)
-
-    def cdf(self, value: Any) -> Any:
-        self._check(value)
-        return 2 * self._cauchy.cdf(value) - 1
-
-    def icdf(self, value: Any) -> Any:
-        return self._cauchy.icdf((value + 1) / 2)
-
-    def entropy(self) -> Any:
-        return self._cauchy.entropy() - math.log(2)
+    whole = Cauchy
+    mean = variance = property(lambda self: self.scale * math.inf)

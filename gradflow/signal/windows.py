@@ -168,81 +168,35 @@ def nuttall(
 # --- PyTorch's older spelling ---------------------------------------------------------------------------
 
 
-def bartlett_window(
-    window_length: int,
-    periodic: bool = True,
-    *,
-    dtype: Any = None,
-    layout: Any = None,
-    device: Any = None,
-    pin_memory: bool = False,
-    requires_grad: bool = False,
-) -> Any:
-    """bartlett(window_length), of a period unless periodic=False."""
-    return _made(
-        "bartlett_window", window_length, _bartlett, not periodic, RuntimeError, dtype, layout, device, requires_grad
-    )
+def _older(
+    name: str, formula: Callable[..., Callable[[np.ndarray, int], np.ndarray]], **parameters: float
+) -> Callable[..., Any]:
+    """NAME_window(window_length, periodic=True, *parameters): of a period unless periodic=False."""
+
+    def window(
+        window_length,
+        periodic=True,
+        *given,
+        dtype=None,
+        layout=None,
+        device=None,
+        pin_memory=False,
+        requires_grad=False,
+        **named,
+    ):
+        values = {**parameters, **dict(zip(parameters, given, strict=False)), **named}
+        if len(given) > len(parameters) or values.keys() != parameters.keys():
+            raise TypeError(f"{name}: wanted no parameters but {list(parameters)}, saw {[*given, *named]}")
+        f = formula(*values.values())
+        return _made(name, window_length, f, not periodic, RuntimeError, dtype, layout, device, requires_grad)
+
+    window.__name__ = window.__qualname__ = name
+    window.__doc__ = f"{name.removesuffix('_window')}(window_length), of a period unless periodic=False."
+    return window
 
 
-def blackman_window(
-    window_length: int,
-    periodic: bool = True,
-    *,
-    dtype: Any = None,
-    layout: Any = None,
-    device: Any = None,
-    pin_memory: bool = False,
-    requires_grad: bool = False,
-) -> Any:
-    """blackman(window_length), of a period unless periodic=False."""
-    f = _cosines(0.42, 0.5, 0.08)
-    return _made("blackman_window", window_length, f, not periodic, RuntimeError, dtype, layout, device, requires_grad)
-
-
-def hann_window(
-    window_length: int,
-    periodic: bool = True,
-    *,
-    dtype: Any = None,
-    layout: Any = None,
-    device: Any = None,
-    pin_memory: bool = False,
-    requires_grad: bool = False,
-) -> Any:
-    """hann(window_length), of a period unless periodic=False."""
-    f = _cosines(0.5, 0.5)
-    return _made("hann_window", window_length, f, not periodic, RuntimeError, dtype, layout, device, requires_grad)
-
-
-def hamming_window(
-    window_length: int,
-    periodic: bool = True,
-    alpha: float = 0.54,
-    beta: float = 0.46,
-    *,
-    dtype: Any = None,
-    layout: Any = None,
-    device: Any = None,
-    pin_memory: bool = False,
-    requires_grad: bool = False,
-) -> Any:
-    """alpha - beta cos(2 pi t / window_length), of a period unless periodic=False."""
-    f = _cosines(alpha, beta)
-    return _made("hamming_window", window_length, f, not periodic, RuntimeError, dtype, layout, device, requires_grad)
-
-
-def kaiser_window(
-    window_length: int,
-    periodic: bool = True,
-    beta: float = 12.0,
-    *,
-    dtype: Any = None,
-    layout: Any = None,
-    device: Any = None,
-    pin_memory: bool = False,
-    requires_grad: bool = False,
-) -> Any:
-    """kaiser(window_length, beta=beta), of a period unless periodic=False."""
-    return _made(
-        "kaiser_window", window_length, _kaiser(beta), not periodic, RuntimeError, dtype, layout, device, requires_grad
-    )
+bartlett_window = _older("bartlett_window", lambda: _bartlett)
+blackman_window = _older("blackman_window", lambda: _cosines(0.42, 0.5, 0.08))
+hann_window = _older("hann_window", lambda: _cosines(0.5, 0.5))
+hamming_window = _older("hamming_window", _cosines, alpha=0.54, beta=0.46)
+kaiser_window = _older("kaiser_window", _kaiser, beta=12.0)
