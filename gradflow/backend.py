@@ -126,6 +126,7 @@ def set_default_dtype(dtype: Any) -> None:
 
 
 NAMED = ("meta", "mps", "xpu")  # PyTorch's other devices, which programs compare with; nothing can be put there
+DEVICES = ("cpu", "cuda", *NAMED)
 
 
 class device:
@@ -142,13 +143,15 @@ class device:
             index = type.index if index is None else index
             type = type.type
         name, _, number = str(type).partition(":")
-        if name not in ("cpu", "cuda", *NAMED) or (number and not number.isdigit()):
+        if name not in DEVICES or (number and not number.isdigit()):
             raise RuntimeError(f"device: wanted 'cpu', 'cuda' or 'cuda:N', saw {type!r}")
         self.type = name
         self.index = int(number) if number else index
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, str):
+            if other.partition(":")[0] not in DEVICES:  # programs compare with words of their own, "auto"
+                return False
             other = device(other)
         return isinstance(other, device) and (self.type, self.index or 0) == (other.type, other.index or 0)
 

@@ -89,3 +89,10 @@ def test_seeds_repeat():
     gf.manual_seed(1)
     assert gf.randn(3).tolist() == a
     assert gf.randn(3).tolist() != a
+
+
+def test_a_device_is_not_any_word():
+    assert gf.device("cuda:0") == "cuda"
+    assert gf.device("cpu") != "auto"
+    with pytest.raises(RuntimeError, match="wanted 'cpu', 'cuda' or 'cuda:N' to put a tensor on, saw 'meta'"):
+        gf.zeros(2, device="meta")
