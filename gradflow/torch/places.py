@@ -96,6 +96,7 @@ PLACES: dict[str, tuple[Any, ...]] = {
     "torch.autograd.graph": (_GRAD + ".graph", _GRAD, _OWN + "graph"),
     "torch.autograd.profiler": (_OWN + "graph",),
     "torch.backends": (),
+    "torch.backends.cpu": ({"get_cpu_capability": lambda: "DEFAULT"},),
     "torch.backends.cuda": (_SWITCHES,),
     "torch.backends.cudnn": (
         _backend(benchmark=False, deterministic=False, allow_tf32=True, benchmark_limit=10, version=_nothing),
