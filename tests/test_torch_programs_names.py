@@ -319,3 +319,14 @@ def test_operators_that_a_program_registers(torch):
     assert x.grad.tolist() == [3, 3]
     with pytest.raises(NotImplementedError, match="other"):
         torch.ops.space.other()
+
+
+def test_arguments_of_to_and_trees_by_their_private_names(torch):
+    device, dtype, later, _ = torch._C._nn._parse_to("cpu", torch.float64, non_blocking=True)
+    assert (str(device), dtype, later) == ("cpu", torch.float64, True)
+    from torch.utils import _pytree as tree
+
+    leaves, spec = tree.tree_flatten({"a": [1, 2], "b": (3,)})
+    assert leaves == [1, 2, 3]
+    assert tree.tree_unflatten([4, 5, 6], spec) == {"a": [4, 5], "b": (6,)}
+    assert tree.SUPPORTED_NODES[tree._get_node_type([1])].flatten_fn([7, 8])[0] == [7, 8]

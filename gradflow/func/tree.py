@@ -35,7 +35,7 @@ class Spec:
 LEAF = Spec()
 
 
-def _parts(x: Any) -> tuple[list[Any], Any] | None:
+def parts(x: Any) -> tuple[list[Any], Any] | None:
     """(parts, context) of a container, None for a leaf."""
     kind = type(x)
     if kind in (tuple, list) or (isinstance(x, tuple) and hasattr(x, "_fields")):
@@ -47,8 +47,8 @@ def _parts(x: Any) -> tuple[list[Any], Any] | None:
     if kind is defaultdict:
         return list(x.values()), (x.default_factory, list(x))
     if kind in _registered:
-        parts, context = _registered[kind][0](x)
-        return list(parts), context
+        found, context = _registered[kind][0](x)
+        return list(found), context
     return None
 
 
@@ -62,7 +62,7 @@ def register(cls: type, flatten_fn: Callable[..., Any], unflatten_fn: Callable[.
 
 def flatten(x: Any) -> tuple[list[Any], Spec]:
     """The leaves of nested containers, in order, and how to put them back."""
-    found = _parts(x)
+    found = parts(x)
     if found is None:
         return [x], LEAF
     leaves: list[Any] = []
@@ -82,16 +82,16 @@ def unflatten(leaves: list[Any], spec: Spec) -> Any:
 def _build(s: Spec, at: Any) -> Any:  # no closure that calls itself: its cycle would keep the leaves alive
     if s.kind is None:
         return next(at)
-    parts = [_build(i, at) for i in s.inside]
+    inside = [_build(i, at) for i in s.inside]
     if s.kind in _registered:
-        return _registered[s.kind][1](parts, s.context)
+        return _registered[s.kind][1](inside, s.context)
     if s.kind in (dict, OrderedDict):
-        return s.kind(zip(s.context, parts, strict=True))
+        return s.kind(zip(s.context, inside, strict=True))
     if s.kind is defaultdict:
-        return defaultdict(s.context[0], zip(s.context[1], parts, strict=True))
+        return defaultdict(s.context[0], zip(s.context[1], inside, strict=True))
     if s.kind is deque:
-        return deque(parts, s.context)
-    return s.kind(*parts) if hasattr(s.kind, "_fields") else s.kind(parts)
+        return deque(inside, s.context)
+    return s.kind(*inside) if hasattr(s.kind, "_fields") else s.kind(inside)
 
 
 def tree_map(function: Callable[[Any], Any], x: Any) -> Any:
@@ -104,7 +104,7 @@ def broadcast(x: Any, spec: Spec) -> list[Any] | None:
     """For each leaf of `spec` the leaf of x that stands at its place, or at that of a container around it; None if x has
     other containers.
     """
-    found = _parts(x) if not isinstance(x, int) else None
+    found = parts(x) if not isinstance(x, int) else None
     if found is None:
         return [x] * spec.count
     if spec.kind is None or len(found[0]) != len(spec.inside):

@@ -38,27 +38,6 @@ def _backend(**settings: Any) -> dict[str, Any]:
     return {"is_available": _no, "enabled": False, **settings}
 
 
-def _flatten(tree: Any) -> Any:
-    """The leaves of nested tuples, lists and dictionaries, and how they stood."""
-    from ..func.tree import flatten
-
-    return flatten(tree)
-
-
-def _unflatten(leaves: Any, spec: Any) -> Any:
-    """Leaves put back where they stood."""
-    from ..func.tree import unflatten
-
-    return unflatten(list(leaves), spec)
-
-
-def _register(*args: Any, **kwargs: Any) -> None:
-    """Treat a class as a container of tensors."""
-    from ..func.tree import register
-
-    register(*args, **kwargs)
-
-
 class Private(dict):
     """Private names that programs ask torch for, and where gradflow has what they mean."""
 
@@ -80,11 +59,6 @@ _PRIVATE = Private(
 
 
 _JIT = Private({f"_{n}": f"torch.program:{n}" for n in ("script_if_tracing", "overload_method", "overload", "state")})
-
-_TREE = {
-    "tree_flatten": _flatten, "tree_unflatten": _unflatten, "register_pytree_node": _register,
-    "_register_pytree_node": _register, "Context": object,
-}  # fmt: skip
 
 PLACES: dict[str, tuple[Any, ...]] = {
     "torch": (_OWN + "top", "gradflow", Private(_assert="torch.top:check")),
@@ -165,7 +139,7 @@ PLACES: dict[str, tuple[Any, ...]] = {
     "torch.optim.lr_scheduler": (_OPTIM + ".lr_scheduler", _PRIVATE),
     "torch.optim.swa_utils": (_OPTIM + ".swa_utils", _OPTIM),
     "torch.overrides": ({"has_torch_function": lambda args: False, "is_tensor_like": lambda x: hasattr(x, "array")},),
-    "torch.profiler": (_OWN + "graph",),
+    "torch.profiler": (_OWN + "graph", {"kineto_available": _no}),
     "torch.random": (_OWN + "random",),
     "torch.return_types": (_OWN + "returned",),
     "torch.serialization": ("gradflow.io", {"add_safe_globals": _nothing}),
@@ -175,7 +149,10 @@ PLACES: dict[str, tuple[Any, ...]] = {
     "torch.testing": (_OWN + "testing",),
     "torch.torch_version": (_OWN + "top",),
     "torch.types": (_OWN + "top", "gradflow"),
-    "torch.utils._pytree": ("gradflow.func.tree", _TREE),
+    "torch.utils._pytree": (
+        _OWN + "pytree",
+        Private(_register_pytree_node="torch.pytree:register_pytree_node", _get_node_type="torch.pytree:get_node_type"),
+    ),
     "torch.utils.checkpoint": (_GRAD + ".checkpoint", _GRAD),
     "torch.utils.data": (_OWN + "loader", _DATA),
     "torch.utils.dlpack": (_OWN + "top", "gradflow"),
@@ -188,6 +165,7 @@ PLACES: dict[str, tuple[Any, ...]] = {
     "torch.utils": (),
     "torch.xpu": ({"is_available": _no, "device_count": int},),
     "torch._C": (_OWN + "top", "gradflow", _OWN + "library", {"_log_api_usage_once": _nothing}),
+    "torch._C._nn": (Private(_parse_to="torch.top:parse_to"),),
     "torch._dynamo": (_OWN + "program",),
     "torch._tensor": ("gradflow",),
     "torch._utils": (_OWN + "top",),

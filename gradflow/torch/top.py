@@ -244,6 +244,23 @@ def typename(obj: Any) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
+def parse_to(*args: Any, **named: Any) -> tuple[Any, Any, Any, Any]:
+    """(device, dtype, non_blocking, memory_format) of the arguments that to() takes: torch._C._nn._parse_to."""
+    place, kind, later = named.get("device"), named.get("dtype"), named.get("non_blocking", False)
+    for a in args:
+        if isinstance(a, Tensor):
+            place, kind = a.device, a.dtype
+        elif isinstance(a, builtins.bool):
+            later = a
+        elif isinstance(a, builtins.int):
+            place = gradflow.backend.device("cuda", a)
+        elif isinstance(a, (str, gradflow.backend.device)):
+            place = a
+        elif a is not None:
+            kind = a
+    return None if place is None else gradflow.backend.device(place), kind, later, named.get("memory_format")
+
+
 def check(condition: Any, message: str) -> None:
     """AssertionError with the message unless the condition holds: torch._assert."""
     assert condition, message
