@@ -116,3 +116,10 @@ def test_names_of_gradients_as_pytorch_has_them():
         ours, theirs = (make(lib.ones(2, 2, requires_grad=True)) for lib in (gf, torch))
         if ours.grad_fn.name != "permute":
             assert repr(ours).split("=<")[1] == repr(theirs).split("=<")[1]
+
+
+def test_results_with_named_parts():
+    a = gf.tensor([[2.0, 0.0], [0.0, 1.0]])
+    assert repr(gf.linalg.slogdet(a)).startswith("gradflow.return_types.linalg_slogdet(\nsign=tensor(1.),\nlogabsdet=tensor(0.6931")
+    assert repr(gf.linalg.eigh(a)).startswith("gradflow.return_types.linalg_eigh(\neigenvalues=tensor([1., 2.]),\neigenvectors=")
+    assert repr(gf.topk(gf.tensor([3.0, 1.0]), 1)) == "gradflow.return_types.topk(\nvalues=tensor([3.]),\nindices=tensor([0]))"

@@ -14,6 +14,7 @@ from ..backend import int32, namespace, strict
 from ..cases import Sampler, case
 from ..op import op
 from . import arrange, shape, stacks, triangular
+from .results import returned
 from .stacks import columns, diag, diagonal, full, gaps, hollow, mH, quotient, rounded, rows
 
 
@@ -95,6 +96,7 @@ def _definite(xp: Any, a: Any) -> tuple[Any, int]:
     return y, 0 if good == a.shape[-1] else bad
 
 
+@returned("linalg_cholesky_ex")
 class CholeskyEx(NamedTuple):
     """A Cholesky factor, and 0 or the order of the leading minor that is not positive definite."""
 
@@ -177,6 +179,7 @@ def qr_of(x, mode="reduced"):
     return rounded(q, x.dtype), rounded(r, x.dtype)
 
 
+@returned("linalg_qr")
 class QR(NamedTuple):
     """Orthonormal columns, and an upper triangle."""
 
@@ -277,6 +280,7 @@ def values(x):
     return rounded(converged("linalg.svdvals", lambda: xp.linalg.svd(full(x), compute_uv=False)), x.dtype)
 
 
+@returned("linalg_svd")
 class SVD(NamedTuple):
     """Left singular vectors as columns, singular values, right singular vectors as rows."""
 

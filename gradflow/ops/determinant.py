@@ -12,6 +12,7 @@ from ..cases import Sampler, case
 from ..op import op
 from . import pointwise, reduce, shape, solve, stacks
 from .linalg import mT
+from .results import returned
 from .stacks import full, mH, rounded
 
 # --- determinants ---------------------------------------------------------------------------------------------
@@ -146,6 +147,7 @@ def slogdet_of(x):
     return rounded(s, x.dtype), rounded(y, x.dtype)
 
 
+@returned("linalg_slogdet")
 class SlogDet(NamedTuple):
     """The sign of a determinant, and the logarithm of its size."""
 

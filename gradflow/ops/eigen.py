@@ -15,6 +15,7 @@ from ..cases import Sampler, case
 from ..op import op
 from . import pointwise, stacks
 from .decomposition import converged
+from .results import returned
 from .solve import solve_of
 from .stacks import columns, diag, diagonal, full, gaps, hollow, mH, quotient, rounded
 
@@ -75,11 +76,21 @@ def hermitian_values(x, uplo="L"):
     return rounded(converged("linalg.eigvalsh", lambda: xp.linalg.eigvalsh(full(x), uplo)), x.dtype)
 
 
+@returned("linalg_eig")
 class Eigen(NamedTuple):
     """Eigenvalues, and eigenvectors as columns."""
 
     eigenvalues: Any
     eigenvectors: Any
+
+
+class Symmetric(Eigen):
+    """Real eigenvalues in ascending order, and orthonormal eigenvectors as columns."""
+
+    __slots__ = ()
+
+
+returned("linalg_eigh")(Symmetric)
 
 
 def _uplo(name: str, A: Any, UPLO: str) -> str:
@@ -96,7 +107,7 @@ def eigh(A: Any, UPLO: str = "L") -> Eigen:
     One triangle of A is read, the lower or ("U") the upper. Its gradient is that of functions that do not depend on the sign
     or phase of the vectors. RuntimeError for matrices that are not square or another UPLO.
     """
-    return Eigen(*eigh_of(A, _uplo("linalg.eigh", A, UPLO)))
+    return Symmetric(*eigh_of(A, _uplo("linalg.eigh", A, UPLO)))
 
 
 @stacks.also(input="A")

@@ -13,6 +13,7 @@ from . import gather, pointwise, reduce, shape
 from .dims import dimension, dimensions, other_words
 from .gather import is_tensor
 from .reduce import restore
+from .results import RETURNED, returned, shown
 
 
 class Found(NamedTuple):
@@ -22,9 +23,7 @@ class Found(NamedTuple):
     indices: Any
 
     def __repr__(self) -> str:
-        from ..printing import package
-
-        return f"{package}.return_types.{type(self).__name__}(\nvalues={self.values},\nindices={self.indices})"
+        return shown(self, type(self).__name__)
 
     def __reduce__(self) -> Any:
         return found, (type(self).__name__, *self)
@@ -35,12 +34,13 @@ def found(name: str, values: Any, indices: Any) -> Found:
     return RETURNED.get(name, Found)(values, indices)
 
 
-RETURNED = {
+RETURNED |= {
     n: type(n, (Found,), {"__slots__": ()})
     for n in ("max", "min", "sort", "topk", "kthvalue", "median", "nanmedian", "mode", "cummax", "cummin")
 }
 
 
+@returned("aminmax")
 class Ends(NamedTuple):
     """The smallest and the largest value."""
 

@@ -13,6 +13,7 @@ from ..cases import Sampler, case
 from ..op import op, unwrap
 from . import arrange, elimination, gather, shape, stacks
 from .linalg import mT
+from .results import returned
 from .solve import solve_of
 from .stacks import full, mH, rounded
 from .triangular import back_solve
@@ -160,6 +161,7 @@ def ldl_order(pivots: Any) -> tuple[Any, Any, Any]:
     return xp.asarray(rows), xp.asarray(moved), xp.asarray(block)
 
 
+@returned("linalg_ldl_factor")
 class LDL(NamedTuple):
     """L and D in one matrix, and the pivots."""
 
@@ -167,6 +169,7 @@ class LDL(NamedTuple):
     pivots: Any
 
 
+@returned("linalg_ldl_factor_ex")
 class LDLEx(NamedTuple):
     """L and D in one matrix, the pivots, and 0 or the place of the first zero block of D."""
 

@@ -13,10 +13,12 @@ from ..backend import namespace
 from ..cases import case
 from ..op import op
 from . import arrange, shape, stacks
+from .results import returned
 from .stacks import full, mH, rounded, rows
 from .triangular import back_solve
 
 
+@returned("geqrf")
 class Packed(NamedTuple):
     """R with the reflections beneath it, and their factors."""
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from ..backend import int32, namespace
 from ..op import unwrap
 from . import arrange, decomposition, eigen, least, linalg, matrix, random, reduce, shape, solve, stacks, triangular
+from .results import returned
 from .stacks import mH
 
 # --- decompositions -----------------------------------------------------------------------------------------
@@ -18,6 +19,7 @@ def cholesky(input: Any, upper: bool = False) -> Any:
     return decomposition._cholesky("cholesky", input, bool(upper), True).L
 
 
+@returned("qr")
 class QR(NamedTuple):
     """Orthonormal columns, and an upper triangle."""
 
@@ -31,6 +33,7 @@ def qr(input: Any, some: bool = True) -> QR:
     return QR(*decomposition.qr(input, "reduced" if some else "complete"))
 
 
+@returned("svd")
 class SVD(NamedTuple):
     """Left singular vectors, singular values and right singular vectors, the vectors as columns."""
 
@@ -77,6 +80,7 @@ def lu_solve(b: Any, LU_data: Any, LU_pivots: Any) -> Any:
     return triangular.lu_solve(LU_data, LU_pivots, b)
 
 
+@returned("triangular_solve")
 class TriangularSolve(NamedTuple):
     """A solution, and a copy of the matrix."""
 

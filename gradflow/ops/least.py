@@ -11,6 +11,7 @@ from ..cases import case
 from ..op import op, unwrap
 from ..tape import Traced
 from . import decomposition, pointwise, reduce, shape, stacks
+from .results import returned
 from .solve import regular
 from .stacks import full, mH, rounded
 
@@ -96,6 +97,7 @@ def limit(name: str, value: Any) -> Any:
 # --- least squares ----------------------------------------------------------------------------------------------
 
 
+@returned("linalg_lstsq")
 class Lstsq(NamedTuple):
     """A least squares solution, the squared residuals, the rank and the singular values of the matrix."""
 

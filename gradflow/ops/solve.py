@@ -12,6 +12,7 @@ from ..cases import Sampler, case
 from ..op import op
 from . import elimination, shape, stacks
 from .linalg import mT
+from .results import returned
 from .stacks import full, rounded
 from .triangular import back_solve, paired
 
@@ -62,6 +63,7 @@ def solve_of(a, b):
             return rounded(elimination.substituted(xp.broadcast_to(y, (*lead, *y.shape[-2:])), x), to), info
 
 
+@returned("linalg_solve_ex")
 class SolveEx(NamedTuple):
     """A solution, and 0 or the place of the first zero pivot."""
 
@@ -135,6 +137,7 @@ def inverse_of(x):
         return rounded(y, x.dtype), info
 
 
+@returned("linalg_inv_ex")
 class InvEx(NamedTuple):
     """An inverse, and 0 or the place of the first zero pivot."""
 

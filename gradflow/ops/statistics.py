@@ -16,6 +16,7 @@ from ..traced import wrap
 from . import arrange, gather, linalg, pointwise, reduce, shape, sort, ties
 from .dims import dimension, other_words
 from .extreme import Found, chosen, found, read
+from .results import returned
 
 # --- the most frequent ------------------------------------------------------------------------------------
 
@@ -141,6 +142,7 @@ def nanquantile(
 # --- histograms -------------------------------------------------------------------------------------------
 
 
+@returned("histogram")
 class Histogram(NamedTuple):
     """Counts and the edges between which they were made."""
 

@@ -11,6 +11,7 @@ from ..cases import Sampler, case
 from ..op import op
 from . import arrange, elimination, gather, shape, stacks
 from .linalg import mT
+from .results import returned
 from .stacks import eye, full, rounded
 
 # --- systems ------------------------------------------------------------------------------------------------
@@ -172,6 +173,7 @@ def lu_of(x, pivot=True):
     return rounded(y, x.dtype), pivots, info
 
 
+@returned("linalg_lu_factor")
 class LUFactor(NamedTuple):
     """L and U in one matrix, and which rows were swapped."""
 
@@ -179,6 +181,7 @@ class LUFactor(NamedTuple):
     pivots: Any
 
 
+@returned("linalg_lu_factor_ex")
 class LUFactorEx(NamedTuple):
     """L and U in one matrix, which rows were swapped, and the place of the first zero on U's diagonal, or 0."""
 
@@ -187,6 +190,7 @@ class LUFactorEx(NamedTuple):
     info: Any
 
 
+@returned("linalg_lu")
 class LU(NamedTuple):
     """A permutation matrix, a unit lower triangle, and an upper one."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from ..ops.extreme import RETURNED
+from ..ops import decomposition, eigen, extreme, factors, householder, lapack, least, solve, statistics, triangular  # noqa: F401 (they fill the table)
+from ..ops.results import RETURNED
 
 globals().update(RETURNED)
