@@ -6,7 +6,16 @@ import math
 
 import numpy as np
 import pytest
-from test_optim import SHAPES, check_one_launch, give, give_card, gradients, on_the_card, parameters
+from test_optim import (
+    SHAPES,
+    check_against_numbers,
+    check_one_launch,
+    give,
+    give_card,
+    gradients,
+    on_the_card,
+    parameters,
+)
 from tolerance import assert_close
 
 from gradflow import backend, kernel, optim
@@ -122,18 +131,7 @@ IDS = [f"{name}-{'-'.join(o)}" for name, _, o in OPTIONS]
 
 @pytest.mark.parametrize(("name", "number", "options"), OPTIONS, ids=IDS)
 def test_rule_against_single_numbers(name, number, options):
-    params = parameters()
-    start = [p.array.copy() for p in params]
-    history = [gradients(i) for i in range(8)]
-    o = getattr(optim, name)(params, **options)
-    for grads in history:
-        give(params, grads)
-        o.step()
-    for k, p in enumerate(params):
-        expected = np.empty_like(p.array)
-        for at in np.ndindex(p.array.shape):
-            expected[at] = number(start[k][at].item(), [h[k][at].item() for h in history], **options)
-        assert_close(p.array, expected)
+    check_against_numbers(name, number, options, 8)
 
 
 def test_the_mean_of_all_parameters_begins_at_t0():

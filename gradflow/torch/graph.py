@@ -1,13 +1,9 @@
-"""What torch.autograd and torch.profiler have beside differentiation: checks for NaN, blocks that are measured."""
+"""torch.profiler and what torch.autograd has of it: blocks with a name, which nothing measures."""
 
 from __future__ import annotations
 
 from contextlib import ContextDecorator
 from typing import Any, Self
-
-from ..tensor import Tensor as Variable
-
-__all__ = ["Variable"]
 
 
 class record_function(ContextDecorator):
@@ -21,21 +17,3 @@ class record_function(ContextDecorator):
 
     def __exit__(self, *error: object) -> None:
         pass
-
-
-class set_multithreading_enabled(record_function):
-    """Backward runs in its caller's thread, whatever is set."""
-
-
-class detect_anomaly(record_function):
-    """A block in which the errors of backward would name the forward that caused them; they name the op."""
-
-    def __init__(self, check_nan: bool = True) -> None:
-        super().__init__()
-
-
-class set_detect_anomaly(detect_anomaly):
-    """As detect_anomaly, as a function too."""
-
-    def __init__(self, mode: bool, check_nan: bool = True) -> None:
-        super().__init__(check_nan)

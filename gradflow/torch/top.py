@@ -22,7 +22,6 @@ from ..formats import (  # noqa: F401
     strided,
 )  # fmt: skip
 from ..io import load, save
-from ..nn import functional
 from ..tensor import Size, Tensor
 from . import amp, program
 from .dtype import (  # the dtypes, under all their names
@@ -176,54 +175,15 @@ Number: TypeAlias = builtins.int | builtins.float | builtins.bool
 OutOfMemoryError = MemoryError
 
 
-# Functions that gradflow has as methods of Tensor only, and in nn.functional only.
-_METHODS = """
-    detach detach_ get_device is_nonzero is_signed relu_ sigmoid_ tanh_ zero_ fill_ exp_ neg_ sqrt_ clamp_ abs_ square_
-    is_same_size conj_physical_ index_put_ nan_to_num_ log_ sin_ cos_ floor_ ceil_ round_ rsqrt_ reciprocal_ resolve_conj
-    resolve_neg adjoint unfold_copy is_conj is_neg ger
-"""
-_FUNCTIONAL = """
-    adaptive_avg_pool1d adaptive_max_pool1d alpha_dropout avg_pool1d batch_norm bilinear binary_cross_entropy_with_logits
-    celu celu_ channel_shuffle conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d cosine_embedding_loss
-    cosine_similarity ctc_loss dropout dropout_ embedding_bag feature_alpha_dropout group_norm hardshrink hinge_embedding_loss
-    instance_norm kl_div layer_norm margin_ranking_loss max_pool1d max_pool2d max_pool3d pairwise_distance pdist
-    pixel_shuffle pixel_unshuffle poisson_nll_loss prelu relu_ rms_norm rrelu rrelu_ selu selu_ threshold threshold_
-    triplet_margin_loss
-"""
-
-
-def __getattr__(name: str) -> Any:
-    if name in _METHODS.split() and hasattr(Tensor, name):
-        return getattr(Tensor, name)
-    if name in _FUNCTIONAL.split() and not hasattr(gradflow, name) and hasattr(functional, name):
-        return getattr(functional, name)
-    raise AttributeError(f"gradflow has no torch.{name}")
-
-
-def embedding(weight: Any, input: Any, padding_idx: builtins.int = -1, *rest: Any) -> Any:
-    """weight[input]: the weight first, other than in nn.functional."""
-    return functional.embedding(input, weight, None if padding_idx < 0 else padding_idx)
-
-
-def range(start: Any, end: Any, step: Any = 1, **kwargs: Any) -> Any:
-    """start, start + step, ... to end, which is included where a step hits it; floats unless dtype is given."""
-    kwargs.setdefault("dtype", get_default_dtype())
-    return gradflow.arange(start, end + step * 0.5, step, **kwargs)
-
-
 def is_storage(obj: Any) -> builtins.bool:
     """False: memory is an array's."""
     return False
 
 
-def is_inference_mode_enabled() -> builtins.bool:
-    """Whether inference mode is on."""
-    return autograd.is_inference_mode_enabled()
-
-
-def is_anomaly_enabled() -> builtins.bool:
-    """False: the errors of backward name the op without it."""
-    return False
+is_inference_mode_enabled = autograd.is_inference_mode_enabled
+is_anomaly_enabled, is_anomaly_check_nan_enabled = (
+    autograd.anomaly.is_anomaly_enabled, autograd.anomaly.is_anomaly_check_nan_enabled,
+)  # fmt: skip
 
 
 def is_autocast_enabled(device_type: str | None = None) -> builtins.bool:
