@@ -228,6 +228,20 @@ def on(where: device) -> Iterator[Any]:
             yield cp
 
 
+# --- capture --------------------------------------------------------------------------------------
+
+
+class Capture(threading.local):
+    """The CUDA graph that this thread captures, or None. Who has work on the host, or numbers, that each replay does or
+    reads anew says so to it: see gradflow/cuda/graphs.py.
+    """
+
+    graph: Any = None
+
+
+capture = Capture()
+
+
 # --- the random generator -----------------------------------------------------------------------
 
 
@@ -268,6 +282,8 @@ class Generator:
         with self._lock:
             start = self.counter
             self.counter += -(-words // 4)
+        if capture.graph is not None:
+            return capture.graph.reserved(self, start), start
         return self.key, start
 
     def words(self, n: int) -> np.ndarray:

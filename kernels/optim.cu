@@ -4,7 +4,11 @@
 // block takes CHUNK elements of one parameter, which it finds in the table, so that a thousand small tensors cost one
 // launch and a large one is spread over the card. A rule is a function of one element: each() streams p, g and up to three
 // state arrays through it, 16 bytes at a time where addresses allow. All arithmetic is in acc_t<T>; what depends on the
-// step alone is worked out in double. A learning rate or a count of steps may also live in device memory, for CUDA graphs.
+// step alone is worked out in double.
+//
+// Numbers that change while a CUDA graph is replayed (a learning rate, a momentum) come as an address and a value: the value
+// counts where the address is null. Counts of steps may be cells of the table. A gradient scaler gives the addresses of its
+// scale, by which gradients are divided, and of what it found: a step with an infinite gradient leaves everything as it is.
 #include "common.cuh"
 
 constexpr int CHUNK = 8192;    // elements per block; gradflow/cuda/optim.py knows it too
@@ -14,20 +18,28 @@ constexpr int THREADS = 256;
 // it) if they are on the card; then how many elements, and the first block.
 struct row { index_t p, g, s[3], cell[3], n, first; };
 
-// The row of this block's parameter. All threads look at once: their loads overlap.
-__device__ __forceinline__ row my_row(const row* rows, int count) {
+// The row of this block's parameter, without elements if the step is to be skipped. All threads look at once: their loads
+// overlap.
+__device__ __forceinline__ row my_row(const row* rows, int count, const float* found_inf = nullptr) {
   __shared__ int mine;
   for (int i = threadIdx.x; i < count; i += blockDim.x) {
     const index_t first = rows[i].first;
     if (first <= blockIdx.x && blockIdx.x < first + ceil_div(rows[i].n, CHUNK)) mine = i;
   }
   __syncthreads();
-  return rows[mine];
+  row r = rows[mine];
+  if (found_inf && *found_inf != 0) r.n = 0;
+  return r;
 }
 
-__device__ __forceinline__ double value(const float* at, double otherwise) { return at ? double(*at) : otherwise; }
+__device__ __forceinline__ double value(const double* at, double otherwise) { return at ? *at : otherwise; }
 __device__ __forceinline__ double cell(const row& r, int i, double otherwise) {
-  return value(reinterpret_cast<const float*>(r.cell[i]), otherwise);
+  return r.cell[i] ? double(*reinterpret_cast<const float*>(r.cell[i])) : otherwise;
+}
+
+// What gradients are multiplied by: -1 to climb, divided by their scale.
+__device__ __forceinline__ double factor(bool maximize, const float* scale) {
+  return (maximize ? -1.0 : 1.0) / (scale ? double(*scale) : 1.0);
 }
 
 // Where a block's chunk of an array starts.
@@ -36,7 +48,7 @@ template <class T> __device__ __forceinline__ T* chunk(const row& r, index_t add
 }
 __device__ __forceinline__ int chunk_size(const row& r) {
   const index_t left = r.n - (blockIdx.x - r.first) * CHUNK;
-  return left < CHUNK ? int(left) : CHUNK;
+  return left < 0 ? 0 : left < CHUNK ? int(left) : CHUNK;
 }
 
 // N neighbouring elements: p = f(p, g, s), where f may change its S states s.
@@ -86,11 +98,13 @@ template <class A> __device__ __forceinline__ A decayed(A g, A decay, A p) { ret
 
 template <class T, bool momentum>
 __global__ void __launch_bounds__(THREADS, 2) sgd(
-    const row* rows, int count, const float* lr_at, double lr_value, double rate, double damping, double weight_decay,
-    bool nesterov, bool first, bool maximize) {
+    const row* rows, int count, const float* scale, const float* found_inf, const double* lr_at, double lr_value,
+    const double* rate_at, double rate_value, double damping, double weight_decay, bool nesterov, bool first, bool
+    maximize) {
   using A = acc_t<T>;
-  const row r = my_row(rows, count);
-  const A lr = value(lr_at, lr_value), mu = rate, keep = 1 - damping, decay = weight_decay, sign = maximize ? -1 : 1;
+  const row r = my_row(rows, count, found_inf);
+  const A lr = value(lr_at, lr_value), mu = value(rate_at, rate_value), keep = 1 - damping;
+  const A decay = weight_decay, sign = factor(maximize, scale);
   each<T, momentum, true>(r, [=](A p, A g, A* s) {
     g = decayed(sign * g, decay, p);
     if (momentum) {
@@ -103,10 +117,12 @@ __global__ void __launch_bounds__(THREADS, 2) sgd(
 
 template <class T, bool amsgrad>
 __global__ void __launch_bounds__(THREADS, 2) adam(
-    const row* rows, int count, const float* lr_at, double lr_value, double step, double beta1, double beta2, double eps,
-    double weight_decay, bool decoupled, bool maximize) {
+    const row* rows, int count, const float* scale, const float* found_inf, const double* lr_at, double lr_value,
+    double step, const double* beta1_at, double beta1_value, double beta2, double eps, double weight_decay, bool
+    decoupled, bool maximize) {
   using A = acc_t<T>;
-  const row r = my_row(rows, count);
+  const row r = my_row(rows, count, found_inf);
+  const double beta1 = value(beta1_at, beta1_value);
   __shared__ double bias[2];
   if (threadIdx.x < 2)
     bias[threadIdx.x] = 1 - pow(threadIdx.x ? beta2 : beta1, cell(r, 0, step));
@@ -114,7 +130,8 @@ __global__ void __launch_bounds__(THREADS, 2) adam(
   const double lr = value(lr_at, lr_value);
   const A rate = lr / bias[0], root = 1 / sqrt(bias[1]), small = eps;
   const A b1 = beta1, b2 = beta2, c1 = 1 - beta1, c2 = 1 - beta2;
-  const A shrink = decoupled ? 1 - lr * weight_decay : 1, decay = decoupled ? 0 : weight_decay, sign = maximize ? -1 : 1;
+  const A shrink = decoupled ? 1 - lr * weight_decay : 1, decay = decoupled ? 0 : weight_decay,
+          sign = factor(maximize, scale);
   each<T, amsgrad ? 3 : 2, true>(r, [=](A p, A g, A* s) {
     g = decayed(sign * g, decay, p);
     s[0] = b1 * s[0] + c1 * g;
@@ -127,12 +144,13 @@ __global__ void __launch_bounds__(THREADS, 2) adam(
 // The states are v, then momentum's m, then the mean for the centred form, as far as they are there.
 template <class T, bool momentum, bool centered>
 __global__ void __launch_bounds__(THREADS, 2) rmsprop(
-    const row* rows, int count, const float* lr_at, double lr_value, double alpha, double eps, double weight_decay,
-    double rate, bool maximize) {
+    const row* rows, int count, const float* scale, const float* found_inf, const double* lr_at, double lr_value,
+    double alpha, double eps, double weight_decay, const double* rate_at, double rate_value, bool maximize) {
   using A = acc_t<T>;
-  const row r = my_row(rows, count);
-  const A lr = value(lr_at, lr_value), a = alpha, b = 1 - alpha, small = eps, decay = weight_decay, mu = rate;
-  const A sign = maximize ? -1 : 1;
+  const row r = my_row(rows, count, found_inf);
+  const A lr = value(lr_at, lr_value), a = alpha, b = 1 - alpha, small = eps, decay = weight_decay,
+          mu = value(rate_at, rate_value);
+  const A sign = factor(maximize, scale);
   each<T, 1 + momentum + centered, true>(r, [=](A p, A g, A* s) {
     g = decayed(sign * g, decay, p);
     A v = s[0] = a * s[0] + b * (g * g);
@@ -149,13 +167,13 @@ __global__ void __launch_bounds__(THREADS, 2) rmsprop(
 
 template <class T>
 __global__ void __launch_bounds__(THREADS, 2) adagrad(
-    const row* rows, int count, const float* lr_at, double lr_value, double step, double lr_decay, double weight_decay,
-    double eps, bool maximize) {
+    const row* rows, int count, const float* scale, const float* found_inf, const double* lr_at, double lr_value,
+    double step, double lr_decay, double weight_decay, double eps, bool maximize) {
   using A = acc_t<T>;
-  const row r = my_row(rows, count);
+  const row r = my_row(rows, count, found_inf);
   const double t = cell(r, 0, step);
   const A lr = value(lr_at, lr_value) / (1 + (t - 1) * lr_decay), decay = weight_decay, small = eps;
-  const A sign = maximize ? -1 : 1;
+  const A sign = factor(maximize, scale);
   each<T, 1, true>(r, [=](A p, A g, A* s) {
     g = decayed(sign * g, decay, p);
     s[0] += g * g;
@@ -166,11 +184,12 @@ __global__ void __launch_bounds__(THREADS, 2) adagrad(
 // The states are the running means of g^2 and of the steps' squares.
 template <class T>
 __global__ void __launch_bounds__(THREADS, 2) adadelta(
-    const row* rows, int count, const float* lr_at, double lr_value, double rho, double eps, double weight_decay,
-    bool maximize) {
+    const row* rows, int count, const float* scale, const float* found_inf, const double* lr_at, double lr_value,
+    double rho, double eps, double weight_decay, bool maximize) {
   using A = acc_t<T>;
-  const row r = my_row(rows, count);
-  const A lr = value(lr_at, lr_value), a = rho, b = 1 - rho, small = eps, decay = weight_decay, sign = maximize ? -1 : 1;
+  const row r = my_row(rows, count, found_inf);
+  const A lr = value(lr_at, lr_value), a = rho, b = 1 - rho, small = eps, decay = weight_decay,
+          sign = factor(maximize, scale);
   each<T, 2, true>(r, [=](A p, A g, A* s) {
     g = decayed(sign * g, decay, p);
     s[0] = a * s[0] + b * (g * g);
@@ -183,15 +202,18 @@ __global__ void __launch_bounds__(THREADS, 2) adadelta(
 // The states are the running mean m and the running maximum u.
 template <class T>
 __global__ void __launch_bounds__(THREADS, 2) adamax(
-    const row* rows, int count, const float* lr_at, double lr_value, double step, double beta1, double beta2, double eps,
-    double weight_decay, bool maximize) {
+    const row* rows, int count, const float* scale, const float* found_inf, const double* lr_at, double lr_value,
+    double step, const double* beta1_at, double beta1_value, double beta2, double eps, double weight_decay, bool
+    maximize) {
   using A = acc_t<T>;
-  const row r = my_row(rows, count);
+  const row r = my_row(rows, count, found_inf);
+  const double beta1 = value(beta1_at, beta1_value);
   __shared__ double bias;
   if (threadIdx.x == 0) bias = 1 - pow(beta1, cell(r, 0, step));
   __syncthreads();
   const A rate = value(lr_at, lr_value) / bias, b1 = beta1, b2 = beta2, c1 = 1 - beta1, small = eps;
-  const A decay = weight_decay, sign = maximize ? -1 : 1;
+  const A decay = weight_decay,
+          sign = factor(maximize, scale);
   each<T, 2, true>(r, [=](A p, A g, A* s) {
     g = decayed(sign * g, decay, p);
     s[0] = b1 * s[0] + c1 * g;
@@ -207,10 +229,12 @@ __device__ __forceinline__ double momentum(double step, double beta1, double dec
 // The cells are the count of steps and the product of momentums so far.
 template <class T>
 __global__ void __launch_bounds__(THREADS, 2) nadam(
-    const row* rows, int count, const float* lr_at, double lr_value, double step, double product, double beta1, double beta2,
-    double eps, double weight_decay, double momentum_decay, bool decoupled, bool maximize) {
+    const row* rows, int count, const float* scale, const float* found_inf, const double* lr_at, double lr_value,
+    double step, double product, const double* beta1_at, double beta1_value, double beta2, double eps, double
+    weight_decay, double momentum_decay, bool decoupled, bool maximize) {
   using A = acc_t<T>;
-  const row r = my_row(rows, count);
+  const row r = my_row(rows, count, found_inf);
+  const double beta1 = value(beta1_at, beta1_value);
   __shared__ double root, of_g, of_m;
   if (threadIdx.x == 0) {
     const double t = cell(r, 0, step), so_far = cell(r, 1, product), next = momentum(t + 1, beta1, momentum_decay);
@@ -221,7 +245,8 @@ __global__ void __launch_bounds__(THREADS, 2) nadam(
   __syncthreads();
   const double lr = value(lr_at, lr_value);
   const A kg = lr * root * of_g, km = lr * root * of_m, small = eps * root;
-  const A b1 = beta1, b2 = beta2, c1 = 1 - beta1, c2 = 1 - beta2, sign = maximize ? -1 : 1;
+  const A b1 = beta1, b2 = beta2, c1 = 1 - beta1, c2 = 1 - beta2,
+          sign = factor(maximize, scale);
   const A shrink = decoupled ? 1 - lr * weight_decay : 1, decay = decoupled ? 0 : weight_decay;
   each<T, 2, true>(r, [=](A p, A g, A* s) {
     g = decayed(sign * g, decay, p);
@@ -233,10 +258,12 @@ __global__ void __launch_bounds__(THREADS, 2) nadam(
 
 template <class T>
 __global__ void __launch_bounds__(THREADS, 2) radam(
-    const row* rows, int count, const float* lr_at, double lr_value, double step, double beta1, double beta2, double eps,
-    double weight_decay, bool decoupled, bool maximize) {
+    const row* rows, int count, const float* scale, const float* found_inf, const double* lr_at, double lr_value,
+    double step, const double* beta1_at, double beta1_value, double beta2, double eps, double weight_decay, bool
+    decoupled, bool maximize) {
   using A = acc_t<T>;
-  const row r = my_row(rows, count);
+  const row r = my_row(rows, count, found_inf);
+  const double beta1 = value(beta1_at, beta1_value);
   __shared__ double bias1, rect;  // rect is 0 while v is not to be trusted
   if (threadIdx.x == 0) {
     const double t = cell(r, 0, step), most = 2 / (1 - beta2) - 1, b2t = pow(beta2, t), bias2 = 1 - b2t;
@@ -248,7 +275,8 @@ __global__ void __launch_bounds__(THREADS, 2) radam(
   const double lr = value(lr_at, lr_value);
   const bool adaptive = rect != 0;
   const A rate = lr / bias1 * (adaptive ? rect : 1), small = eps;
-  const A b1 = beta1, b2 = beta2, c1 = 1 - beta1, c2 = 1 - beta2, sign = maximize ? -1 : 1;
+  const A b1 = beta1, b2 = beta2, c1 = 1 - beta1, c2 = 1 - beta2,
+          sign = factor(maximize, scale);
   const A shrink = decoupled ? 1 - lr * weight_decay : 1, decay = decoupled ? 0 : weight_decay;
   each<T, 2, true>(r, [=](A p, A g, A* s) {
     g = decayed(sign * g, decay, p);
@@ -261,10 +289,12 @@ __global__ void __launch_bounds__(THREADS, 2) radam(
 // The states are the gradient before and the size of each step.
 template <class T>
 __global__ void __launch_bounds__(THREADS, 2) rprop(
-    const row* rows, int count, double shrink_, double grow_, double least_, double most_, bool maximize) {
+    const row* rows, int count, const float* scale, const float* found_inf, double shrink_, double grow_, double
+    least_, double most_, bool maximize) {
   using A = acc_t<T>;
-  const A shrink = shrink_, grow = grow_, least = least_, most = most_, sign = maximize ? -1 : 1;
-  each<T, 2, true>(my_row(rows, count), [=](A p, A g, A* s) {
+  const A shrink = shrink_, grow = grow_, least = least_, most = most_,
+          sign = factor(maximize, scale);
+  each<T, 2, true>(my_row(rows, count, found_inf), [=](A p, A g, A* s) {
     g *= sign;
     const A turn = g * s[0];
     s[1] = nan_min(nan_max(turn > 0 ? s[1] * grow : turn < 0 ? s[1] * shrink : s[1], least), most);
@@ -276,11 +306,13 @@ __global__ void __launch_bounds__(THREADS, 2) rprop(
 // The state is the mean of the parameters; the cells are its weight mu and the rate eta.
 template <class T>
 __global__ void __launch_bounds__(THREADS, 2) asgd(
-    const row* rows, int count, double eta_value, double mu_value, double lambd, double weight_decay, bool maximize) {
+    const row* rows, int count, const float* scale, const float* found_inf, double eta_value, double mu_value,
+    double lambd, double weight_decay, bool maximize) {
   using A = acc_t<T>;
-  const row r = my_row(rows, count);
+  const row r = my_row(rows, count, found_inf);
   const double rate = cell(r, 0, eta_value);
-  const A eta = rate, mu = cell(r, 1, mu_value), shrink = 1 - lambd * rate, decay = weight_decay, sign = maximize ? -1 : 1;
+  const A eta = rate, mu = cell(r, 1, mu_value), shrink = 1 - lambd * rate, decay = weight_decay,
+          sign = factor(maximize, scale);
   each<T, 1, true>(r, [=](A p, A g, A* s) {
     p = shrink * p - eta * decayed(sign * g, decay, p);
     s[0] = mu == 1 ? p : s[0] + (p - s[0]) * mu;
@@ -291,26 +323,31 @@ __global__ void __launch_bounds__(THREADS, 2) asgd(
 // What follows from counts of steps, here g, that live on the card: products of NAdam's momentums, ASGD's next rates.
 template <class T>
 __global__ void __launch_bounds__(THREADS, 2) momentum_product(
-    const row* rows, int count, double beta1, double momentum_decay) {
+    const row* rows, int count, const float* found_inf, const double* beta1_at, double beta1_value, double
+    momentum_decay) {
   using A = acc_t<T>;
-  each<T, 0, true>(my_row(rows, count), [=](A p, A g, A*) { return A(p * momentum(g, beta1, momentum_decay)); });
+  const double beta1 = value(beta1_at, beta1_value);
+  each<T, 0, true>(my_row(rows, count, found_inf),
+                   [=](A p, A g, A*) { return A(p * momentum(g, beta1, momentum_decay)); });
 }
 
 template <class T>
 __global__ void __launch_bounds__(THREADS, 2) asgd_rates(
-    const row* rows, int count, const float* lr_at, double lr_value, double lambd, double alpha, double t0) {
+    const row* rows, int count, const float* found_inf, const double* lr_at, double lr_value, double lambd, double
+    alpha, double t0) {
   using A = acc_t<T>;
   const double lr = value(lr_at, lr_value);
-  each<T, 1, true>(my_row(rows, count), [=](A, A g, A* s) {
+  each<T, 1, true>(my_row(rows, count, found_inf), [=](A, A g, A* s) {
     s[0] = 1 / nan_max(A(1), A(g - t0));
     return A(lr / pow(1 + lambd * lr * g, alpha));
   });
 }
 
 // Counts of steps that live on the card.
-template <class T> __global__ void __launch_bounds__(THREADS, 2) count_step(const row* rows, int count) {
+template <class T>
+__global__ void __launch_bounds__(THREADS, 2) count_step(const row* rows, int count, const float* found_inf) {
   using A = acc_t<T>;
-  each<T, 0, false>(my_row(rows, count), [=](A p, A, A*) { return p + A(1); });
+  each<T, 0, false>(my_row(rows, count, found_inf), [=](A p, A, A*) { return p + A(1); });
 }
 
 // Averages of weights: p moved towards g.

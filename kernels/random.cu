@@ -1,10 +1,8 @@
 // Random arrays and dropout. A thread makes one block of the stream and all the values that come from it, so that the
 // result depends on (key, counter) alone and not on the grid.
 //
-// `shift` is null, or a word in device memory that is added to the counter: a captured graph draws anew at each replay.
+// `replay` is null but in a captured graph, which draws anew at each replay: see random.cuh.
 #include "random.cuh"
-
-__device__ __forceinline__ word shifted(word counter, const word* shift) { return shift ? counter + *shift : counter; }
 
 // Write the first values of a block to y[N b ..], as one piece where there is room.
 template <class T, int N> __device__ __forceinline__ void put(T* y, index_t n, index_t b, const pack<T, N>& v) {
@@ -20,29 +18,29 @@ template <class T, int N> __device__ __forceinline__ void put(T* y, index_t n, i
   }
 }
 
-__global__ void __launch_bounds__(256) words(word* y, index_t n, word key, word counter, const word* shift) {
+__global__ void __launch_bounds__(256) words(word* y, index_t n, word key, word counter, const word* replay) {
   const index_t b = grid_thread();
   if (4 * b >= n) return;
-  const random_block r = philox(key, shifted(counter, shift), b);
+  const random_block r = draw(key, counter, replay, b);
   put(y, n, b, pack<word, 4>{{r.w[0], r.w[1], r.w[2], r.w[3]}});
 }
 
-template <class T> __global__ void __launch_bounds__(256) uniform(T* y, index_t n, word key, word counter, const word* shift) {
+template <class T> __global__ void __launch_bounds__(256) uniform(T* y, index_t n, word key, word counter, const word* replay) {
   constexpr int N = random_of<T>::count;
   const index_t b = grid_thread();
   if (N * b >= n) return;
-  const random_block r = philox(key, shifted(counter, shift), b);
+  const random_block r = draw(key, counter, replay, b);
   pack<T, N> v;
 #pragma unroll
   for (int k = 0; k < N; ++k) v.v[k] = from_acc<T>(random_of<T>::uniform(r, k));
   put(y, n, b, v);
 }
 
-template <class T> __global__ void __launch_bounds__(256) normal(T* y, index_t n, word key, word counter, const word* shift) {
+template <class T> __global__ void __launch_bounds__(256) normal(T* y, index_t n, word key, word counter, const word* replay) {
   constexpr int N = random_of<T>::count;
   const index_t b = grid_thread();
   if (N * b >= n) return;
-  const random_block r = philox(key, shifted(counter, shift), b);
+  const random_block r = draw(key, counter, replay, b);
   pack<T, N> v;
 #pragma unroll
   for (int k = 0; k < N; k += 2) {
@@ -58,10 +56,10 @@ template <class T> __global__ void __launch_bounds__(256) normal(T* y, index_t n
 // P values per load: 16 bytes where x and y are aligned, else 1.
 template <class T, int P> __global__ void __launch_bounds__(256)
 dropout(const T* __restrict__ x, T* __restrict__ y, index_t n, word limit, acc_t<T> scale, word key, word counter,
-        const word* shift) {
+        const word* replay) {
   const index_t b = grid_thread();
   if (8 * b >= n) return;
-  const random_block r = philox(key, shifted(counter, shift), b);
+  const random_block r = draw(key, counter, replay, b);
 #pragma unroll
   for (int k = 0; k < 8; k += P) {
     const index_t i = 8 * b + k;

@@ -26,6 +26,12 @@ __device__ __forceinline__ random_block philox(word key, word counter, word b) {
   return {{c0, c1, c2, c3}};
 }
 
+// The same where a captured graph may replay it: `replay` is null, or the address of two words that are sent before each
+// replay, the key and what is added to the counter.
+__device__ __forceinline__ random_block draw(word key, word counter, const word* replay, word b) {
+  return replay ? philox(replay[0], counter + replay[1], b) : philox(key, counter, b);
+}
+
 // Uniform in [0, 1) from as many top bits as T holds exactly.
 template <class T> struct uniform_bits { static constexpr int count = 24; };
 template <> struct uniform_bits<__half> { static constexpr int count = 11; };

@@ -101,12 +101,13 @@ def test_without_twins_the_bits_are_the_same(card, monkeypatch):
 
 
 @pytest.mark.cuda
-def test_a_shift_in_device_memory_moves_the_counter(card, monkeypatch):
+def test_words_in_device_memory_stand_for_the_key_and_move_the_counter(card):
     """What a captured graph does at each replay."""
-    monkeypatch.setattr(cuda_random, "shift", card.asarray(np.array([6], np.uint64)))
-    y = card.asnumpy(random.uniform(100, np.float32, card, Generator(3)))
-    later = Generator(3)
-    later.set_state((3, 6))
+    key = cuda_random.Replayed(3)
+    key.words = card.asarray(np.array([5, 6], np.uint64))
+    y = card.asnumpy(cuda_random.uniform((100,), np.float32, key, 0))
+    later = Generator()
+    later.set_state((5, 6))
     np.testing.assert_array_equal(y, random.uniform(100, np.float32, np, later))
 
 

@@ -18,6 +18,8 @@ PLAIN = (
     "adagrad", "adadelta", "adamax", "nadam", "radam", "rprop", "asgd", "momentum_product", "asgd_rates", "count_step", "blend",
     "scale_gradient", "clamp_gradient",
 )  # fmt: skip
+Amp = tuple[Array | None, Array | None]  # a gradient scaler's scale and what it found: float32 arrays of one element
+PLAINLY: Amp = (None, None)
 KINDS = {1.0: 1, 2.0: 2, float("inf"): 3}  # the norms that have a kernel
 
 
@@ -111,9 +113,9 @@ def in_place(columns: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]
 
     def wrap(launcher: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(launcher)
-        def twin(*args: Any) -> Any:
+        def twin(*args: Any, **kwargs: Any) -> Any:
             if type(args[0]) is list:
-                return launcher(*args)
+                return launcher(*args, **kwargs)
             lists = [None if x is None else [x.copy()] for x in args[:columns]]
             if launcher(*lists, *args[columns:]) is NotImplemented:
                 return NotImplemented
@@ -125,10 +127,10 @@ def in_place(columns: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 def number(x: Any) -> tuple[Any, np.float64]:
-    """A learning rate as (address or None, value)."""
+    """A number that a graph may change, a learning rate or a momentum, as (address or None, value)."""
     if not on_card(x):
         return None, np.float64(x)
-    return x.astype(np.float32, copy=False), np.float64(0)
+    return x.astype(np.float64, copy=False), np.float64(0)
 
 
 def count(step: Any) -> np.float64:
@@ -144,11 +146,11 @@ def flag(x: Any) -> str:
 @in_place(3)
 def sgd(
     p: Any, g: Any, m: Any, lr: Any, momentum: Any, dampening: Any, weight_decay: Any, nesterov: bool, first: bool,
-    maximize: bool,
+    maximize: bool, amp: Amp = PLAINLY,
 ) -> Any:  # fmt: skip
     """Gradient descent."""
     return step(
-        f"sgd<T, {flag(m is not None)}>", [p, g, m], (), *number(lr), np.float64(momentum), np.float64(dampening),
+        f"sgd<T, {flag(m is not None)}>", [p, g, m], (), *amp, *number(lr), *number(momentum), np.float64(dampening),
         np.float64(weight_decay), bool(nesterov), bool(first), bool(maximize),
     )  # fmt: skip
 
@@ -156,11 +158,11 @@ def sgd(
 @in_place(5)
 def adam(
     p: Any, g: Any, m: Any, v: Any, top: Any, t: Any, lr: Any, beta1: Any, beta2: Any, eps: Any, weight_decay: Any,
-    decoupled: bool, maximize: bool,
+    decoupled: bool, maximize: bool, amp: Amp = PLAINLY,
 ) -> Any:  # fmt: skip
     """Adam and AdamW."""
     return step(
-        f"adam<T, {flag(top is not None)}>", [p, g, m, v, top], (t,), *number(lr), count(t), np.float64(beta1),
+        f"adam<T, {flag(top is not None)}>", [p, g, m, v, top], (t,), *amp, *number(lr), count(t), *number(beta1),
         np.float64(beta2), np.float64(eps), np.float64(weight_decay), bool(decoupled), bool(maximize),
     )  # fmt: skip
 
@@ -168,40 +170,64 @@ def adam(
 @in_place(5)
 def rmsprop(
     p: Any, g: Any, v: Any, m: Any, mean: Any, lr: Any, alpha: Any, eps: Any, weight_decay: Any, momentum: Any,
-    maximize: bool,
+    maximize: bool, amp: Amp = PLAINLY,
 ) -> Any:  # fmt: skip
     """RMSprop."""
     return step(
-        f"rmsprop<T, {flag(m is not None)}, {flag(mean is not None)}>", [p, g, v, m, mean], (), *number(lr),
-        np.float64(alpha), np.float64(eps), np.float64(weight_decay), np.float64(momentum), bool(maximize),
+        f"rmsprop<T, {flag(m is not None)}, {flag(mean is not None)}>", [p, g, v, m, mean], (), *amp, *number(lr),
+        np.float64(alpha), np.float64(eps), np.float64(weight_decay), *number(momentum), bool(maximize),
     )  # fmt: skip
 
 
 @in_place(3)
-def adagrad(p: Any, g: Any, v: Any, t: Any, lr: Any, lr_decay: Any, weight_decay: Any, eps: Any, maximize: bool) -> Any:
+def adagrad(
+    p: Any,
+    g: Any,
+    v: Any,
+    t: Any,
+    lr: Any,
+    lr_decay: Any,
+    weight_decay: Any,
+    eps: Any,
+    maximize: bool,
+    amp: Amp = PLAINLY,
+) -> Any:
     """Adagrad."""
     return step(
-        "adagrad<T>", [p, g, v], (t,), *number(lr), count(t), np.float64(lr_decay), np.float64(weight_decay),
+        "adagrad<T>", [p, g, v], (t,), *amp, *number(lr), count(t), np.float64(lr_decay), np.float64(weight_decay),
         np.float64(eps), bool(maximize),
     )  # fmt: skip
 
 
 @in_place(4)
-def adadelta(p: Any, g: Any, v: Any, u: Any, lr: Any, rho: Any, eps: Any, weight_decay: Any, maximize: bool) -> Any:
+def adadelta(
+    p: Any, g: Any, v: Any, u: Any, lr: Any, rho: Any, eps: Any, weight_decay: Any, maximize: bool, amp: Amp = PLAINLY
+) -> Any:
     """Adadelta."""
     return step(
-        "adadelta<T>", [p, g, v, u], (), *number(lr), np.float64(rho), np.float64(eps), np.float64(weight_decay),
+        "adadelta<T>", [p, g, v, u], (), *amp, *number(lr), np.float64(rho), np.float64(eps), np.float64(weight_decay),
         bool(maximize),
     )  # fmt: skip
 
 
 @in_place(4)
 def adamax(
-    p: Any, g: Any, m: Any, u: Any, t: Any, lr: Any, beta1: Any, beta2: Any, eps: Any, weight_decay: Any, maximize: bool
+    p: Any,
+    g: Any,
+    m: Any,
+    u: Any,
+    t: Any,
+    lr: Any,
+    beta1: Any,
+    beta2: Any,
+    eps: Any,
+    weight_decay: Any,
+    maximize: bool,
+    amp: Amp = PLAINLY,
 ) -> Any:
     """Adamax."""
     return step(
-        "adamax<T>", [p, g, m, u], (t,), *number(lr), count(t), np.float64(beta1), np.float64(beta2), np.float64(eps),
+        "adamax<T>", [p, g, m, u], (t,), *amp, *number(lr), count(t), *number(beta1), np.float64(beta2), np.float64(eps),
         np.float64(weight_decay), bool(maximize),
     )  # fmt: skip
 
@@ -209,11 +235,11 @@ def adamax(
 @in_place(4)
 def nadam(
     p: Any, g: Any, m: Any, v: Any, t: Any, product: Any, lr: Any, beta1: Any, beta2: Any, eps: Any, weight_decay: Any,
-    momentum_decay: Any, decoupled: bool, maximize: bool,
+    momentum_decay: Any, decoupled: bool, maximize: bool, amp: Amp = PLAINLY,
 ) -> Any:  # fmt: skip
     """NAdam."""
     return step(
-        "nadam<T>", [p, g, m, v], (t, product), *number(lr), count(t), count(product), np.float64(beta1),
+        "nadam<T>", [p, g, m, v], (t, product), *amp, *number(lr), count(t), count(product), *number(beta1),
         np.float64(beta2), np.float64(eps), np.float64(weight_decay), np.float64(momentum_decay), bool(decoupled),
         bool(maximize),
     )  # fmt: skip
@@ -222,29 +248,42 @@ def nadam(
 @in_place(4)
 def radam(
     p: Any, g: Any, m: Any, v: Any, t: Any, lr: Any, beta1: Any, beta2: Any, eps: Any, weight_decay: Any,
-    decoupled: bool, maximize: bool,
+    decoupled: bool, maximize: bool, amp: Amp = PLAINLY,
 ) -> Any:  # fmt: skip
     """RAdam."""
     return step(
-        "radam<T>", [p, g, m, v], (t,), *number(lr), count(t), np.float64(beta1), np.float64(beta2), np.float64(eps),
+        "radam<T>", [p, g, m, v], (t,), *amp, *number(lr), count(t), *number(beta1), np.float64(beta2), np.float64(eps),
         np.float64(weight_decay), bool(decoupled), bool(maximize),
     )  # fmt: skip
 
 
 @in_place(4)
-def rprop(p: Any, g: Any, before: Any, size: Any, shrink: Any, grow: Any, least: Any, most: Any, maximize: bool) -> Any:
+def rprop(
+    p: Any,
+    g: Any,
+    before: Any,
+    size: Any,
+    shrink: Any,
+    grow: Any,
+    least: Any,
+    most: Any,
+    maximize: bool,
+    amp: Amp = PLAINLY,
+) -> Any:
     """Rprop."""
     return step(
-        "rprop<T>", [p, g, before, size], (), np.float64(shrink), np.float64(grow), np.float64(least), np.float64(most),
+        "rprop<T>", [p, g, before, size], (), *amp, np.float64(shrink), np.float64(grow), np.float64(least), np.float64(most),
         bool(maximize),
     )  # fmt: skip
 
 
 @in_place(3)
-def asgd(p: Any, g: Any, mean: Any, eta: Any, mu: Any, lambd: Any, weight_decay: Any, maximize: bool) -> Any:
+def asgd(
+    p: Any, g: Any, mean: Any, eta: Any, mu: Any, lambd: Any, weight_decay: Any, maximize: bool, amp: Amp = PLAINLY
+) -> Any:
     """ASGD."""
     return step(
-        "asgd<T>", [p, g, mean], (eta, mu), count(eta), count(mu), np.float64(lambd), np.float64(weight_decay),
+        "asgd<T>", [p, g, mean], (eta, mu), *amp, count(eta), count(mu), np.float64(lambd), np.float64(weight_decay),
         bool(maximize),
     )  # fmt: skip
 
@@ -253,23 +292,23 @@ def asgd(p: Any, g: Any, mean: Any, eta: Any, mu: Any, lambd: Any, weight_decay:
 
 
 @in_place(2)
-def momentum_product(p: Any, g: Any, beta1: Any, momentum_decay: Any) -> Any:
+def momentum_product(p: Any, g: Any, beta1: Any, momentum_decay: Any, amp: Amp = PLAINLY) -> Any:
     """Products of NAdam's momentums."""
-    return step("momentum_product<T>", [p, g], (), np.float64(beta1), np.float64(momentum_decay))
+    return step("momentum_product<T>", [p, g], (), amp[1], *number(beta1), np.float64(momentum_decay))
 
 
 @in_place(3)
-def asgd_rates(p: Any, g: Any, mu: Any, lr: Any, lambd: Any, alpha: Any, t0: Any) -> Any:
+def asgd_rates(p: Any, g: Any, mu: Any, lr: Any, lambd: Any, alpha: Any, t0: Any, amp: Amp = PLAINLY) -> Any:
     """ASGD's rates of the next step."""
     return step(
-        "asgd_rates<T>", [p, g, mu], (), *number(lr), np.float64(lambd), np.float64(alpha), np.float64(t0)
+        "asgd_rates<T>", [p, g, mu], (), amp[1], *number(lr), np.float64(lambd), np.float64(alpha), np.float64(t0)
     )  # fmt: skip
 
 
 @in_place(1)
-def count_step(p: Any) -> Any:
+def count_step(p: Any, amp: Amp = PLAINLY) -> Any:
     """One step more, for counts on the card."""
-    return step("count_step<T>", [p], ())
+    return step("count_step<T>", [p], (), amp[1])
 
 
 @in_place(2)

@@ -12,9 +12,18 @@ from .launch import aligned, blocks, contiguous, ctype, launch
 
 THREADS = 256
 
-# A word in device memory that is added to every counter, or None. A graph sets it while it captures and advances it
-# before each replay by the blocks that one replay draws: the replays draw different numbers from the same launches.
-shift: Array | None = None
+
+class Replayed(int):
+    """The key of a stream from which a captured graph draws. Before each replay it sends two words to the card: the key as
+    it is then, and how far the counter has gone since the capture.
+    """
+
+    words: Array
+
+
+def replay(key: int) -> Array | None:
+    """The words that kernels read in place of this key, or None."""
+    return key.words if type(key) is Replayed else None
 
 
 def _word(v: int) -> np.uint64:
@@ -23,7 +32,7 @@ def _word(v: int) -> np.uint64:
 
 def _fill(kernel: str, y: Array, per_block: int, key: int, counter: int) -> Array:
     n = y.size
-    launch("random", kernel, blocks(n, per_block * THREADS), THREADS, y, n, _word(key), _word(counter), shift)
+    launch("random", kernel, blocks(n, per_block * THREADS), THREADS, y, n, _word(key), _word(counter), replay(key))
     return y
 
 
@@ -55,7 +64,7 @@ def dropout(x: Array, p: float, key: int, counter: int) -> Array:
     factor = np.float64(scale(p)) if size == 8 else np.float32(scale(p))
     grid = blocks(x.size, 8 * THREADS)
     kernel = f"dropout<{ctype(x.dtype)}, {pack}>"
-    launch("random", kernel, grid, THREADS, x, y, x.size, _word(limit(p)), factor, _word(key), _word(counter), shift)
+    launch("random", kernel, grid, THREADS, x, y, x.size, _word(limit(p)), factor, _word(key), _word(counter), replay(key))
     return y
 
 
