@@ -60,6 +60,7 @@ def parser() -> argparse.ArgumentParser:
         add("--list", action="store_true", help="print the cases' names and stop")
         if name == "models":
             add("--full", action="store_true", help="the large image nets on a CPU too, with tiny inputs")
+            add("--profile", type=Path, metavar="DIR", help="instead of timing, print where a step's time goes; traces to DIR")
         for hidden, options in (
             ("--stand-in", {"action": "store_true"}), ("--budget", {"type": float, "default": 0.0}),
             ("--skip", {"type": Path}),
@@ -137,6 +138,11 @@ def run(args: argparse.Namespace) -> int:
         return 2
     threads = sides.set_threads(args.threads)
     columns = sides.sides(device, args.columns, threads)
+    if args.command == "models" and args.profile:
+        from . import profiled
+
+        profiled.run(cases, next(c for c in columns if c.name == ("numpy" if device == "cpu" else "twin")), args.profile)
+        return 0
     clock = measure.CardClock(backend.need_card("bench")) if device == "cuda" else measure.HostClock(args.cpu_time)
     seconds = args.seconds or (0.1 if args.quick else 0.5)
     todo = case.Run(columns, clock, seconds, copied=(1 << 20) if args.stand_in else 0)

@@ -269,8 +269,8 @@ inf, nan, pi, e = float32.type("inf").item(), float32.type("nan").item(), 3.1415
 
 # Loaded when first used, so that `import gradflow` stays quick; names.py has the functions.
 _SUBMODULES = {
-    "cuda", "data", "distributions", "examples", "fft", "func", "io", "linalg", "masked", "nn", "optim", "signal", "special",
-    "train",
+    "cuda", "data", "distributions", "examples", "fft", "func", "io", "linalg", "masked", "nn", "optim", "profiler", "signal",
+    "special", "train",
 }  # fmt: skip
 _LATE = {
     "func": "vmap",

@@ -15,7 +15,7 @@ ORDER = [
     ["backend"], ["kernel", "cases"], ["tape"], ["traced", "dtypes"], ["plan"], ["call"], ["op"], ["ops"], ["cuda"],
     ["formats"], ["writes"], ["chance", "memory"], ["printing"], ["tensor"], ["legacy"], ["convert"], ["create"],
     ["draws"], ["autograd"], ["func"],
-    ["nn", "optim", "data", "amp", "graphs", "io", "fft", "linalg", "masked", "signal", "special"], ["distributions"],
+    ["nn", "optim", "data", "amp", "graphs", "io", "fft", "linalg", "masked", "signal", "special"], ["distributions", "profiler"],
     ["train"], ["examples"], ["cli", "benchmark"], ["torch"],
 ]  # fmt: skip
 RANK = {name: i for i, names in enumerate(ORDER) for name in names}
