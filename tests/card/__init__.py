@@ -25,9 +25,16 @@ from .kernel import RawKernel, RawModule
 from .memory import CardError, OutOfMemoryError, UnownedMemory, check, counts
 from .memory import default_pool as _pool
 from .memory import pinned_pool as _pinned
+from .memory import refuse_capture as _refuse_capture
+from .work import Launches as launches
+from .work import note as _note
 
 __version__ = "14.2.0"
 is_available = cuda.is_available
+
+
+def _holds_card_arrays(a):
+    return isinstance(a, (list, tuple)) and any(isinstance(v, ndarray) or _holds_card_arrays(v) for v in a)
 
 
 def _host_or_card(name):
@@ -39,9 +46,10 @@ def _host_or_card(name):
         for extra in ("blocking", "stream"):
             kwargs.pop(extra, None)
         if not isinstance(a, ndarray):
-            if cuda.capturing() is not None and isinstance(a, _np.ndarray):
-                raise RuntimeError(f"{name}: a copy from host to device is not allowed while a stream captures")
-            counts.device_copies += 1
+            if not _holds_card_arrays(a):
+                _refuse_capture(f"{name}: a copy from host to device")
+                counts.device_copies += 1
+                _note("upload", name, _np.asarray(a).nbytes)
             if kwargs.get("copy") is None:
                 kwargs.pop("copy", None)
         return _apply(function, (a, *args), kwargs, name, host_ok=True)
@@ -109,7 +117,7 @@ def _errstate(**kwargs):
 errstate = _errstate
 
 
-def _wrap(module, name):
+def _wrap(module, name, path=""):
     """A name of a NumPy module as CuPy would offer it."""
     of = getattr(module, name)
     if isinstance(of, _np.ufunc):
@@ -119,7 +127,7 @@ def _wrap(module, name):
 
     @_functools.wraps(of)
     def call(*args, **kwargs):
-        return _apply(of, args, kwargs, name)
+        return _apply(of, args, kwargs, path + name)
 
     return call
 
@@ -139,7 +147,7 @@ def _submodule(path, module):
         if name.startswith("__") or not hasattr(module, name):
             raise AttributeError(f"module 'cupy.{path}' has no attribute {name!r}")
         of = getattr(module, name)
-        found = _submodule(f"{path}.{name}", of) if isinstance(of, _types.ModuleType) else _wrap(module, name)
+        found = _submodule(f"{path}.{name}", of) if isinstance(of, _types.ModuleType) else _wrap(module, name, "random." if path == "random" else "")
         setattr(sub, name, found)
         return found
 

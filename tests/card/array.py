@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from .memory import NAN, ODD, CardError, Memory, MemoryPointer, UnownedMemory, counts
+from . import work
+from .memory import NAN, ODD, CardError, Memory, MemoryPointer, UnownedMemory, allocate, counts, refuse_capture
 
 SCALARS = (bool, int, float, complex, np.generic)
 KINDS = "biufcV"  # no strings, no objects on a card
@@ -10,6 +11,9 @@ KINDS = "biufcV"  # no strings, no objects on a card
 TRUTHS = {"allclose", "array_equal", "array_equiv"}
 # What CuPy hands to cuBLAS and cuSOLVER: it refuses to while a stream captures.
 UNCAPTURED = {"matmul", "dot", "vdot", "inner", "tensordot", "einsum", "outer", "kron"}
+# Functions whose result is as large as the data say: the host waits for the device to learn it.
+WAITING = {"nonzero", "flatnonzero", "argwhere", "unique", "compress", "extract", "bincount", "histogram", "delete",
+           "union1d", "intersect1d", "setdiff1d", "trim_zeros"}  # fmt: skip
 
 
 def poison(dtype):
@@ -32,7 +36,7 @@ def fresh(shape, dtype, order="C", fill=True):
     if any(n < 0 for n in shape):
         raise ValueError("Negative dimensions are not allowed")
     size = int(np.prod(shape, dtype=object)) * dtype.itemsize
-    memory = Memory(size, poison(dtype) if fill else -1)
+    memory = allocate(size, poison(dtype) if fill else -1)
     flat = np.asarray(memory).view(dtype) if size else np.empty(0, dtype)
     return make(flat.reshape(shape, order="F" if order == "F" else "C"), memory, None)
 
@@ -101,20 +105,55 @@ def dress(r, seen, name=""):
 
 def apply(function, args, kwargs, name="", host_ok=False):
     """Call a NumPy function on card arrays."""
-    from .cuda import capturing
+    from .cuda import capturing, wait
 
     seen = []
     args, kwargs = strip(args, seen, host_ok), strip(kwargs, seen, host_ok)
     counts.operations += 1
     capture = capturing()
-    if capture is None:
-        return dress(function(*args, **kwargs), seen, name)
-    if name in UNCAPTURED or "linalg" in getattr(function, "__module__", ""):
-        raise NotImplementedError(f"calling {name} (cuBLAS, cuSOLVER) during stream capture is not supported by CuPy")
+    if name in WAITING or (name == "getitem" and picks_by_mask(args[1])):
+        wait(name, capture)
+    if capture is not None and (
+        name in UNCAPTURED
+        or name.startswith("random.")
+        or ("linalg" in getattr(function, "__module__", "") and name != "norm")
+    ):
+        raise NotImplementedError(f"calling {name} (cuBLAS, ...) during stream capture is not supported by CuPy")
     r = function(*args, **kwargs)
     out = dress(r, seen, name)
-    capture.again(function, args, kwargs, out, seen)
+    if work.logs and (seen or not host_ok):
+        note(name, out, seen)
+    if capture is not None:
+        capture.routine(function, args, kwargs, out, seen, name)
     return out
+
+
+def picks_by_mask(index):
+    parts = index if isinstance(index, tuple) else (index,)
+    return any(isinstance(p, np.ndarray) and p.dtype.kind == "b" and p.ndim for p in parts)
+
+
+def brings(index):
+    """A list in an index is copied to the device."""
+    for part in index if isinstance(index, tuple) else (index,):
+        if type(part) is list and part:
+            refuse_capture("a list as an index: a copy from host to device")
+            counts.device_copies += 1
+            work.note("upload", "index", 8 * len(part))
+
+
+def distinct(a):
+    """The bytes of an array's elements, those that a stride of zero repeats counted once."""
+    return int(np.prod([n for n, s in zip(a.shape, a.strides, strict=True) if s], dtype=object)) * a.itemsize
+
+
+def note(name, out, seen):
+    """Tell a log of a call that wrote something; a view is no work."""
+    results = [o for o in (out if isinstance(out, (tuple, list)) else [out]) if isinstance(o, ndarray)]
+    written = [o for o in results if any(o is s for s in seen) or not any(o._memory is s._memory for s in seen)]
+    if written or not results:
+        read = sum(distinct(s._a) for s in seen if not any(s is o for o in written))
+        work.note("routine", name, sum(distinct(o._a) for o in (written or seen[:1])), read)
 
 
 def refuse_races(a, index, value):
@@ -311,6 +350,7 @@ class ndarray:
         if capturing() is not None:
             raise RuntimeError(f"{what}: a copy from device to host is not allowed while a stream captures")
         counts.host_copies += 1
+        work.note("download", what, 0, self.nbytes)
         return self._a
 
     def get(self, stream=None, order="C", out=None, blocking=True):
@@ -329,7 +369,9 @@ class ndarray:
             raise TypeError(f"{arr.dtype} array cannot be set to {self.dtype} array")
         if arr.shape != self.shape:
             raise ValueError(f"Shape mismatch. Old shape: {self.shape}, new shape: {arr.shape}")
+        refuse_capture("set: a copy from host to device")
         counts.device_copies += 1
+        work.note("upload", "set", self.nbytes)
         self._a[...] = arr
 
     def item(self, *index):
@@ -376,6 +418,7 @@ class ndarray:
                 r = a[(*index, ...) if isinstance(index, tuple) else (index, ...)]  # a 0-d view
             return r
 
+        brings(index)
         return apply(pick, (self, index), {}, "getitem")
 
     def __setitem__(self, index, value):
@@ -387,6 +430,7 @@ class ndarray:
                 refuse_races(a, index, value)
             a[index] = value
 
+        brings(index)
         apply(put, (self, index, value), {}, "setitem")
 
     # ---- arithmetic

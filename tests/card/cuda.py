@@ -8,10 +8,13 @@ import time
 import numpy as np
 
 from . import memory as _memory
+from . import work
 from .build import CompileException
+from .graph import Capture, Graph, open_captures
 from .memory import (
     CardError,
     Memory,
+    MemoryHook,
     MemoryPointer,
     MemoryPool,
     OutOfMemoryError,
@@ -53,7 +56,7 @@ class Device:
         return total - _memory.default_pool.used, total
 
     def synchronize(self):
-        _memory.check()
+        wait("Device.synchronize", open_captures)
 
     def use(self):
         if self.id != 0:
@@ -80,46 +83,16 @@ class Device:
         return f"<CUDA Device {self.id}>"
 
 
-class Graph:
-    """What a stream captured: a list of calls to make again."""
-
-    def __init__(self, calls):
-        self._calls = calls
-
-    def launch(self, stream=None):
-        for call in self._calls:
-            call()
-
-    def upload(self, stream=None):
-        pass
-
-
-class Capture:
-    """The calls recorded between begin_capture and end_capture. Kernels are recorded, not run."""
-
-    def __init__(self):
-        self.calls = []
-
-    def add(self, call):
-        self.calls.append(call)
-
-    def again(self, function, args, kwargs, out, seen):
-        """Record a call of NumPy so that a replay writes into the same results."""
-        outs = out if isinstance(out, (tuple, list)) else [out]
-        outs = [o for o in outs if hasattr(o, "_a") and not any(o._memory is s._memory for s in seen)]
-        if out is None or (not outs and any(o is s for o in ([out] if hasattr(out, "_a") else []) for s in seen)):
-            self.calls.append(lambda: function(*args, **kwargs))
-        elif outs:
-
-            def call():
-                r = function(*args, **kwargs)
-                for o, v in zip(outs, r if isinstance(r, (tuple, list)) else [r], strict=False):
-                    o._a[...] = v
-
-            self.calls.append(call)
-
-
 _numbers = itertools.count(16)
+
+
+def wait(what, capture):
+    """The host waits for the device, which cannot be captured."""
+    if capture:
+        raise CardError("cudaErrorStreamCaptureUnsupported: operation not permitted when stream is capturing")
+    _memory.counts.synchronisations += 1
+    work.note("wait", what)
+    _memory.check()
 
 
 class Stream:
@@ -144,9 +117,7 @@ class Stream:
         _here.stack.pop().use()
 
     def synchronize(self):
-        if self._capture is not None:
-            raise CardError("cudaErrorStreamCaptureUnsupported: operation not permitted when stream is capturing")
-        _memory.check()
+        wait("Stream.synchronize", self._capture)
 
     def record(self, event=None):
         event = event or Event()
@@ -154,24 +125,48 @@ class Stream:
         return event
 
     def wait_event(self, event):
-        pass
+        """After an event of a capture this stream captures too, until the first stream waits for it in turn."""
+        if event.capture is None or event.capture not in open_captures:
+            return
+        if self._capture is None:
+            self._capture = event.capture
+            event.capture.streams.append(self)
+        elif event.stream is not self and event.stream in event.capture.streams[1:]:
+            event.capture.streams.remove(event.stream)
+            event.stream._capture = None
 
     def launch_host_func(self, callback, arg):
-        callback(arg)
+        if self._capture is None:
+            callback(arg)
+        else:
+            self._capture.add("host function", lambda: callback(arg), ())
 
     def add_callback(self, callback, arg):
+        if self._capture is not None:
+            raise CardError("cudaErrorStreamCaptureUnsupported: operation not permitted when stream is capturing")
         callback(self, 0, arg)
 
     def begin_capture(self, mode=None):
         if self.ptr == 0:
             raise RuntimeError("cannot capture the default stream")
-        self._capture = Capture()
+        if self._capture is not None:
+            raise CardError("cudaErrorIllegalState: the stream captures already")
+        self._capture = Capture(self)
 
     def is_capturing(self):
         return self._capture is not None
 
     def end_capture(self):
-        graph, self._capture = Graph(self._capture.calls), None
+        capture = self._capture
+        if capture is None:
+            raise CardError("cudaErrorIllegalState: the stream does not capture")
+        graph = capture.end()
+        for stream in capture.streams:
+            stream._capture = None
+        if capture.streams[0] is not self:
+            raise CardError("cudaErrorStreamCaptureUnmatched: the capture began on another stream")
+        if len(capture.streams) > 1:
+            raise CardError("cudaErrorStreamCaptureUnjoined: another stream still captures: wait for its event first")
         return graph
 
     def __eq__(self, other):
@@ -197,31 +192,49 @@ def get_current_stream(device_id=-1):
 
 def capturing():
     """The capture of the current stream, or None."""
-    stream = getattr(_here, "stream", None)
-    return None if stream is None else stream._capture
+    if not open_captures:
+        return None
+    stream = get_current_stream()
+    if stream.ptr == 0 and any(not c.streams[0].non_blocking for c in open_captures):
+        raise CardError("cudaErrorStreamCaptureImplicit: work for the default stream while a blocking stream captures")
+    return stream._capture
 
 
 class Event:
-    """A moment."""
+    """A moment of a stream."""
 
     def __init__(self, block=False, disable_timing=False, interprocess=False):
-        self.moment, self.ptr = None, next(_numbers)
+        self.moment, self.ptr, self.timed = None, next(_numbers), not disable_timing
+        self.capture = self.stream = None
 
     done = True
 
     def record(self, stream=None):
+        self.stream = stream = stream or get_current_stream()
+        self.capture = stream._capture
+        if self.capture is not None:
+            self.capture.add("event", self._now, ())
+        self._now()
+
+    def _now(self):
         self.moment = time.perf_counter()
 
     def synchronize(self):
-        pass
+        wait("Event.synchronize", self.capture)
 
 
 def get_elapsed_time(start, end):
+    """Milliseconds between two events."""
+    for event in (start, end):
+        if event.moment is None or not event.timed:
+            raise CardError("cudaErrorInvalidResourceHandle: the event was never recorded, or made without timing")
+        if event.capture is not None:
+            raise CardError("cudaErrorInvalidValue: the event was recorded in a capture")
     return (end.moment - start.moment) * 1e3
 
 
 def alloc(size):
-    return (getattr(_memory._here, "pool", None) or _memory.default_pool).malloc(size)
+    return MemoryPointer(_memory.allocate(size), 0)
 
 
 class PinnedMemoryPointer(bytearray):
@@ -275,24 +288,32 @@ class _Runtime:
     driverGetVersion = runtimeGetVersion
 
     def deviceSynchronize(self):
-        _memory.check()
+        wait("deviceSynchronize", open_captures)
 
     def streamSynchronize(self, stream):
-        _memory.check()
+        wait("streamSynchronize", open_captures)
 
     def memcpy(self, to, source, size, kind):
-        _memory.ctypes.memmove(int(to), int(source), size)
-        if kind == self.memcpyDeviceToHost:
-            _memory.counts.host_copies += 1
+        _memory.refuse_capture("a copy that waits")
+        self.memcpyAsync(to, source, size, kind, 0)
 
     def memcpyAsync(self, to, source, size, kind, stream):
-        self.memcpy(to, source, size, kind)
+        kinds = {self.memcpyHostToDevice: "upload", self.memcpyDeviceToHost: "download"}
+        name = kinds.get(kind, "copy")
+        if name != "copy":
+            _memory.refuse_capture(f"a copy between host and device ({name})")
+        _memory.counts.host_copies += name == "download"
+        _memory.counts.device_copies += name == "upload"
+        work.note(name, "memcpy", size, size)
+        _memory.captured("copy", lambda: _memory.ctypes.memmove(int(to), int(source), size))
 
     def memset(self, to, value, size):
-        _memory.ctypes.memset(int(to), value, size)
+        _memory.refuse_capture("memset")
+        self.memsetAsync(to, value, size, 0)
 
     def memsetAsync(self, to, value, size, stream):
-        self.memset(to, value, size)
+        work.note("memset", "memset", size)
+        _memory.captured("memset", lambda: _memory.ctypes.memset(int(to), value, size))
 
     def profilerStart(self):
         pass
@@ -320,4 +341,4 @@ device = _Names(Device=Device, get_device_id=get_device_id)
 nvtx = _Names(RangePush=lambda *a, **k: None, RangePop=lambda: None)
 profiler = _Names(profile=contextlib.nullcontext, start=lambda: None, stop=lambda: None)
 
-__all__ = ["Device", "Event", "Graph", "Stream", "set_allocator", "using_allocator"]
+__all__ = ["Device", "Event", "Graph", "MemoryHook", "Stream", "set_allocator", "using_allocator"]

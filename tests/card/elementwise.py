@@ -198,4 +198,4 @@ extern "C" __global__ void {self.name}({", ".join([*signature, "CIndexer& _ind"]
         indexer.shape[: len(shape)] = shape
         text = self._text(tuple(kinds), tuple(sorted((k, c_name(t)) for k, t in letters.items())))
         function = load_function(text, self.options, self.name)
-        function.run_packed(((n + block - 1) // block, 1, 1), (block, 1, 1), [*packed, indexer], used, 0, arguments)
+        function.run_packed(((n + block - 1) // block, 1, 1), (block, 1, 1), [*packed, indexer], used, 0, arguments, "elementwise")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import memory, source
+from . import memory, source, work
 from .array import ndarray
 from .build import CompileException, build, runtime
 from .memory import CardError, MemoryPointer, counts
@@ -242,21 +242,25 @@ class Function:
         packed = [pack(self.name, i, p, a, used) for i, (p, a) in enumerate(zip(self.parameters, args, strict=True))]
         self.run_packed(grid, block, packed, used, int(shared_mem), args)
 
-    def run_packed(self, grid, block, packed, used, shared_mem, args):
-        """Launch with arguments that are ctypes buffers already; 'args' are kept alive for replays."""
+    def run_packed(self, grid, block, packed, used, shared_mem, args, kind="kernel"):
+        """Launch with arguments that are ctypes buffers already, made of 'args'."""
         from .cuda import capturing
 
         table = (ctypes.c_void_p * (len(packed) + 1))(*[ctypes.addressof(b) for b in packed])
         launch = Launch(self.run, ctypes.addressof(table), grid, block, shared_mem, 0, patience, self.launches % 2)
         self.launches += 1  # every second launch runs its blocks and threads from the last to the first
         launch.limit = max(STATIC_LIMIT, min(self.max_dynamic_shared_size_bytes, DYNAMIC_LIMIT))
-        keep = (packed, table, tuple(args))
         counts.launches += 1
+        if work.logs:
+            read = sum(x.nbytes for x in args if isinstance(x, ndarray))
+            work.note(kind, self.name, read=read)
         capture = capturing()
-        if capture is not None:
-            capture.add(lambda: (keep, self._go(launch, used)))
-        else:
+        if capture is None:
             self._go(launch, used)
+        else:
+            alive = (packed, table)  # the launch points into them
+            blocks = [m.keep() if isinstance(m, memory.Memory) else m for m in used]
+            capture.add(f"kernel {self.name}", lambda: (alive, self._go(launch, blocks)), used)
 
     def _go(self, launch, used):
         report = Report()

@@ -5,6 +5,7 @@ import threading
 import weakref
 from dataclasses import dataclass
 
+from . import work
 from .build import runtime
 
 ALIGN = 16  # CuPy starts arrays at multiples of 512; here the tight end matters more
@@ -28,56 +29,143 @@ class Counts:
     host_copies: int = 0  # device to host, each a synchronisation on a real card
     device_copies: int = 0  # host to device
     operations: int = 0  # calls of NumPy in the place of CuPy's own kernels
+    synchronisations: int = 0  # waits for the device that are no copies: synchronize(), sizes that depend on data
+    graphs: int = 0  # launches of graphs; the kernels inside were counted when they were captured
 
     def reset(self):
-        self.launches = self.allocations = self.host_copies = self.device_copies = self.operations = 0
+        self.__init__()
 
 
 counts = Counts()
+hooks = []  # the MemoryHooks in force
+
+
+class MemoryHook:
+    """CuPy's observer of allocations, in force inside its block."""
+
+    name = "MemoryHook"
+
+    def __enter__(self):
+        hooks.append(self)
+        return self
+
+    def __exit__(self, *exc):
+        hooks.remove(self)
+
+    def malloc_postprocess(self, device_id, size, mem_size, mem_ptr, pmem_id):
+        pass
+
+
 live = weakref.WeakValueDictionary()  # start address -> Memory
 lock = threading.RLock()
 broken = []  # red zones found broken when a block was freed: raised at the next launch
 
 
-class Memory:
-    """One allocation. NumPy views it through __array_interface__ and keeps it alive."""
+class Block:
+    """A piece of device memory whoever holds it now: a graph, or a pool, keeps it beyond the arrays that were in it."""
 
-    __slots__ = ("__weakref__", "align", "device_id", "pool", "ptr", "size", "told")
+    __slots__ = ("__weakref__", "align", "captured", "gone", "holder", "pool", "ptr", "size", "times", "told")
 
-    def __init__(self, size, fill=NAN, pool=None, align=ALIGN):
-        self.ptr, self.size, self.align, self.device_id = 0, size, align, 0
-        self.pool, self.told = pool or current_pool(), False
-        if size == 0:
-            return
-        self.pool.claim(size)
-        with lock:
-            self.ptr = runtime().card_alloc(size, fill, align) or 0
-            if not self.ptr:
-                self.pool.used -= rounded(size)
-                raise OutOfMemoryError(f"the machine has no {size} bytes left for the stand-in card")
-            live[self.ptr] = self
-        counts.allocations += 1
+    def __init__(self, memory):
+        self.ptr, self.size, self.align, self.pool = memory.ptr, memory.size, memory.align, weakref.ref(memory.pool)
+        self.holder, self.times, self.captured, self.gone = weakref.ref(memory), 0, False, False
+        self.told = False
 
     @property
     def __array_interface__(self):
         return {"shape": (self.size,), "typestr": "|u1", "data": (self.ptr, False), "version": 3}
 
     def check(self):
-        """The reason why a red zone is broken, or None."""
-        side = runtime().card_check(self.ptr, self.size, self.align) if self.size and not self.told else 0
-        if side:
-            self.told = True
-            return f"something wrote {'before the start' if side == 1 else 'past the end'} of {self.size} bytes"
+        return broken_side(self)
+
+    def fault(self, times):
+        """Why a graph that saw the block handed out for the n-th time may not touch it, or None."""
+        pool = self.pool()
+        if self.holder is not None:
+            foreign = self.times != times and not self.captured
+            return "was handed out again outside of a capture" if foreign else None
+        if pool is None or self.gone:
+            return "belongs to a pool that gave it back to the device"
+        return "was given back to the default pool, anybody may hold it by now" if pool is default_pool else None
+
+    def __del__(self):
+        if lock is not None:
+            free(self.ptr, self.size, self.align)
+
+
+class Memory:
+    """One allocation. NumPy views it through __array_interface__ and keeps it alive."""
+
+    __slots__ = ("__weakref__", "align", "block", "device_id", "pool", "ptr", "size", "told")
+
+    def __init__(self, size, fill=NAN, pool=None, align=ALIGN):
+        self.ptr, self.size, self.align, self.device_id = 0, size, align, 0
+        self.pool, self.told, self.block = pool or current_pool(), False, None
+        if size == 0:
+            return
+        self.pool.claim(size)
+        with lock:
+            if self.pool.kept and self.pool.kept.get((size, align)):
+                self.take(self.pool.kept[size, align].pop(), fill)
+            else:
+                self.ptr = runtime().card_alloc(size, fill, align) or 0
+            if not self.ptr:
+                self.pool.used -= rounded(size)
+                raise OutOfMemoryError(f"the machine has no {size} bytes left for the stand-in card")
+            live[self.ptr] = self
+        counts.allocations += 1
+        for hook in hooks:
+            hook.malloc_postprocess(
+                device_id=self.device_id, size=size, mem_size=rounded(size), mem_ptr=self.ptr, pmem_id=id(self)
+            )
+
+    @property
+    def __array_interface__(self):
+        return {"shape": (self.size,), "typestr": "|u1", "data": (self.ptr, False), "version": 3}
+
+    def take(self, block, fill):
+        """Become the next holder of a block that its pool kept."""
+        from .cuda import capturing
+
+        self.ptr, self.block, block.holder = block.ptr, block, weakref.ref(self)
+        block.times, block.captured = block.times + 1, capturing() is not None
+        ctypes.memset(self.ptr, fill if fill >= 0 else NAN, self.size)
+
+    def keep(self):
+        """The block, which lives on when this allocation is over."""
+        if self.block is None:
+            self.block = Block(self)
+        return self.block
+
+    def check(self):
+        return broken_side(self)
 
     def __del__(self):
         if self.ptr and lock is not None:  # None: the interpreter is on its way out
-            with lock:
-                side = runtime().card_free(self.ptr, self.size, self.align)
             self.pool.used -= rounded(self.size)
-            if side and not self.told:
-                broken.append(
-                    f"something earlier wrote {('before', 'past')[side - 1]} an allocation of {self.size} bytes"
-                )
+            if self.block is None and self.pool is default_pool:
+                free(self.ptr, self.size, self.align, self.told)
+                return
+            block = self.keep()
+            block.holder = None
+            if self.pool is not default_pool:
+                self.pool.kept.setdefault((self.size, self.align), []).append(block)
+
+
+def broken_side(m):
+    """The reason why a red zone is broken, or None."""
+    side = runtime().card_check(m.ptr, m.size, m.align) if m.size and not m.told else 0
+    if side:
+        m.told = True
+        return f"something wrote {'before the start' if side == 1 else 'past the end'} of {m.size} bytes"
+
+
+def free(ptr, size, align, told=False):
+    """Give memory back to the machine; a red zone found broken is told at the next launch."""
+    with lock:
+        side = runtime().card_free(ptr, size, align)
+    if side and not told:
+        broken.append(f"something earlier wrote {('before', 'past')[side - 1]} an allocation of {size} bytes")
 
 
 def rounded(size):
@@ -85,10 +173,12 @@ def rounded(size):
 
 
 class MemoryPool:
-    """CuPy's pool as tests see it: bytes used, bytes kept, a limit."""
+    """CuPy's pool as tests see it: bytes used, bytes kept, a limit. Other pools than the default one hand out again
+    what was freed to them, to the next allocation of that size, as a graph's own pool does.
+    """
 
     def __init__(self, allocator=None):
-        self.used, self.peak, self.limit = 0, 0, 0
+        self.used, self.peak, self.limit, self.kept = 0, 0, 0, {}
 
     def claim(self, size):
         if self.limit and self.used + rounded(size) > self.limit:
@@ -106,16 +196,22 @@ class MemoryPool:
         return self.used
 
     def free_bytes(self):
-        return runtime().card_kept() if self is default_pool else 0
+        if self is default_pool:
+            return runtime().card_kept()
+        return sum(rounded(size) * len(blocks) for (size, _), blocks in self.kept.items())
 
     def total_bytes(self):
         return self.used + self.free_bytes()
 
     def n_free_blocks(self):
-        return int(self.free_bytes() > 0)
+        return int(self.free_bytes() > 0) if self is default_pool else sum(map(len, self.kept.values()))
 
     def free_all_blocks(self, stream=None):
         with lock:
+            for blocks in self.kept.values():
+                for block in blocks:
+                    block.gone = True
+            self.kept.clear()
             runtime().card_trim()
 
     def free_all_free(self):
@@ -141,10 +237,42 @@ class PinnedMemoryPool:
 default_pool = MemoryPool()
 pinned_pool = PinnedMemoryPool()
 _here = threading.local()
+_everywhere = None  # the allocator of all threads
+
+
+def current_allocator():
+    return getattr(_here, "allocator", None) or _everywhere
 
 
 def current_pool():
-    return getattr(_here, "pool", None) or default_pool
+    pool = getattr(current_allocator(), "__self__", None)
+    return pool if isinstance(pool, MemoryPool) else default_pool
+
+
+def allocate(size, fill=NAN):
+    """Memory from the current allocator; fill < 0: the caller writes everything."""
+    allocator = current_allocator()
+    if allocator is None or isinstance(getattr(allocator, "__self__", None), MemoryPool):
+        return Memory(size, fill)
+    return allocator(size).mem  # a function of the user's
+
+
+def captured(what, run, *pointers):
+    """Run a piece of work, or record it where a stream captures."""
+    from .cuda import capturing
+
+    capture = capturing()
+    if capture is None:
+        run()
+    else:
+        capture.add(what, run, [p.mem for p in pointers])
+
+
+def refuse_capture(what):
+    from .cuda import capturing
+
+    if capturing() is not None:
+        raise RuntimeError(f"{what} is not allowed while a stream captures")
 
 
 class MemoryPointer:
@@ -160,14 +288,48 @@ class MemoryPointer:
         return MemoryPointer(self.mem, self.ptr - self.mem.ptr + offset)
 
     def memset_async(self, value, size, stream=None):
-        ctypes.memset(self.ptr, value, size)
+        to = self.ptr
+        work.note("memset", "memset_async", size)
+        captured("memset", lambda: ctypes.memset(to, value, size), self)
 
-    memset = memset_async
+    def memset(self, value, size):
+        refuse_capture("memset")
+        self.memset_async(value, size)
 
     def copy_from_device_async(self, other, size, stream=None):
-        ctypes.memmove(self.ptr, other.ptr, size)
+        to, source = self.ptr, other.ptr
+        work.note("copy", "copy_from_device_async", size, size)
+        captured("copy", lambda: ctypes.memmove(to, source, size), self, other)
 
-    copy_from_device = copy_from_device_async
+    def copy_from_device(self, other, size):
+        refuse_capture("a copy on the device that waits")
+        self.copy_from_device_async(other, size)
+
+    def copy_from_host_async(self, mem, size, stream=None):
+        refuse_capture("a copy from host to device")
+        work.note("upload", "copy_from_host_async", size)
+        counts.device_copies += 1
+        ctypes.memmove(self.ptr, host_address(mem), size)
+
+    copy_from_host = copy_from_host_async
+
+    def copy_to_host_async(self, mem, size, stream=None):
+        refuse_capture("a copy from device to host")
+        work.note("download", "copy_to_host_async", 0, size)
+        counts.host_copies += 1
+        ctypes.memmove(host_address(mem), self.ptr, size)
+
+    copy_to_host = copy_to_host_async
+
+    def copy_from_async(self, mem, size, stream=None):
+        (self.copy_from_device_async if isinstance(mem, MemoryPointer) else self.copy_from_host_async)(mem, size)
+
+    copy_from = copy_from_async
+
+
+def host_address(mem):
+    """The address of host memory given as ctypes does, or as a pointer of pinned memory."""
+    return int(getattr(mem, "ptr", None) or getattr(mem, "value", mem))
 
 
 class UnownedMemory:
@@ -185,21 +347,22 @@ class UnownedMemory:
 
 
 class using_allocator:
-    """Inside the block, arrays come from the pool whose malloc is given."""
+    """Inside the block, arrays of this thread come from the allocator given: a pool's malloc, or a function."""
 
     def __init__(self, allocator=None):
-        self.pool = getattr(allocator, "__self__", None)
+        self.allocator = allocator or default_pool.malloc
 
     def __enter__(self):
-        self.before = getattr(_here, "pool", None)
-        _here.pool = self.pool
+        self.before = getattr(_here, "allocator", None)
+        _here.allocator = self.allocator
 
     def __exit__(self, *exc):
-        _here.pool = self.before
+        _here.allocator = self.before
 
 
 def set_allocator(allocator=None):
-    _here.pool = getattr(allocator, "__self__", None)
+    global _everywhere
+    _everywhere = allocator
 
 
 def owner_of(address):
