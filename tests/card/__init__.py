@@ -147,7 +147,10 @@ def _submodule(path, module):
         if name.startswith("__") or not hasattr(module, name):
             raise AttributeError(f"module 'cupy.{path}' has no attribute {name!r}")
         of = getattr(module, name)
-        found = _submodule(f"{path}.{name}", of) if isinstance(of, _types.ModuleType) else _wrap(module, name, "random." if path == "random" else "")
+        if isinstance(of, _types.ModuleType):
+            found = _submodule(f"{path}.{name}", of)
+        else:
+            found = _wrap(module, name, "random." if path == "random" else "")
         setattr(sub, name, found)
         return found
 
@@ -182,5 +185,5 @@ def __getattr__(name):
 
 __all__ = [
     "CardError", "CompileException", "ElementwiseKernel", "OutOfMemoryError", "RawKernel", "RawModule", "UnownedMemory",
-    "array", "asarray", "asnumpy", "check", "counts", "cuda", "ndarray",
+    "array", "asarray", "asnumpy", "check", "counts", "cuda", "launches", "ndarray",
 ]  # fmt: skip
