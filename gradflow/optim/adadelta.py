@@ -45,6 +45,8 @@ class Adadelta(Optimizer):
     Zeiler, "ADADELTA: An Adaptive Learning Rate Method", 2012.
     """
 
+    _step_supports_amp_scaling = True
+
     def __init__(
         self, params: Iterable[Any], lr: Any = 1.0, rho: float = 0.9, eps: float = 1e-6, weight_decay: float = 0,
         foreach: bool | None = None, *, capturable: bool = False, maximize: bool = False, differentiable: bool = False,

@@ -49,6 +49,8 @@ class Adagrad(Optimizer):
     Duchi et al., "Adaptive Subgradient Methods for Online Learning and Stochastic Optimization", 2011.
     """
 
+    _step_supports_amp_scaling = True
+
     def __init__(
         self, params: Iterable[Any], lr: Any = 1e-2, lr_decay: float = 0, weight_decay: float = 0,
         initial_accumulator_value: float = 0, eps: float = 1e-10, foreach: bool | None = None, *,

@@ -65,6 +65,8 @@ class Adam(Optimizer):
     Reddi et al., "On the Convergence of Adam and Beyond", 2018.
     """
 
+    _step_supports_amp_scaling = True
+
     def __init__(
         self, params: Iterable[Any], lr: Any = 1e-3, betas: tuple[Any, Any] = (0.9, 0.999), eps: float = 1e-8,
         weight_decay: float = 0, amsgrad: bool = False, *, foreach: bool | None = None, maximize: bool = False,

@@ -44,6 +44,8 @@ class Adamax(Optimizer):
     Kingma and Ba, "Adam: A Method for Stochastic Optimization", 2014, section 7.
     """
 
+    _step_supports_amp_scaling = True
+
     def __init__(
         self, params: Iterable[Any], lr: Any = 2e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
         weight_decay: float = 0, foreach: bool | None = None, *, maximize: bool = False, differentiable: bool = False,

@@ -61,6 +61,7 @@ class ASGD(Optimizer):
     """
 
     scalars = ("step", "eta", "mu")
+    _step_supports_amp_scaling = True
 
     def __init__(
         self, params: Iterable[Any], lr: Any = 1e-2, lambd: float = 1e-4, alpha: float = 0.75, t0: float = 1e6,

@@ -70,6 +70,7 @@ class NAdam(Optimizer):
     """
 
     scalars = ("step", "mu_product")
+    _step_supports_amp_scaling = True
 
     def __init__(
         self, params: Iterable[Any], lr: Any = 2e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,

@@ -11,13 +11,13 @@ import numpy as np
 
 from .. import backend
 from ..backend import Array, float32, float64, on_card
-from ..op import wrap
+from ..op import unwrap, wrap
 from ..ops import shape as shapes
 from ..tape import Traced, mode
 from ..tensor import Tensor
 from .hooks import MOMENTS, hooked, register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 from .saved import Saved
-from .update import count_step, many
+from .update import count_step, many, scaler
 
 __all__ = [
     "REQUIRED", "Optimizer", "full", "pairs", "real", "register_optimizer_step_post_hook",
@@ -70,6 +70,12 @@ class Optimizer(Saved):
     """
 
     real_only = False  # whether complex parameters are refused
+
+    # What a gradient scaler sets around step() where _step_supports_amp_scaling: float32 arrays or tensors of one element.
+    # Gradients are divided by grad_scale as they are read (they stay as they are), and nothing changes if found_inf is not 0.
+    _step_supports_amp_scaling = False
+    grad_scale: Any = None
+    found_inf: Any = None
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
         if isinstance(params, Traced):
@@ -192,12 +198,21 @@ class Optimizer(Saved):
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient, in place; give the loss of closure, which is called first."""
         loss = None if closure is None else self.evaluate(closure)
-        for group in self.param_groups:
-            numbers = _numbers(group, self.defaults)
-            if group.get("differentiable"):
-                self.step_recorded(group, numbers)
-            else:
-                self.step_group(group, numbers)
+        found, graph = unwrap(self.found_inf), backend.capture.graph
+        if type(found) is np.ndarray and found.any():
+            return loss
+        scaler.scale, scaler.found_inf = unwrap(self.grad_scale), found if on_card(found) else None
+        try:
+            for group in self.param_groups:
+                numbers = _numbers(group, self.defaults)
+                if graph is not None and _on_card(group):
+                    numbers |= _replayed(group, numbers, graph)
+                if group.get("differentiable"):
+                    self.step_recorded(group, numbers)
+                else:
+                    self.step_group(group, numbers)
+        finally:
+            scaler.scale = scaler.found_inf = None
         return loss
 
     @staticmethod
@@ -238,17 +253,22 @@ class Optimizer(Saved):
     def step_group(self, group: dict[str, Any], numbers: dict[str, Any]) -> None:
         """Update the parameters of a group: all those of one kind, one device, and one number of steps together."""
         kinds: dict[tuple, tuple] = {}
+        graph = backend.capture.graph
+        counted: list[Array] = []  # counts of steps on the CPU
         for p in group["params"]:
             if p.grad is None:
                 continue
             state, fresh = self._state(p, group)
             x, g = p.array, p.grad.array
             here = type(x) is np.ndarray
+            if not here and (scaler.found_inf is not None or (graph is not None and len(self.scalars) > 1)):
+                self._move_counts(state, x)
             cells = tuple([state[name].array for name in self.scalars if name in state])
             values: tuple = ()
             if cells and type(cells[0]) is np.ndarray:
                 if "step" in state:
                     cells[0][...] += 1
+                    counted.append(cells[0])
                 values = tuple([c.item() for c in cells])
             kind = (here or x.device.id, x.dtype, values, fresh, tuple(state))
             found = kinds.get(kind)
@@ -267,14 +287,42 @@ class Optimizer(Saved):
                 for name, column in columns.items():
                     column.append(state[name].array)
             p.version.bump()
-        for (_, _, values, fresh, _), (xs, gs, columns) in kinds.items():
+        if graph is not None and kinds:
+            self._repeat(group, graph, counted)
+        for (here, _, values, fresh, _), (xs, gs, columns) in kinds.items():
             step = None
+            if graph is not None and fresh and columns:
+                raise RuntimeError(f"{type(self).__name__}: wanted a step before the capture, which makes its state, saw none")
             if "step" in columns:
                 steps = columns["step"]
                 if not values:
                     many(count_step, steps, None, [])
                 step = values[0] if values else steps
+                if values and graph is not None and here is not True:
+                    step = [graph.number(steps[0].item, steps[0].dtype)] * len(steps)
             self.update(numbers, xs, gs, columns, step, fresh)
+
+    def _move_counts(self, state: dict[str, Any], x: Array) -> None:
+        """Keep the counts of a state where its parameter x is: the CPU is not told whether a step was skipped."""
+        for name in self.scalars:
+            if name in state and type(state[name].array) is np.ndarray:
+                if backend.capture.graph is not None:
+                    raise RuntimeError(f"{type(self).__name__}: wanted a step before the capture, which moves counts to the card")
+                state[name] = wrap(backend.to_device(state[name].array.astype(float32), backend.device_of(x)))
+
+    def _repeat(self, group: dict[str, Any], graph: Any, counted: list[Array]) -> None:
+        """What replays of a captured step do on the CPU: count, and note that parameters were written."""
+        held = [p for p in group["params"] if p.grad is not None]
+
+        def count() -> None:
+            for cell in counted:
+                cell[...] += 1
+            for p in held:
+                p.version.bump()
+
+        graph.again(count, already=True)
+        graph.same(f"the state of {type(self).__name__}", lambda: [self.state])
+        graph.same(f"the parameters of {type(self).__name__}", lambda: [p.array for p in held])
 
     def step_recorded(self, group: dict[str, Any], numbers: dict[str, Any]) -> None:
         """Update the parameters of a group one by one, each write recorded, so that a step can be differentiated."""
@@ -340,6 +388,23 @@ def _numbers(group: dict[str, Any], names: dict[str, Any]) -> dict[str, Any]:
         return v.array.reshape(()) if name == "lr" and on_card(v.array) and _on_card(group) else v.array.item()
 
     return {**group, **{k: number(group[k], k) for k in names if k in group}}
+
+
+def _replayed(group: dict[str, Any], numbers: dict[str, Any], graph: Any) -> dict[str, Any]:
+    """The hyperparameters that schedules change as numbers on the card, which each replay reads anew; others must stay."""
+
+    def read(name: str) -> Any:
+        return lambda: float(unwrap(group[name]))
+
+    new: dict[str, Any] = {
+        name: graph.number(read(name), float64) for name in ("lr", "momentum") if type(numbers.get(name)) in (int, float)
+    }
+    if "betas" in numbers:
+        new["betas"] = (graph.number(lambda: float(unwrap(group["betas"][0])), float64), *numbers["betas"][1:])
+    names = [k for k in numbers if k not in ("params", "betas", "initial_lr", *new) and not isinstance(group[k], Traced)]
+    names = [k for k in names if type(group[k]) in (int, float, bool, str, tuple, type(None))]
+    graph.same("a hyperparameter", lambda: [*(group[k] for k in names), *[float(unwrap(b)) for b in group.get("betas", ())[1:]]])
+    return new
 
 
 def _on_card(group: dict[str, Any]) -> bool:

@@ -61,6 +61,8 @@ class RAdam(Optimizer):
     Liu et al., "On the Variance of the Adaptive Learning Rate and Beyond", 2019.
     """
 
+    _step_supports_amp_scaling = True
+
     def __init__(
         self, params: Iterable[Any], lr: Any = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
         weight_decay: float = 0, decoupled_weight_decay: bool = False, *, foreach: bool | None = None,

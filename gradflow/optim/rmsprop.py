@@ -53,6 +53,8 @@ class RMSprop(Optimizer):
     centred: Graves, "Generating Sequences With Recurrent Neural Networks", 2013.
     """
 
+    _step_supports_amp_scaling = True
+
     def __init__(
         self, params: Iterable[Any], lr: Any = 1e-2, alpha: float = 0.99, eps: float = 1e-8, weight_decay: float = 0,
         momentum: float = 0, centered: bool = False, capturable: bool = False, foreach: bool | None = None,

@@ -44,6 +44,8 @@ class Rprop(Optimizer):
     Riedmiller and Braun, "A direct adaptive method for faster backpropagation learning: The RPROP algorithm", 1993.
     """
 
+    _step_supports_amp_scaling = True
+
     def __init__(
         self, params: Iterable[Any], lr: Any = 1e-2, etas: tuple[float, float] = (0.5, 1.2),
         step_sizes: tuple[float, float] = (1e-6, 50), *, capturable: bool = False, foreach: bool | None = None,

@@ -50,6 +50,8 @@ class SGD(Optimizer):
     Sutskever et al., "On the importance of initialization and momentum in deep learning", 2013.
     """
 
+    _step_supports_amp_scaling = True
+
     def __init__(
         self, params: Iterable[Any], lr: Any = 1e-3, momentum: float = 0, dampening: float = 0, weight_decay: float = 0,
         nesterov: bool = False, *, maximize: bool = False, foreach: bool | None = None, differentiable: bool = False,
@@ -75,6 +77,6 @@ class SGD(Optimizer):
     def update(self, group: dict, p: list, g: list, state: dict, step: Any, fresh: bool) -> None:
         """One step of `sgd` for all of p."""
         many(
-            sgd, p, g, [state["momentum_buffer"] if group["momentum"] else None], group["lr"], group["momentum"],
+            sgd, p, g, [state.get("momentum_buffer")], group["lr"], group["momentum"],
 group["dampening"], group["weight_decay"], group["nesterov"], fresh, group["maximize"],
         )  # fmt: skip

@@ -16,6 +16,7 @@ steps), so that a captured graph sees new values.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from functools import wraps
 from typing import Any
@@ -23,13 +24,27 @@ from typing import Any
 import numpy as np
 
 from .. import kernel
-from ..backend import Array, float32, namespace, on_card
+from ..backend import Array, device_of, float32, namespace, on_card, to_device
 from ..cases import case
 from ..ops import shape as shapes
 from ..tape import Traced
 
 BLOCK = 1 << 15  # elements stepped together on the CPU: a rule's temporaries then stay in the cache
 SMALL = 1 << 11  # parameters of fewer elements are stepped together, laid end to end
+
+
+class Scaler(threading.local):
+    """What a gradient scaler says of the step that this thread takes: float32 arrays of one element, or None.
+
+    scale       by which the gradients are to be divided
+    found_inf   not zero if a gradient is not finite: the step then leaves everything as it is, without asking the card
+    """
+
+    scale: Array | None = None
+    found_inf: Array | None = None
+
+
+scaler = Scaler()
 
 
 def rule(cases: Callable[..., Any]) -> Callable[[Callable[..., None]], kernel.Kernel]:
@@ -68,14 +83,19 @@ def many(k: kernel.Kernel, p: list[Any], g: list[Any] | None, state: list[list[A
     """
     columns = [p, *([] if g is None else [g]), *state]
     formula: Any = k.formula  # type: ignore[attr-defined]
+    scaled = scaler.scale is not None or scaler.found_inf is not None
     if isinstance(p[0], Traced):
         for row in zip(*([None] * len(p) if c is None else c for c in columns), strict=True):
             formula(*row, *numbers)
         return
     if on_card(p[0]) and not kernel.definitions_only:
         twin: Any = k.twin
-        if twin(*columns, *numbers) is not NotImplemented:
+        amp = {"amp": (scaler.scale, scaler.found_inf)} if scaled else {}
+        if twin(*columns, *numbers, **amp) is not NotImplemented:
             return
+    if scaled:
+        _tentatively(k, p, g, state, numbers)
+        return
     if any(type(n) is list for n in numbers):
         for i, row in enumerate(zip(*([None] * len(p) if c is None else c for c in columns), strict=True)):
             _together(
@@ -84,6 +104,26 @@ def many(k: kernel.Kernel, p: list[Any], g: list[Any] | None, state: list[list[A
         return
     for batch in _batches(columns):
         _together(formula, batch, numbers)
+
+
+def _tentatively(k: kernel.Kernel, p: list[Any], g: list[Any] | None, state: list[list[Any] | None], numbers: Any) -> None:
+    """A step by the formula that is taken back, where the arrays are, if the scaler found a gradient that is not finite."""
+    home = device_of(p[0])
+    scale, found = (None if x is None else to_device(x, home).reshape(()) for x in (scaler.scale, scaler.found_inf))
+    if g is not None and scale is not None and k is not count_step:
+        wide = float32 if p[0].dtype.itemsize == 2 else p[0].dtype
+        by = (1 / scale).astype(wide)
+        g = [x.astype(wide, copy=False) * by for x in g]
+    written = [x for column in (p, *state) if column is not None for x in column]
+    before = [x.copy() for x in written] if found is not None else []
+    outer = scaler.scale, scaler.found_inf
+    scaler.scale = scaler.found_inf = None
+    try:
+        many(k, p, g, state, *numbers)
+    finally:
+        scaler.scale, scaler.found_inf = outer
+    for x, old in zip(written, before, strict=False):
+        x[...] = namespace(x).where(found != 0, old, x)
 
 
 def _batches(columns: list[list[Array] | None]) -> Iterator[list[list[Array] | None]]:
