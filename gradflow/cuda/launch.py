@@ -81,7 +81,7 @@ def forget() -> None:
     """Drop every compiled kernel and text, for tests that change them or plug another card."""
     _ready.clear()
     _granted.clear()
-    for clear in (source.cache_clear, device_count.cache_clear, multiprocessors.cache_clear, *caches):
+    for clear in (source.cache_clear, device_count.cache_clear, multiprocessors.cache_clear, capability.cache_clear, *caches):
         clear()
 
 
@@ -149,6 +149,13 @@ def device_count() -> int:
 def multiprocessors(device: int = 0) -> int:
     """How many multiprocessors a card has: a grid of a few blocks for each fills it."""
     return int(need_card("launch").cuda.Device(device).attributes["MultiProcessorCount"])
+
+
+@cache
+def capability(device: int = 0) -> tuple[int, int]:
+    """A card's compute capability, (9, 0) say: from (8, 0) on it has what kernels/mma.cuh needs."""
+    found = need_card("launch").cuda.runtime.getDeviceProperties(device)
+    return found["major"], found["minor"]
 
 
 def contiguous(x: Array) -> Array:
