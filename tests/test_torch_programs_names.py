@@ -121,6 +121,7 @@ def test_settings_read_back(torch):
     assert torch.are_deterministic_algorithms_enabled() and not torch.backends.mps.is_available()
     with pytest.raises(RuntimeError, match="highest, high or medium"):
         torch.set_float32_matmul_precision("low")
+    torch.backends.cudnn.benchmark = False  # this one is gradflow's own: later tests do not time variants
 
 
 def test_programs_run_as_they_are_written(torch):

@@ -316,3 +316,17 @@ def test_events_time_a_call(problem, card):
         one = seconds(lambda: None)
         many = seconds(lambda: [slow @ slow for _ in range(20)])
     assert 0 <= one < many < 60
+
+
+def test_pytorchs_name_is_the_switch():
+    import gradflow.torch
+
+    with gradflow.torch.installed() as torch:
+        before = torch.backends.cudnn.benchmark, torch.backends.cudnn.benchmark_limit
+        try:
+            assert before == (False, 10)
+            torch.backends.cudnn.benchmark, torch.backends.cudnn.benchmark_limit = True, 4
+            assert tune.benchmark() and tune.benchmark_limit() == 4 and torch.backends.cudnn.benchmark is True
+        finally:
+            torch.backends.cudnn.benchmark, torch.backends.cudnn.benchmark_limit = before
+        assert not tune.benchmark() and "benchmark" in dir(torch.backends.cudnn)

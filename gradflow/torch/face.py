@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from .missing import mentions, missing
-from .places import ROOTS, sources
+from .places import ROOTS, Live, sources
 
 
 class Face(ModuleType):
@@ -33,6 +33,10 @@ class Face(ModuleType):
             if sources(path) is not None:
                 return import_module(path)
             for source in self._sources:
+                if isinstance(source, Live):
+                    if name in source:
+                        return source.of(name)()
+                    continue
                 found = source.get(name, _NONE) if isinstance(source, dict) else _in(source, name)
                 if found is not _NONE:
                     setattr(self, name, found)
@@ -40,6 +44,13 @@ class Face(ModuleType):
             if mentions(sys._getframe(1)):
                 return missing(path)
         raise AttributeError(f"gradflow has no {self.__name__}.{name}")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        for source in self.__dict__.get("_sources", ()):
+            if isinstance(source, Live) and name in source:
+                source.of(name)(value)
+                return
+        super().__setattr__(name, value)
 
     def __dir__(self) -> Iterable[str]:
         names = set(self.__dict__)

@@ -49,6 +49,15 @@ class Private(dict):
         return getattr(import_module(f"gradflow.{file}"), there)
 
 
+class Live(dict):
+    """Settings that change something: their names, and the functions that set them when called with a value."""
+
+    def of(self, name: str) -> Any:
+        """The function of a setting."""
+        file, _, there = self[name].partition(":")
+        return getattr(import_module(f"gradflow.{file}"), there)
+
+
 _PRIVATE = Private(
     _BatchNorm="nn.norm:_BatchNorm", _NormBase="nn.norm:_Norm", _InstanceNorm="nn.norm:_InstanceNorm",
     _ConvNd="nn.conv:_Conv", _ConvTransposeNd="nn.conv:_ConvTranspose", _Loss="nn.loss:_Loss",
@@ -73,7 +82,8 @@ PLACES: dict[str, tuple[Any, ...]] = {
     "torch.backends.cpu": ({"get_cpu_capability": lambda: "DEFAULT"},),
     "torch.backends.cuda": (_SWITCHES,),
     "torch.backends.cudnn": (
-        _backend(benchmark=False, deterministic=False, allow_tf32=True, benchmark_limit=10, version=_nothing),
+        Live(benchmark="cuda.tune:benchmark", benchmark_limit="cuda.tune:benchmark_limit"),
+        _backend(deterministic=False, allow_tf32=True, version=_nothing),
     ),
     "torch.backends.mkl": (_backend(),),
     "torch.backends.mkldnn": (_backend(allow_tf32=True),),
