@@ -20,7 +20,9 @@ def parser() -> argparse.ArgumentParser:
         description="Measure gradflow against PyTorch, in one process; every case is checked before it is timed.",
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, what in (("ops", "single ops"), ("models", "whole training steps")):
+    for name, what in (
+        ("ops", "single ops"), ("models", "whole training steps"), ("targets", "what the goals on a card are about"),
+    ):  # fmt: skip
         p = commands.add_parser(name, help=f"measure {what}")
         add = p.add_argument
         add(
@@ -50,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
             "--columns",
             type=lambda t: t.split(","),
             metavar="A,B",
-            help="of numpy, cupy, twin, torch (default: those the device has)",
+            help="of numpy, cupy, twin, graph, torch, compile (default: those the device has, without compile)",
         )
         add(
             "--cpu-time",
@@ -74,9 +76,15 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for results.json and report.md")
     p.add_argument("--minutes", type=float, default=9.0, help="time for all of it (default: %(default)s)")
+    p.add_argument(
+        "--parts", type=lambda t: t.split(","), metavar="A,B",
+        help="of tests, targets, models, compiled, checker, ops (default: all, the first of them first)",
+    )  # fmt: skip
     p.add_argument("--only", action="append", default=[], help=argparse.SUPPRESS)
     p.add_argument("--tests", default="tests", help=argparse.SUPPRESS)
     p.add_argument("--stand-in", action="store_true", help=argparse.SUPPRESS)
+    p = commands.add_parser("readme", help="write the newest results of a card into a README's table")
+    p.add_argument("file", type=Path, nargs="?", metavar="README.md", help="(default: the checkout's)")
     p = commands.add_parser("kernels")  # what the memory checker watches
     p.add_argument("--only", action="append", default=[], help=argparse.SUPPRESS)
     p.add_argument("--stand-in", action="store_true", help=argparse.SUPPRESS)
@@ -119,16 +127,21 @@ def op_cases(kind: str, quick: bool) -> Iterator[Any]:
 
 
 def run(args: argparse.Namespace) -> int:
-    """`ops` and `models`."""
+    """`ops`, `models` and `targets`."""
     if args.stand_in:
         plug_stand_in()
     from gradflow import backend
 
-    from . import case, measure, models, report, saved, sides
+    from . import case, measure, models, report, saved, sides, targets
 
     device = args.device if args.device != "auto" else "cuda" if backend.card() else "cpu"
     kind = "tiny" if args.stand_in else "card" if device == "cuda" else "cpu"
-    cases: Iterable[Any] = op_cases(kind, args.quick) if args.command == "ops" else models.cases(kind, args.full)
+    if args.command == "targets":
+        if kind == "cpu":
+            raise RuntimeError("targets: wanted a card, saw none")
+        cases: Iterable[Any] = targets.cases(kind)
+    else:
+        cases = op_cases(kind, args.quick) if args.command == "ops" else models.cases(kind, args.full)
     cases = [c for c in cases if c.matches(args.only)]
     if args.list:
         print("\n".join(c.name for c in cases))
@@ -223,12 +236,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run; the exit status."""
     args = parser().parse_args(argv)
     try:
-        if args.command in ("ops", "models"):
+        if args.command in ("ops", "models", "targets"):
             return run(args)
         if args.command == "compare":
             from . import saved
 
             return saved.compare(*(p / "results.json" if p.is_dir() else p for p in (args.a, args.b)))
+        if args.command == "readme":
+            from . import readme
+
+            return readme.write(args.file)
         if args.stand_in:
             plug_stand_in()
         from . import gpu

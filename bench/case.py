@@ -21,7 +21,7 @@ from gradflow.cuda import launch
 from .measure import Column, copy_bandwidth, measure, ratio, summary
 from .sides import on
 
-EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
+EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "tf32": 2.0**-10, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 SETS = 64  # of inputs that are taken in turn at most
 TILE = 1 << 20  # elements drawn afresh; larger arrays repeat them
 
@@ -59,15 +59,21 @@ class Case:
     moved   bytes that every algorithm reads and writes, `flops` floating-point operations of the usual algorithm
     terms   how many products are summed for one result: errors may grow with its root
     check   (xp, results of a column, results of the reference) -> a complaint or "", instead of the comparison
+    tf32    let the card's units shorten float32 to TF32, in every column; the name says so
+    goal    the key of the goal (targets.py) that it is measured for
     """
+
+    goal = ""
 
     def __init__(
         self, name: str, group: str, make: Make, moved: float = 0, flops: float = 0, terms: float = 1,
-        dtype: Any = "float32", check: Callable[..., str] | None = None, seconds: float = 1.0,
+        dtype: Any = "float32", check: Callable[..., str] | None = None, seconds: float = 1.0, tf32: bool = False,
     ) -> None:  # fmt: skip
-        self.name = name if np.dtype(dtype) == np.float32 else f"{name} {np.dtype(dtype).name}"
+        dtype = backend.bfloat16() if dtype == "bfloat16" else np.dtype(dtype)
+        kind = "tf32" if tf32 else "" if dtype == np.float32 else dtype.name
+        self.name, self.tf32 = f"{name} {kind}".rstrip(), tf32
         self.group, self.make, self.moved, self.flops = group, make, moved, flops
-        self.terms, self.dtype, self.check, self.seconds = terms, np.dtype(dtype), check, seconds
+        self.terms, self.dtype, self.check, self.seconds = terms, dtype, check, seconds
 
     def matches(self, patterns: Sequence[str]) -> bool:
         """Whether one of the patterns (shell's, or a part of the name) fits; always without patterns."""
@@ -144,16 +150,19 @@ def flat(y: Any) -> list[Any]:
     return [] if y is None else [y]
 
 
-def tolerance(dtype: np.dtype, terms: float) -> float:
+def tolerance(dtype: np.dtype, terms: float, tf32: bool = False) -> float:
     """How far apart two right results may be, relative to the largest value: some roundings of the result and of the
-    type it is computed in, growing with the root of the number of terms summed.
+    type it is computed in, growing with the root of the number of terms summed. Roundings of the inputs to TF32 have
+    either sign, and their sum grows as the result does.
     """
-    out = EPSILON.get(dtype.name, 0.0)
-    inner = max(EPSILON["float32"], 0) if dtype.itemsize == 2 else out
+    out = EPSILON["tf32" if tf32 else dtype.name] if tf32 or dtype.name in EPSILON else 0.0
+    inner = EPSILON["float32"] if dtype.itemsize == 2 or tf32 else out
     return 4 * out + 60 * inner + 4 * inner * terms**0.5
 
 
-def compare(xp: Any, ys: list[Any], reference: list[Any], dtype: np.dtype, terms: float) -> str:
+def compare(
+    xp: Any, ys: list[Any], reference: list[Any], dtype: np.dtype, terms: float, tf32: bool = False
+) -> str:
     """A complaint if the arrays differ by more than the tolerance, else ''."""
     if len(ys) != len(reference):
         return f"{len(ys)} results where {len(reference)} were expected"
@@ -176,7 +185,7 @@ def compare(xp: Any, ys: list[Any], reference: list[Any], dtype: np.dtype, terms
             a, b = xp.where(odd, 0, a), xp.where(odd, 0, b)
         size = float(abs(b).max())
         error = float(abs(a - b).max())
-        if error > tolerance(dtype, terms) * max(size, 1e-3):
+        if error > tolerance(dtype, terms, tf32) * max(size, 1e-3):
             return f"result {i}: off by {error:.3g} where the largest value is {size:.3g}"
     return ""
 
@@ -219,24 +228,29 @@ class Run:
         """The row of a case: {"name", "columns": {column: stats}, "ratio", "wrong": {column: complaint}, ...}."""
         row: dict[str, Any] = {
             "name": case.name, "group": case.group, "dtype": case.dtype.name, "moved": case.moved, "flops": case.flops,
-            "columns": {}, "wrong": {}, "absent": {},
+            "columns": {}, "wrong": {}, "absent": {}, "goal": case.goal,
         }  # fmt: skip
+        for side in self.sides:
+            side.allow_tf32(case.tf32)
         made = self.check(case, row)
-        if not any(s.name != "torch" for s, _ in made):
+        if not any(not s.torch for s, _ in made):
             return row  # nothing of ours is left to be timed
         columns = []
         for side, (calls, launches) in made:
             columns.append(Column(side.name, calls, side.begin, side.end))
-            row["columns"][side.name] = {"launches": launches} if self.card and side.name != "torch" else {}
+            row["columns"][side.name] = {"launches": launches} if self.card and not side.torch else {}
             side.forget()
         measure(columns, self.clock, self.seconds * case.seconds)
         for c in columns:
             row["columns"][c.name] |= summary(c.times, c.iterations) | {"host": statistics.median(c.hosts)}
         by_name = {c.name: c for c in columns}
-        ours = next((by_name[n] for n in ("twin", "cupy", "numpy") if n in by_name), None)
+        ours = next((by_name[n] for n in ("twin", "graph", "cupy", "numpy") if n in by_name), None)
         row["ours"] = ours.name if ours else None
         if ours and "torch" in by_name:
             row["ratio"] = ratio(ours, by_name["torch"])
+        for other in ("torch", "compile"):
+            if "graph" in by_name and other in by_name:
+                row[f"graph_{other}"] = ratio(by_name["graph"], by_name[other])
         if ours:
             t = row["columns"][ours.name]["median"]
             row["bytes_per_second"] = case.moved / t if case.moved else None
@@ -270,6 +284,8 @@ class Run:
         results: dict[str, list[Any]] = {}
         made = []
         for side in self.sides:
+            if side.whole_steps and case.group != "model":
+                continue
             try:
                 with on(side):
                     pairs = [case.make(side, inputs) for _ in range(1 if side.device == "cpu" else self.sets(case))]
@@ -282,7 +298,7 @@ class Run:
             except Exception as e:
                 if "cudaError" in f"{type(e).__name__} {e}" and "Memory" not in str(e):
                     raise  # the card is lost to this process
-                place = "absent" if side.name == "torch" or "Memory" in type(e).__name__ else "wrong"
+                place = "absent" if side.torch or "Memory" in type(e).__name__ else "wrong"
                 row[place][side.name] = f"{type(e).__name__}: {str(e)[:200]}"
         # What is right: PyTorch where it is there, else the definition on CuPy, else the definition in float64.
         right: list[Any] = []
@@ -299,8 +315,8 @@ class Run:
         kept = []
         for side, m in made:
             complaint = ""
-            if side.name != "torch":
-                judge = case.check or partial(compare, dtype=case.dtype, terms=case.terms)
+            if not (side.torch and right is results.get(side.name)):
+                judge = case.check or partial(compare, dtype=case.dtype, terms=case.terms, tf32=case.tf32)
                 complaint = judge(self.xp, results[side.name], right)
             if complaint:
                 row["wrong"][side.name] = complaint

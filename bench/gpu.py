@@ -26,7 +26,8 @@ from . import report, saved
 from .sides import set_threads
 
 # Shares of the time: a part that ends early leaves its time to the next.
-TESTS, OPS, MODELS = 0.30, 0.72, 0.90  # when, of all the time, the part must have ended
+# When, of all the time, each part must have ended.
+ENDS = {"tests": 0.25, "targets": 0.62, "models": 0.74, "compiled": 0.84, "checker": 0.93, "ops": 1.0}
 KEPT = 20.0  # seconds for starting and writing
 
 
@@ -184,9 +185,13 @@ class Card:
         ids = [line.strip() for line in text.splitlines() if "::" in line and not line.startswith(("ERROR", "FAILED"))]
         return sorted(ids, key=lambda i: ("float32" not in i, "float16" not in i))
 
-    def bench(self, name: str, until: float, seconds: float) -> str:
-        """`ops` or `models`; started again after the case at which it died, if it did."""
-        path, log = self.out / f"{name}.part.json", self.out / f"{name}.log"
+    def bench(self, name: str, until: float, seconds: float, columns: str = "") -> str:
+        """`targets`, `models` or `ops`; started again after the case at which it died, if it did.
+
+        columns  only these, whose times are added to the rows there are
+        """
+        part = f"{name}-{columns.replace(',', '-')}" if columns else name
+        path, log = self.out / f"{part}.part.json", self.out / f"{part}.log"
         files = {suffix: path.with_suffix(f".{suffix}") for suffix in ("json", "rows", "now", "skip")}
         log.unlink(missing_ok=True)
         rows: list[dict[str, Any]] = []
@@ -206,6 +211,7 @@ class Card:
                 f"{budget:.0f}",
                 "--seconds",
                 str(seconds),
+                *(["--columns", columns] if columns else []),
             ]
             status = Part(command(*words, "--skip", str(files["skip"]), *self.own), log).wait(until)
             head, *found = read_lines(files["rows"]) or [{}]
@@ -221,14 +227,30 @@ class Card:
                 break
             how = f"ended its process with status {status}: see {log.name}"
             rows.append({"name": during, "group": "lost", "columns": {}, "wrong": {"process": how}, "absent": {}})
-        self.found["rows"] += rows
-        self.found["unreached"] += unreached
+        if columns:
+            self.add_columns(rows)
+        else:
+            there = {r["name"] for r in self.found["rows"]}
+            self.found["rows"] += [r for r in rows if r["name"] not in there]
+            self.found["unreached"] += unreached
         for p in files.values():
             p.unlink(missing_ok=True)
         wrong = sum(bool(r["wrong"]) for r in rows)
-        counts = [f"{sum(bool(r.get('ours')) for r in rows)} cases timed"]
+        counts = [f"{sum(bool(r['columns']) for r in rows)} cases timed"]
         counts += [f"{wrong} wrong"] * bool(wrong) + [f"{len(unreached)} not reached"] * bool(unreached)
         return "; ".join(counts + notes)
+
+    def add_columns(self, rows: list[dict[str, Any]]) -> None:
+        """Put what a run of some columns found into the rows of those cases."""
+        there = {r["name"]: r for r in self.found["rows"]}
+        for new in rows:
+            row = there.get(new["name"])
+            if row is None:
+                self.found["rows"].append(new)
+                continue
+            for key in ("columns", "wrong", "absent"):
+                row[key] = new[key] | row[key]
+            row |= {key: value for key, value in new.items() if key.startswith("graph_")}
 
     def checker(self, until: float) -> str:
         """compute-sanitizer over every kernel; what it may not do here is reported."""
@@ -300,10 +322,17 @@ def main(args: Any) -> int:
     card = Card(args)
     print(report.head(card.facts), flush=True)
     card.write()
-    card.part("twin tests", card.tests, TESTS)
-    card.part("ops", lambda until: card.bench("ops", until, 0.15), OPS)
-    card.part("models", lambda until: card.bench("models", until, 1.0), MODELS)
-    card.part("memory checker", card.checker, 1.0)
+    parts = {
+        "tests": ("twin tests", card.tests),
+        "targets": ("targets", lambda until: card.bench("targets", until, 0.1)),
+        "models": ("models", lambda until: card.bench("models", until, 1.0)),
+        "compiled": ("models compiled", lambda until: card.bench("models", until, 1.0, "graph,compile")),
+        "checker": ("memory checker", card.checker),
+        "ops": ("ops", lambda until: card.bench("ops", until, 0.15)),
+    }
+    asked = [name for name in parts if not args.parts or name in args.parts]
+    for name in asked:
+        card.part(*parts[name], 1.0 if name == asked[-1] else ENDS[name])
     print(f"results: {card.out / 'report.md'}, {card.out / 'results.json'}")
     bad = bool(card.found["tests"].get("failed")) or any(r["wrong"] for r in card.found["rows"])
     bad = bad or any("ERRORS" in c["outcome"] for c in card.found["memory_checker"])

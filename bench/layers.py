@@ -46,7 +46,7 @@ def cases(kind: str, quick: bool = False, dtype: str = "float32") -> Iterator[Ca
             yield from of(net, layer, 2 if kind == "tiny" else BATCH[kind][net], dtype)
 
 
-def of(net: str, layer: tuple, n: int, dtype: str) -> Iterator[Case]:
+def of(net: str, layer: tuple, n: int, dtype: str, tf32: bool = False) -> Iterator[Case]:
     """Forward, dx and dw of one layer over n images."""
     c, oc, k, stride, padding, groups, h = layer
     oh = (h + 2 * padding - k) // stride + 1
@@ -74,4 +74,4 @@ def of(net: str, layer: tuple, n: int, dtype: str) -> Iterator[Case]:
     ):
         if kind == "dx" and c in (1, 3):
             continue
-        yield Case(f"{name} {kind}", "conv2d" if groups == 1 else "depthwise", make, moved, flops, terms, dtype)
+        yield Case(f"{name} {kind}", "conv2d" if groups == 1 else "depthwise", make, moved, flops, terms, dtype, tf32=tf32)

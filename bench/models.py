@@ -130,17 +130,22 @@ def fill(side: Any, model: Any, inputs: Inputs) -> None:
         side.fill(p, values)
 
 
+STEPS = 5  # before the loss is compared: more than a graph takes to warm up and be captured
+
 Data = Callable[[Inputs], list[np.ndarray]]
 
 
 def training(
     net: Callable[[Any], Any], data: Data, optimizer: Callable[[Any, Any], Any], loss: str = "cross_entropy"
 ) -> Any:
-    """A Case's make: zero_grad, forward, loss, backward, step. What is compared: the first loss and gradients."""
+    """A Case's make: zero_grad, forward, loss, backward, step. What is compared: the first loss and gradients, and the loss
+    after some steps, of which a captured one replays the last.
+    """
 
     def make(side: Any, inputs: Inputs) -> tuple:
         model = net(side.lib).to(side.device).to(side.dtype(inputs.dtype))
         fill(side, model, inputs)
+        model = side.model(model)
         *xs, target = [side.tensor(a) for a in data(inputs)]
         loss_of = getattr(side.lib.nn.functional, loss)
         steps = optimizer(side.lib, list(model.parameters()))
@@ -148,13 +153,17 @@ def training(
         def outputs() -> list[Any]:
             value = loss_of(model(*xs), target)
             found = [value, *side.grad(value, list(model.parameters()))]
-            return [t.detach() for t in found]
+            found = [t.detach().clone() for t in found]
+            for _ in range(STEPS):
+                step()
+            return [*found, loss_of(model(*xs), target).detach().clone()]
 
-        def step() -> None:
+        def once() -> None:
             steps.zero_grad()
             loss_of(model(*xs), target).backward()
             steps.step()
 
+        step = side.step(once)
         return step, outputs
 
     return make

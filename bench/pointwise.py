@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 import gradflow.ops
+from gradflow import backend
 from gradflow.cases import Sampler
 from gradflow.op import table
 
@@ -57,8 +58,9 @@ def moved(entry: Any, size: int, back: bool, dtype: Any) -> int:
     args = entry.bind(*arrays_of(entry, 8, inputs), **constants(entry))
     per = [a.itemsize if isinstance(a, np.ndarray) else 0 for a in args]
     if not back:
-        return size * (sum(per) + np.asarray(entry.definition(*args)).itemsize)
-    needs = tuple(isinstance(a, np.ndarray) and a.dtype.kind == "f" for a in args)
+        y = np.asarray(entry.definition(*args))
+        return size * (sum(per) + (np.dtype(inputs.dtype) if backend.is_floating(y.dtype) else y.dtype).itemsize)
+    needs = tuple(isinstance(a, np.ndarray) and backend.is_floating(a.dtype) for a in args)
     plan = entry.plan(needs)
     g = y = np.asarray(entry.definition(*args))
     if any(dx is g for dx in plan.pull(g, plan.keep(*args, y))):
@@ -72,7 +74,7 @@ def differentiable(entry: Any) -> bool:
     """Whether the first case has floating arrays with a rule."""
     first = entry.cases(Sampler())[0]
     args = entry.bind(*first.args, **first.kwargs)
-    needs = tuple(isinstance(a, np.ndarray) and a.dtype.kind == "f" for a in args)
+    needs = tuple(isinstance(a, np.ndarray) and backend.is_floating(a.dtype) for a in args)
     return bool(entry.rules) and any(needs) and entry.plan(needs) is not None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-ORDER = ("numpy", "cupy", "twin", "torch")
+ORDER = ("numpy", "cupy", "twin", "graph", "torch", "compile")
 
 
 def seconds(t: float | None) -> str:
@@ -72,6 +72,8 @@ def measured(rows: list[dict[str, Any]], with_host: bool) -> list[str]:
         return ["Nothing was timed."]
     used = [c for c in ORDER if any(c in r["columns"] for r in rows)]
     names = ["case", *used, "ratio (quartiles)", "speed"]
+    graphs = [k for k in ("graph_torch", "graph_compile") if any(r.get(k) for r in rows)]
+    names += [k.replace("_", " over ") for k in graphs]
     extra = with_host and any(r["columns"][r["ours"]].get("launches") for r in rows)
     names += ["host", "launches"] if extra else []
     memory = any("peak_bytes" in v for r in rows for v in r["columns"].values())
@@ -84,6 +86,7 @@ def measured(rows: list[dict[str, Any]], with_host: bool) -> list[str]:
             *(seconds(r["columns"].get(c, {}).get("median")) for c in used),
             times(r.get("ratio")),
             speed(r),
+            *(times(r.get(k)) for k in graphs),
         ]
         if extra:
             cells += [seconds(ours.get("host")), str(ours.get("launches", ""))]
@@ -167,6 +170,8 @@ def markdown(document: dict[str, Any]) -> str:
     bad = [[r["name"], c, why] for r in rows for c, why in r["wrong"].items()]
     if bad:
         text += ["## Wrong: reported, not timed", "", *table(["case", "column", "why"], bad), ""]
+    if any(r.get("goal") for r in rows) and facts.get("card"):
+        text += ["## Goals", "", *goals(rows), ""]
     named = {g for _, groups in GROUPS for g in groups or ()}
     for title, groups in GROUPS:
         part = [r for r in rows if (r["group"] in groups if groups else r["group"] not in named)]
@@ -183,6 +188,13 @@ def markdown(document: dict[str, Any]) -> str:
             text += [f"- {c['tool']}: {c['outcome']}", *(f"    {line}" for line in c.get("lines", []))]
         text += [""]
     return "\n".join(text)
+
+
+def goals(rows: list[dict[str, Any]]) -> list[str]:
+    """The goals on a card and what was measured of each."""
+    from .targets import verdicts
+
+    return table(["what", "goal: time over PyTorch's, bandwidth", "measured", ""], verdicts(rows))
 
 
 def tests(found: dict[str, Any]) -> list[str]:

@@ -18,23 +18,40 @@ import gradflow
 import gradflow.nn
 import gradflow.optim
 from gradflow import backend, kernel
+from gradflow.cuda import precision
 from gradflow.op import wrap
 
 HALVES = ("float16", "bfloat16")
 
 
 class Gradflow:
-    """gradflow on NumPy ('numpy'), its definitions on CuPy ('cupy'), or as a user gets it on a card ('twin')."""
+    """gradflow on NumPy ('numpy'), its definitions on CuPy ('cupy'), as a user gets it on a card ('twin'), and there with a
+    whole training step as one CUDA graph ('graph').
+    """
 
     def __init__(self, name: str) -> None:
         self.name, self.lib, self.torch = name, gradflow, False
+        self.whole_steps = name == "graph"
         self.xp = np if name == "numpy" else backend.need_card(name)
         self.device = "cpu" if name == "numpy" else "cuda"
         self.grad = gradflow.autograd.grad
 
+    def model(self, model: Any) -> Any:
+        """The model as this column runs it."""
+        return model
+
+    def step(self, step: Any) -> Any:
+        """A training step as this column runs it."""
+        return gradflow.cuda.graph(step) if self.whole_steps else step
+
+    def allow_tf32(self, allowed: bool) -> None:
+        """Let float32 products and convolutions be computed in TF32 on the card, or not."""
+        if self.device == "cuda":
+            precision.matmul_tf32 = precision.conv_tf32 = allowed
+
     def begin(self) -> None:
         """Switch the column on."""
-        self.before, kernel.definitions_only = kernel.definitions_only, self.name != "twin"
+        self.before, kernel.definitions_only = kernel.definitions_only, self.name not in ("twin", "graph")
 
     def end(self) -> None:
         """Switch it off."""
@@ -76,21 +93,34 @@ class Gradflow:
 
 
 class Torch:
-    """PyTorch on the same device, in strict float32, cuDNN free to choose its fastest algorithm."""
+    """PyTorch on the same device, cuDNN free to choose its fastest algorithm; eager ('torch'), or whole models compiled for
+    the least overhead ('compile').
+    """
 
-    name = "torch"
-
-    def __init__(self, device: str, threads: int) -> None:
+    def __init__(self, device: str, threads: int, name: str = "torch") -> None:
         import torch
 
+        self.name, self.whole_steps = name, name == "compile"
         self.lib = self.torch = torch
         self.device, self.grad = device, torch.autograd.grad
         if threads:
             torch.set_num_threads(threads)
         if device == "cuda":
             torch.backends.cudnn.benchmark = True
-            torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+            self.allow_tf32(False)
             self.xp = backend.need_card("torch")
+
+    def model(self, model: Any) -> Any:
+        """The model as this column runs it."""
+        return self.lib.compile(model, mode="reduce-overhead") if self.whole_steps else model
+
+    def step(self, step: Any) -> Any:
+        """The training step itself."""
+        return step
+
+    def allow_tf32(self, allowed: bool) -> None:
+        """Let float32 products and convolutions be computed in TF32 on the card, or not."""
+        self.lib.backends.cudnn.allow_tf32 = self.lib.backends.cuda.matmul.allow_tf32 = allowed
 
     def begin(self) -> None:
         """Nothing to switch."""
@@ -222,14 +252,14 @@ def set_threads(n: int) -> int:
 
 def sides(device: str, wanted: list[str] | None, threads: int) -> list[Any]:
     """The columns for a device: those asked for, or all that this machine has."""
-    names = wanted or (["numpy", "torch"] if device == "cpu" else ["cupy", "twin", "torch"])
+    names = wanted or (["numpy", "torch"] if device == "cpu" else ["cupy", "twin", "graph", "torch"])
     found: list[Any] = []
     for name in names:
-        if name != "torch":
+        if name not in ("torch", "compile"):
             found.append(Gradflow(name))
             continue
         try:
-            side = Torch(device, threads)
+            side = Torch(device, threads, name)
         except ImportError:
             if wanted:
                 raise

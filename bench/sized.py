@@ -134,6 +134,32 @@ def layer_norms(shape: Any, dtype: str) -> Iterator[Case]:
     )
 
 
+def rms_norms(shape: Any, dtype: str) -> Iterator[Case]:
+    """Rows to a mean square of 1."""
+    n, f = prod(shape), shape[-1:]
+
+    def function(side: Any) -> Any:
+        norm = side.lib.nn.functional.rms_norm
+        return lambda x, w: norm(x, f, w, 1e-5)
+
+    yield from both(
+        f"rms_norm {text(shape)}", "norm", function, normals(shape, f), None, (2 * n, 3 * n), terms=n, dtype=dtype
+    )
+
+
+def group_norms(shape: Any, dtype: str) -> Iterator[Case]:
+    """Groups of channels to mean 0 and variance 1: 32 groups, or one for each channel of a few."""
+    n, c = prod(shape), shape[1:2]
+
+    def function(side: Any) -> Any:
+        norm = side.lib.nn.functional.group_norm
+        return lambda x, w, b: norm(x, min(32, c[0]), w, b)
+
+    yield from both(
+        f"group_norm {text(shape)}", "norm", function, normals(shape, c, c), None, (2 * n, 3 * n), terms=n, dtype=dtype
+    )
+
+
 def batch_norms(shape: Any, dtype: str) -> Iterator[Case]:
     """Channels to mean 0 and variance 1, in training."""
     n, c = prod(shape), shape[1:2]
@@ -170,18 +196,18 @@ def linears(shape: Any, dtype: str) -> Iterator[Case]:
 
 def pools(shape: Any, dtype: str) -> Iterator[Case]:
     """Pooling by 2 and by 3 with stride 2, as LeNet, VGG and ResNet do."""
-    n, q = prod(shape), prod(shape[:2]) * (shape[2] // 2) * (shape[3] // 2)
     for f, args in (("max_pool2d", (2,)), ("max_pool2d", (3, 2, 1)), ("avg_pool2d", (2,))):
-        yield from both(
-            f"{f} {args[0]} {text(shape)}",
-            "pool",
-            functional(f, *args),
-            normals(shape),
-            None,
-            (n + q, n + q),
-            terms=9,
-            dtype=dtype,
-        )
+        yield from pooled(f, args, shape, dtype)
+
+
+def pooled(f: str, args: tuple[int, ...], shape: Any, dtype: str) -> Iterator[Case]:
+    """One pooling, by 2, by 3 with stride 2, or to one value for each channel (adaptive)."""
+    left = 1 if f.startswith("adaptive") else (shape[2] // 2) * (shape[3] // 2)
+    n, q = prod(shape), prod(shape[:2]) * left
+    least = (n + q, n + q)
+    yield from both(
+        f"{f} {args[0]} {text(shape)}", "pool", functional(f, *args), normals(shape), None, least, terms=9, dtype=dtype
+    )
 
 
 def embeddings(shape: Any, dtype: str) -> Iterator[Case]:
@@ -200,7 +226,7 @@ def embeddings(shape: Any, dtype: str) -> Iterator[Case]:
     )  # fmt: skip
 
 
-def cells(shape: Any, dtype: str) -> Iterator[Case]:
+def cells(shape: Any, dtype: str, tf32: bool = False) -> Iterator[Case]:
     """Recurrent layers over t steps of n sequences, h wide."""
     t, n, h = shape
     for f, gates in (("LSTM", 4), ("GRU", 3)):
@@ -228,7 +254,7 @@ def cells(shape: Any, dtype: str) -> Iterator[Case]:
         flops = 2.0 * t * n * h * h * 2 * gates
         size = 4 * (2 * t * n * h + 2 * gates * h * h)
         name = f"{f} {text(shape)}"
-        yield Case(f"{name} forward", "cell", make, size, flops, t * h, dtype)
+        yield Case(f"{name} forward", "cell", make, size, flops, t * h, dtype, tf32=tf32)
         yield Case(
             f"{name} forward+backward",
             "cell",
@@ -237,6 +263,7 @@ def cells(shape: Any, dtype: str) -> Iterator[Case]:
             3 * flops,
             t * n * h,
             dtype,
+            tf32=tf32,
         )
 
 

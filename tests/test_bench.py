@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import case, layers, measure, models, pointwise, report, saved, sides, sized
+from bench import case, layers, measure, models, pointwise, readme, report, saved, sides, sized, targets
 from bench.__main__ import main, op_cases
 
 ROOT = Path(__file__).parent.parent
@@ -25,15 +25,18 @@ FIELDS = {
 class Pretended:
     """A column that multiplies by a number."""
 
-    device = "cpu"
+    device, whole_steps = "cpu", False
 
     def __init__(self, name, factor=2.0):
-        self.name, self.factor = name, factor
+        self.name, self.factor, self.torch = name, factor, name == "torch"
 
     def begin(self):
         pass
 
     end = forget = begin
+
+    def allow_tf32(self, allowed):
+        pass
 
     def tensor(self, a, grad=False):
         return a
@@ -285,3 +288,67 @@ def test_report_puts_the_worst_ratio_first():
     lines = report.measured([row("good", (0.5, 0.4, 0.6)), row("bad", (3.0, 2.0, 4.0)), row("alone", None)], False)
     assert [line.split("|")[1].strip() for line in lines[2:]] == ["bad", "good", "alone"]
     assert "3.00 (2.00-4.00)" in lines[2] and "1 ms" in lines[2]
+
+
+# --- goals on a card ----------------------------------------------------------------------------------
+
+
+def row(goal, ratio, share=None, wrong=(), group="pointwise", **more):
+    return {"goal": goal, "ratio": ratio and [ratio] * 3, "share": share, "wrong": wrong, "group": group, "name": "x", **more}
+
+
+def verdict(what, *rows):
+    return next(r[2:] for r in targets.verdicts(rows) if r[0].startswith(what))
+
+
+def test_a_goal_of_every_case_needs_ratio_and_share_of_every_case():
+    good = row("pointwise", 0.8, 0.95), row("pointwise", 1.0, 0.9)
+    assert verdict("elementwise", *good) == ["0.89, worst 1.00, 2 of 2 cases; 90% at least, 92% in the mean", "met"]
+    assert verdict("elementwise", *good, row("pointwise", 1.01, 0.95))[1] == "**not met**"
+    assert verdict("elementwise", *good, row("pointwise", 0.9, 0.89))[1] == "**not met**"
+    assert verdict("elementwise", *good, row("pointwise", None, None, {"twin": "off"}))[1] == "**not met**"
+    assert verdict("elementwise") == ["", "not measured"]
+
+
+def test_a_goal_of_the_mean_is_geometric():
+    assert verdict("the same in TF32", row("tensor cores", 2.5), row("tensor cores", 0.8))[0].startswith("1.41, worst 2.50")
+    assert verdict("the same in TF32", row("tensor cores", 2.5), row("tensor cores", 0.8))[1] == "met"
+    assert verdict("the same in TF32", row("tensor cores", 2.5), row("tensor cores", 0.9))[1] == "**not met**"
+
+
+def test_whole_steps_are_judged_captured_and_by_their_memory():
+    peaks = {"twin": {"peak_bytes": 90}, "torch": {"peak_bytes": 100}}
+    one = row("", None, group="model", graph_torch=[0.5] * 3, graph_compile=[1.2] * 3, columns=peaks)
+    two = row("", None, group="model", graph_torch=[0.9] * 3, graph_compile=[0.8] * 3, columns=peaks)
+    assert verdict("training steps, captured", one, two) == ["0.67, worst 0.90, 2 nets", "met"]
+    assert verdict("the same over torch.compile", one, two) == ["0.98, worst 1.20, 2 nets", "met"]
+    assert verdict("peak device memory", one, two) == ["0.90, worst 0.90", "met"]
+
+
+def test_every_goal_has_cases_with_names_of_their_own():
+    found = [*targets.cases("card")]
+    assert {c.goal for c in found} == {g.key for g in targets.GOALS}
+    assert len({c.name for c in found}) == len(found)
+    lengths = {int(c.name.split()[1].split("x")[1]) for c in found if c.name.startswith("softmax")}
+    assert {64, 65536} <= lengths
+
+
+def test_the_readme_says_that_nothing_was_measured_or_what(tmp_path, monkeypatch):
+    monkeypatch.setattr(saved, "ROOT", tmp_path)
+    text = f"before\n{readme.START}\nold\n{readme.END}\nafter\n"
+    assert "not yet measured on a card" in readme.written(text)
+    rows = [row("pointwise", 0.8, 0.95)]
+    for date, name in (("2026-01-02", "a"), ("2026-03-01", "b"), ("2026-02-01", "c")):
+        facts = {"card": {"name": f"card {name}"}, "cupy": "14.2.0", "torch": "2.11"}
+        document = {"datetime": date, "machine_info": facts, "commit_info": {"id": "0" * 40}, "gradflow": {"rows": rows}}
+        folder = tmp_path / "bench" / "results" / name
+        folder.mkdir(parents=True)
+        (folder / "results.json").write_text(json.dumps(document))
+    found = readme.written(text)
+    assert "card b on 2026-03-01 at commit 000000000" in found
+    assert "| met |" in found
+    assert "old" not in found
+    assert found.startswith("before\n")
+    assert found.endswith("\nafter\n")
+    with pytest.raises(ValueError, match="wanted the lines"):
+        readme.written("nothing")

@@ -85,3 +85,9 @@ def test_a_broken_kernel_is_seen(tmp_path):
     )  # fmt: skip
     assert run.returncode == 1, run.stdout
     assert "1 failed" in run.stdout
+
+
+def test_the_table_of_speed_on_a_card_is_that_of_the_newest_results():
+    from bench import readme
+
+    assert readme.written(TEXT) == TEXT, "python -m bench readme writes it anew"
