@@ -1,4 +1,4 @@
-"""The command line: `gradflow train NAME`, `gradflow list`, `gradflow info`."""
+"""The command line: `gradflow train NAME`, `gradflow list`, `gradflow info`, `gradflow tuned`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from . import __version__, backend, kernel
+from .cuda import tune
 from .examples import EXAMPLES
 from .train import ResumeError
 
@@ -103,11 +104,28 @@ def info(args: argparse.Namespace) -> int:
     rows.append(("kernels", f"{len(kernel.kernels)} with CUDA twins, in {', '.join(twins)}"))
     folder = kernel_folder()
     rows.append(("sources", str(folder) if folder else "not found"))
+    if card is not None:
+        rows.append(("variants", "timed, as GRADFLOW_TUNE says" if tune.active() else "not timed"))
     if kernel.definitions_only:
         rows.append(("note", "GRADFLOW_DEFINITIONS is set: no twin runs"))
     width = max(len(name) for name, _ in rows)
     for name, text in rows:
         print(f"{name:{width}}  {text}")
+    return 0
+
+
+def tuned(args: argparse.Namespace) -> int:
+    """Print which variants of kernels were found fastest, or forget those that this machine timed."""
+    if args.clear:
+        tune.clear()
+    for name, where, none in (("shipped", tune.SHIPPED, "no card has measured it yet"), ("cached", tune.place(), "none")):
+        times = tune.table()[name]
+        print(f"{name}: {where}" if times else f"{name}: {none}")
+        for group, families in sorted(times.items()):
+            for family, problems in sorted(families.items()):
+                print(f"  {group}, {family}")
+                for problem, (variant, us) in sorted(problems.items()):
+                    print(f"    {problem}: {variant}, {us} us")
     return 0
 
 
@@ -140,6 +158,9 @@ def parser() -> argparse.ArgumentParser:
         import_module(f"gradflow.examples.{name}").arguments(one)
         one.set_defaults(run=train)
     commands.add_parser("list", help="list the examples").set_defaults(run=list_examples)
+    known = commands.add_parser("tuned", help="show which variants of kernels were timed, and found fastest")
+    known.add_argument("--clear", action="store_true", help="forget those that this machine timed")
+    known.set_defaults(run=tuned)
     commands.add_parser("info", help="show versions, the card and the kernels").set_defaults(run=info)
     return top
 

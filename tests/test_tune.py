@@ -330,3 +330,14 @@ def test_pytorchs_name_is_the_switch():
         finally:
             torch.backends.cudnn.benchmark, torch.backends.cudnn.benchmark_limit = before
         assert not tune.benchmark() and "benchmark" in dir(torch.backends.cudnn)
+
+
+def test_the_command_line_shows_and_clears(problem, capsys):
+    from gradflow.cli import main
+
+    problem.ask()
+    assert main(["tuned"]) == 0
+    out = capsys.readouterr().out
+    assert "shipped: no card has measured it yet" in out and "('conv2d', 1): 'b', 1000000.0 us" in out
+    assert main(["tuned", "--clear"]) == 0 and not tune.place().exists()
+    assert "cached: none" in capsys.readouterr().out
