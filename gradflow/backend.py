@@ -233,7 +233,7 @@ def on(where: device) -> Iterator[Any]:
 
 class Capture(threading.local):
     """The CUDA graph that this thread captures, or None. Who has work on the host, or numbers, that each replay does or
-    reads anew says so to it: see gradflow/cuda/graphs.py.
+    reads anew says so to it: see gradflow/graphs/recording.py.
     """
 
     graph: Any = None

@@ -258,6 +258,8 @@ class Tensor(Chance, Stored):
 
     def _receive(self, g: Any, create: bool) -> None:
         """Add an arrived gradient to grad, in an array of grad's own."""
+        if backend.capture.graph is not None:
+            backend.capture.graph.leaf(self)
         if create:
             self.grad = g if self.grad is None else self.grad + g
         elif self.grad is None:

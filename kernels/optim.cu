@@ -399,10 +399,3 @@ __global__ void __launch_bounds__(THREADS, 2) norm_whole(const double* parts, in
   sum = kind == GREATEST ? block_max(sum) : block_sum(sum);
   if (threadIdx.x == 0) *norm = A(kind == SQUARE ? sqrt(sum) : sum);
 }
-
-// ---- the table, where a capture forbids copies from the host ------------------------------------------------------------
-
-__global__ void write_row(row* rows, int i, index_t p, index_t g, index_t s0, index_t s1, index_t s2, index_t c0, index_t c1,
-                          index_t c2, index_t n, index_t first) {
-  rows[i] = {p, g, {s0, s1, s2}, {c0, c1, c2}, n, first};
-}

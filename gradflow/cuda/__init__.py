@@ -6,6 +6,7 @@ Beside them stand PyTorch's names for asking after the card, for choosing among 
 from __future__ import annotations
 
 import contextlib
+from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,13 +15,21 @@ from ..backend import card, need_card
 from .stream import Event, Stream, current_stream, default_stream, set_stream, stream
 
 __all__ = [
-    "Event", "Stream", "can_device_access_peer", "current_device", "current_stream", "default_stream", "device",
-    "device_count", "device_of", "empty_cache", "get_device_capability", "get_device_name", "get_device_properties", "init",
-    "ipc_collect", "is_available", "is_bf16_supported", "is_current_stream_capturing", "is_initialized", "is_tf32_supported",
-    "max_memory_allocated", "max_memory_reserved", "mem_get_info", "memory_allocated", "memory_reserved", "memory_stats",
-    "memory_summary", "reset_max_memory_allocated", "reset_peak_memory_stats", "set_device", "set_stream", "stream",
-    "synchronize",
+    "CUDAGraph", "Event", "Stream", "can_device_access_peer", "current_device", "current_stream", "default_stream",
+    "device", "device_count", "device_of", "empty_cache", "get_device_capability", "get_device_name",
+    "get_device_properties", "graph", "graph_pool_handle", "init", "ipc_collect", "is_available", "is_bf16_supported",
+    "is_current_stream_capturing", "is_initialized", "is_tf32_supported", "make_graphed_callables",
+    "max_memory_allocated", "max_memory_reserved", "mem_get_info", "memory_allocated", "memory_reserved",
+    "memory_stats", "memory_summary", "reset_max_memory_allocated", "reset_peak_memory_stats", "set_device",
+    "set_stream", "stream", "synchronize",
 ]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    """Graphs stand to the right of all that they capture: they are imported when they are asked for."""
+    if name in ("CUDAGraph", "graph", "graph_pool_handle", "make_graphed_callables"):
+        return getattr(import_module("gradflow.graphs"), name)
+    raise AttributeError(f"gradflow.cuda has no {name!r}")
 
 
 def is_available() -> bool:

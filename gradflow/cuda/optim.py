@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import Array, need_card, on_card
+from ..backend import Array, capture, need_card, on_card
 from .launch import blocks, contiguous, ctype, launch
 
 CHUNK, THREADS = 8192, 256  # as in kernels/optim.cu
@@ -32,14 +32,12 @@ def instantiations() -> list[str]:
         *(f"{name}<{t}>" for name, t in product(PLAIN, types)),
         *(f"norm_parts<{t}, {k}>" for t, k in product(types, KINDS.values())),
         *(f"norm_whole<{t}, {k}>" for t, k in product(types[:2], KINDS.values())),
-        "write_row",
     ]
 
 
 # --- the table ----------------------------------------------------------------------------------
 
 _tables: OrderedDict[tuple, Array] = OrderedDict()  # a table says only addresses and sizes, so it never goes stale
-_captured: dict[tuple, Array] = {}  # tables that a CUDA graph reads: it may be launched again at any time
 KEPT = 64
 
 
@@ -60,25 +58,19 @@ def table(columns: list[list[Array] | None], cells: tuple[Any, ...] = ()) -> tup
     for n in sizes:
         firsts.append(firsts[-1] + blocks(n, CHUNK))
     key = (p[0].device.id, *map(tuple, address), *sizes)
-    cp = need_card("optim")
-    capturing = cp.cuda.get_current_stream().is_capturing()
-    rows = _captured.get(key)
-    if rows is None:
-        rows = _tables.get(key)
-        if rows is not None:
-            _tables.move_to_end(key)
-            if capturing:
-                _captured[key] = rows
-        elif capturing:
-            rows = cp.empty((len(p), 10), np.int64)
-            for i, values in enumerate(zip(*address, sizes, firsts[:-1], strict=True)):
-                launch("optim", "write_row", 1, 1, rows, np.int32(i), *values)
-        else:
-            with p[0].device:
-                rows = cp.asarray(np.array([*address, sizes, firsts[:-1]], np.int64).T.copy())
-            _tables[key] = rows
-            if len(_tables) > KEPT:
-                _tables.popitem(last=False)
+    rows = _tables.get(key)
+    if rows is not None:
+        _tables.move_to_end(key)
+        if capture.graph is not None:
+            capture.graph.kept.append(rows)
+        return rows, firsts[-1]
+    values = np.array([*address, sizes, firsts[:-1]], np.int64).T.copy()
+    if capture.graph is not None:
+        return capture.graph.constant(values), firsts[-1]
+    with p[0].device:
+        rows = _tables[key] = need_card("optim").asarray(values)
+    if len(_tables) > KEPT:
+        _tables.popitem(last=False)
     return rows, firsts[-1]
 
 

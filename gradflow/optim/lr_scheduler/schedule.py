@@ -5,9 +5,10 @@ from __future__ import annotations
 import types
 import warnings
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
+from ... import backend
 from ...op import wrap
 from ...tape import Traced
 from ..optimizer import Optimizer
@@ -26,6 +27,8 @@ def copied(value: Any) -> Any:
 def put(group: dict[str, Any], value: Any, name: str = "lr") -> None:
     """Set the learning rate of a group; one that is a tensor is written in place, so that a captured graph sees it."""
     if isinstance(group[name], Traced):
+        if backend.capture.graph is not None and backend.on_card(group[name].array):
+            raise RuntimeError(f"schedule: wanted {name} as a number in a step that is captured, saw a tensor on the card")
         group[name].array[...] = value.array.reshape(()) if isinstance(value, Traced) else value
         group[name].version.bump()
     else:
@@ -56,6 +59,18 @@ def within_step(get_lr: Callable[..., list]) -> Callable[..., list]:
     return guarded
 
 
+def repeated(step: Callable[..., Any]) -> Callable[..., Any]:
+    """A step() that a captured graph takes again before each of its replays."""
+
+    @wraps(step)
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if backend.capture.graph is None:
+            return step(self, *args, **kwargs)
+        return backend.capture.graph.again(partial(step, self, *args, **kwargs))
+
+    return call
+
+
 class LRScheduler:
     """The base of all schedules. A new one defines get_lr(), from last_epoch, base_lrs and the optimizer's groups.
 
@@ -68,6 +83,11 @@ class LRScheduler:
 
     _is_initial = False
     _get_lr_called_within_step = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "step" in cls.__dict__:
+            cls.step = repeated(cls.step)  # type: ignore[method-assign]
 
     def __init__(self, optimizer: Optimizer, last_epoch: int = -1) -> None:
         self._check(optimizer)
@@ -104,13 +124,14 @@ class LRScheduler:
         """The learning rate of each group that this schedule last set."""
         return self._last_lr
 
+    @repeated
     def step(self, epoch: int | None = None) -> None:
         """Go on by one epoch, after the optimizer's step; or to a given one, which warns: not every schedule can."""
         if self._step_count == 1 and not self.optimizer.steps_taken:
             warnings.warn(
                 f"{type(self).__name__}: step() came before optimizer.step(), which skips the first learning rate",
                 UserWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
         self._step_count += 1
         if epoch is not None:
@@ -118,7 +139,7 @@ class LRScheduler:
         self._update_lr(epoch)
 
     def _warn_of(self, epoch: Any) -> None:
-        warnings.warn(f"{type(self).__name__}: step() wants no epoch, saw {epoch}", UserWarning, stacklevel=3)
+        warnings.warn(f"{type(self).__name__}: step() wants no epoch, saw {epoch}", UserWarning, stacklevel=4)
 
     def _update_lr(self, epoch: int | None = None) -> None:
         """Set the learning rates of the next epoch, or of a given one: 0 is where a sequence hands over to this one."""
