@@ -1,4 +1,4 @@
-"""The command line: `ops`, `models`, `compare A B`, `gpu --out DIR`."""
+"""The command line: `ops`, `models`, `tune`, `compare A B`, `gpu --out DIR`."""
 
 from __future__ import annotations
 
@@ -83,6 +83,10 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--only", action="append", default=[], help=argparse.SUPPRESS)
     p.add_argument("--tests", default="tests", help=argparse.SUPPRESS)
     p.add_argument("--stand-in", action="store_true", help=argparse.SUPPRESS)
+    p = commands.add_parser("tune", help="time all variants of kernels on a card, for the table that is shipped")
+    p.add_argument("--out", type=Path, metavar="FILE", help="table to add to (default: the package's own)")
+    p.add_argument("--only", action="append", default=[], metavar="PATTERN", help="cases whose name fits")
+    p.add_argument("--stand-in", action="store_true", help=argparse.SUPPRESS)
     p = commands.add_parser("readme", help="write the newest results of a card into a README's table")
     p.add_argument("file", type=Path, nargs="?", metavar="README.md", help="(default: the checkout's)")
     p = commands.add_parser("kernels")  # what the memory checker watches
@@ -164,6 +168,21 @@ def run(args: argparse.Namespace) -> int:
     return Progress(args, facts, todo).through(cases)
 
 
+def tune(args: argparse.Namespace) -> int:
+    """`tune`."""
+    if args.stand_in:
+        plug_stand_in()
+    from gradflow import backend
+    from gradflow.cuda.tune import SHIPPED
+
+    from . import models, sides, targets, tuned
+
+    backend.need_card("tune")
+    kind = "tiny" if args.stand_in else "card"
+    cases = [*targets.cases(kind), *models.cases(kind, False), *op_cases(kind, False)]
+    return tuned.run([c for c in cases if c.matches(args.only)], sides.Gradflow("twin"), args.out or SHIPPED)
+
+
 class Progress:
     """A run through cases that saves what it has, so that a run that ends early leaves its rows.
 
@@ -238,6 +257,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if args.command in ("ops", "models", "targets"):
             return run(args)
+        if args.command == "tune":
+            return tune(args)
         if args.command == "compare":
             from . import saved
 

@@ -18,7 +18,7 @@ import gradflow
 import gradflow.nn
 import gradflow.optim
 from gradflow import backend, kernel
-from gradflow.cuda import precision
+from gradflow.cuda import precision, tune
 from gradflow.op import wrap
 
 HALVES = ("float16", "bfloat16")
@@ -35,6 +35,8 @@ class Gradflow:
         self.xp = np if name == "numpy" else backend.need_card(name)
         self.device = "cpu" if name == "numpy" else "cuda"
         self.grad = gradflow.autograd.grad
+        if self.device == "cuda":
+            tune.benchmark(True)  # as PyTorch's column does
 
     def model(self, model: Any) -> Any:
         """The model as this column runs it."""
@@ -47,7 +49,8 @@ class Gradflow:
     def allow_tf32(self, allowed: bool) -> None:
         """Let float32 products and convolutions be computed in TF32 on the card, or not."""
         if self.device == "cuda":
-            precision.matmul_tf32 = precision.conv_tf32 = allowed
+            precision.conv_tf32(allowed)
+            precision.matmul.allow_tf32 = allowed
 
     def begin(self) -> None:
         """Switch the column on."""

@@ -40,6 +40,7 @@ def problem(card, monkeypatch, tmp_path):
     monkeypatch.setenv("GRADFLOW_TUNE", "1")
     monkeypatch.setattr(tune, "SHIPPED", tmp_path / "shipped.json")
     monkeypatch.setattr(tune, "_spent", 0.0)
+    monkeypatch.setattr(tune, "_benchmark", False)
     tune.forget()
     yield Problem(monkeypatch)
     tune.forget()
@@ -150,7 +151,7 @@ def test_a_table_of_another_card_or_source_says_nothing(problem, name, family):
 
 
 def test_no_table_is_shipped_that_no_card_measured():
-    found = tune._read(tune.SHIPPED)
+    found = tune.read(tune.SHIPPED)
     assert all("sm_" in name and "stand-in" not in name for name in found)
 
 
@@ -318,7 +319,7 @@ def test_events_time_a_call(problem, card):
     assert 0 <= one < many < 60
 
 
-def test_pytorchs_name_is_the_switch():
+def test_pytorchs_name_is_the_switch(problem):
     import gradflow.torch
 
     with gradflow.torch.installed() as torch:
@@ -341,3 +342,27 @@ def test_the_command_line_shows_and_clears(problem, capsys):
     assert "shipped: no card has measured it yet" in out and "('conv2d', 1): 'b', 1000000.0 us" in out
     assert main(["tuned", "--clear"]) == 0 and not tune.place().exists()
     assert "cached: none" in capsys.readouterr().out
+
+
+def test_a_bench_run_makes_the_table(problem, tmp_path, capsys):
+    from bench import sides, tuned
+
+    def made(side, inputs):
+        return (lambda: problem.ask(("made", inputs.dtype.name)),) * 2
+
+    class Row:
+        name, tf32, dtype, make = "row", False, "float32", staticmethod(made)
+
+    class Broken(Row):
+        name, dtype, make = "broken", "float32", staticmethod(lambda side, inputs: ({}["no"],) * 2)
+
+    out, now = tmp_path / "out.json", tune.source_of("conv")
+    old = {tune.machine()[0]: {"conv 00": {"('old',)": ["'a'", 1.0]}, now: {"('x',)": ["'a'", 1.0]}}}
+    tune.write(out, old)
+    side = sides.Gradflow("twin")
+    assert tuned.run([Row, Broken], side, out) == 1  # and what the others found is kept
+    assert tune.read(out) == {
+        tune.machine()[0]: {now: {"('x',)": ["'a'", 1.0], "('made', 'float32')": ["'b'", 1e6]}}
+    }
+    assert tuned.run([Row], side, out) == 0
+    assert "1 problems of" in capsys.readouterr().out

@@ -240,7 +240,7 @@ def place() -> Path:
     return Path(folder) / "tuned.json"
 
 
-def _read(path: Path) -> Times:
+def read(path: Path) -> Times:
     """A table; empty if there is none, with a warning if it is damaged or no table."""
     try:
         found = json.loads(path.read_text())
@@ -261,7 +261,7 @@ def _read(path: Path) -> Times:
 @cache
 def _stored(path: Path) -> Times:
     """A table as it was when first asked for, and what was kept since."""
-    return _read(path)
+    return read(path)
 
 
 def _group(path: Path, device: int) -> str:
@@ -284,7 +284,7 @@ def _keep(device: int, family: str, name: str, variant: str, seconds: float) -> 
         path.parent.mkdir(parents=True, exist_ok=True)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # said when it was first read
-            times = _read(path)  # another process may have written since
+            times = read(path)  # another process may have written since
         for where in (times, _stored(path)):
             where.setdefault(_group(path, device), {}).setdefault(source_of(family), {})[name] = row
         write(path, times)
@@ -305,7 +305,7 @@ def write(path: Path, times: Times) -> None:
 
 def table() -> dict[str, Times]:
     """What is known: {"shipped": ..., "cached": ..., "measured": what this process timed}."""
-    return {"shipped": _read(SHIPPED), "cached": _read(place()), "measured": _measured}
+    return {"shipped": read(SHIPPED), "cached": read(place()), "measured": _measured}
 
 
 def clear() -> None:
