@@ -13,6 +13,7 @@ import gradflow.ops
 import gradflow.optim  # enters the kernels of its steps
 from gradflow import backend
 from gradflow.cases import Sampler
+from gradflow.cuda import precision
 
 for family in iter_modules(gradflow.ops.__path__):  # fill the op table
     import_module(f"gradflow.ops.{family.name}")
@@ -55,10 +56,12 @@ def cards(request):
 @pytest.fixture
 def card(cards):
     """The card, plugged in for one test."""
-    before = backend._card, backend._searched
+    before = backend._card, backend._searched, precision.conv_tf32()
     backend.plug(cards)
+    precision.conv_tf32(False)  # float32 is compared with float32; tests of TF32 turn it on
     yield cards
-    backend._card, backend._searched = before
+    backend._card, backend._searched = before[:2]
+    precision.conv_tf32(before[2])
 
 
 @pytest.fixture(autouse=True)

@@ -16,6 +16,7 @@ from .launch import capability
 PRECISIONS = ("highest", "high", "medium")
 
 _precision = "highest"
+_conv_tf32 = True
 _told: Any = None  # the (CuPy module, precision) that CuPy's products obey
 
 
@@ -50,6 +51,16 @@ def tf32() -> bool:
             cp._core.set_compute_type(np.float32, kind)
         _told = cp, on
     return on
+
+
+def conv_tf32(on: bool | None = None) -> bool:
+    """Whether convolutions of float32 may round to TF32, as PyTorch's do unless told otherwise; with an argument, whether
+    they shall: torch.backends.cudnn.allow_tf32.
+    """
+    global _conv_tf32
+    if on is not None:
+        _conv_tf32 = bool(on)
+    return _conv_tf32
 
 
 class Matmul:

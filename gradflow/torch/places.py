@@ -82,8 +82,11 @@ PLACES: dict[str, tuple[Any, ...]] = {
     "torch.backends.cpu": ({"get_cpu_capability": lambda: "DEFAULT"},),
     "torch.backends.cuda": (_SWITCHES,),
     "torch.backends.cudnn": (
-        Live(benchmark="cuda.tune:benchmark", benchmark_limit="cuda.tune:benchmark_limit"),
-        _backend(deterministic=False, allow_tf32=True, version=_nothing),
+        Live(
+            benchmark="cuda.tune:benchmark", benchmark_limit="cuda.tune:benchmark_limit",
+            allow_tf32="cuda.precision:conv_tf32",
+        ),
+        _backend(deterministic=False, version=_nothing),
     ),
     "torch.backends.mkl": (_backend(),),
     "torch.backends.mkldnn": (_backend(allow_tf32=True),),
