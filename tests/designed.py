@@ -1,0 +1,139 @@
+"""What each kernel was designed for: threads of a block, blocks on a multiprocessor, instructions.
+
+tests/compile.py compares it with what the compiler made, and fails naming the kernel and what is missing. A row holds for
+every kernel of its family whose C++ name its pattern matches whole (re.fullmatch), on all five architectures:
+
+    Row(r"sgd<float, \\d+>", threads=256, blocks=8, has="load16 store16"),
+    Row(r"product<(\\w+), (\\d+), .*>", threads=lambda m: 2 * int(m[2]), shared=49152, blocks={90: 2}, since=80,
+        has="copy_async ldmatrix mma.bf16", never="local"),
+
+threads: of a block, as it is launched. shared: bytes of dynamic shared memory, as launched. blocks: how many shall be on a
+multiprocessor at a time, at least: a number, or one for each architecture that matters. A number may be a function of the
+match. has, never: names of INSTRUCTIONS, looked for in the machine code of sm_90. since: the first architecture.
+A row that matches no kernel is an error.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+# Opcodes of the machine code, as the disassembler writes them: LDG.E.128.CONSTANT, LDGSTS.E.BYPASS.128, HMMA.1688.F32.TF32.
+INSTRUCTIONS = {
+    "load16": r"LDG\..*\b128\b.*",  # 16 bytes of device memory by one thread at once
+    "load8": r"LDG\..*\b64\b.*",
+    "store16": r"STG\..*\b128\b.*",
+    "store8": r"STG\..*\b64\b.*",
+    "copy_async": r"LDGSTS\b.*",  # cp.async
+    "copy_async16": r"LDGSTS\..*\b128\b.*",
+    "ldmatrix": r"LDSM\b.*",
+    "mma": r"HMMA\b.*",
+    "mma.f16": r"HMMA\.16816\.F32",
+    "mma.bf16": r"HMMA\.16816\.F32\.BF16",
+    "mma.tf32": r"HMMA\.1688\.F32\.TF32",
+    "fma": r"FFMA\b.*",
+    "shared_load16": r"LDS\..*\b128\b.*",
+    "shared_store16": r"STS\..*\b128\b.*",
+    "shuffle": r"SHFL\b.*",
+    "local": r"(LDL|STL)\b.*",  # registers or local arrays that live in device memory
+    "division": r"(CALL|CAL)\b.*",  # a call: 64-bit division, exact reciprocals, slow paths
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the kernels that match a pattern were designed for."""
+
+    pattern: str
+    threads: int | Callable[[re.Match], int]
+    shared: int | Callable[[re.Match], int] = 0
+    blocks: int | dict[int, int] | Callable[[re.Match], int] = 1
+    has: str = ""
+    never: str = ""
+    since: int = 75
+
+
+@dataclass(frozen=True)
+class Multiprocessor:
+    """What one multiprocessor of an architecture holds (CUDA C++ programming guide, table of compute capabilities)."""
+
+    warps: int
+    blocks: int
+    shared: int  # bytes
+    reserved: int  # bytes of shared memory that each block costs besides its own
+    unit: int = 128  # shared memory is given in multiples of this
+    registers: int = 65536
+
+
+MULTIPROCESSORS = {
+    75: Multiprocessor(32, 16, 64 << 10, 0, 256),
+    80: Multiprocessor(64, 32, 164 << 10, 1024),
+    90: Multiprocessor(64, 32, 228 << 10, 1024),
+    100: Multiprocessor(64, 32, 228 << 10, 1024),
+    120: Multiprocessor(48, 24, 100 << 10, 1024),
+}
+
+
+def occupancy(arch: int, registers: int, shared: int, threads: int) -> int:
+    """Blocks at a time on one multiprocessor, by registers per thread, bytes of shared memory and threads per block."""
+    m, warps = MULTIPROCESSORS[arch], -(-threads // 32)
+    by_registers = m.warps
+    if registers:
+        per_warp = -(-registers * 32 // 256) * 256  # registers are given to warps in pieces of 256
+        by_registers = m.registers // 4 // per_warp * 4  # a multiprocessor has four parts, a warp lives in one
+    by_shared = m.blocks
+    if shared:
+        by_shared = m.shared // (-(-(shared + m.reserved) // m.unit) * m.unit)
+    return min(m.blocks, m.warps // warps, by_registers // warps, by_shared)
+
+
+def value(of: Any, match: re.Match, arch: int = 0) -> int:
+    """A number of a row: itself, by architecture, or a function of the match."""
+    return of.get(arch, 0) if isinstance(of, dict) else of(match) if callable(of) else of
+
+
+def compare(family: str, arch: int, used: list) -> tuple[list[str], list[tuple[str, int, int]]]:
+    """(what is not as designed, [(kernel, its blocks on a multiprocessor, the blocks designed)])."""
+    wrong, report = [], []
+    for row in ROWS.get(family, ()):
+        if arch < row.since:
+            continue
+        matches = [(u, m) for u in used if (m := re.fullmatch(row.pattern, u.kernel))]
+        if not matches:
+            wrong.append(f"designed.py: no kernel of {family} matches {row.pattern!r}")
+        for u, m in matches:
+            threads, wanted = value(row.threads, m), value(row.blocks, m, arch)
+            shared = u.shared + value(row.shared, m)
+            blocks = occupancy(arch, u.registers, shared, threads)
+            report.append((u.kernel, blocks, wanted))
+            if blocks < wanted:
+                wrong.append(f"{u.kernel}: {blocks} blocks of {threads} threads on a multiprocessor, designed for {wanted} "
+                             f"({u.registers} registers, {shared} bytes of shared memory)")  # fmt: skip
+            if u.instructions is not None:
+                for name in row.has.split():
+                    if not found(name, u.instructions):
+                        wrong.append(f"{u.kernel}: no {name} in its machine code")
+                for name in row.never.split():
+                    if seen := found(name, u.instructions):
+                        wrong.append(f"{u.kernel}: {seen} in its machine code, designed without {name}")
+    return wrong, report
+
+
+def found(name: str, opcodes: frozenset[str]) -> str:
+    """The first opcode that is an instruction of this name, or ""."""
+    return next((o for o in sorted(opcodes) if re.fullmatch(INSTRUCTIONS[name], o)), "")
+
+
+# Functions whose library code has a slow path with a table in local memory: reduction of large arguments modulo pi.
+REDUCED = r"(sin|cos|tan)\b"
+
+ROWS: dict[str, list[Row]] = {
+    # 2 packs of 16 bytes per array and thread: 512 threads on a multiprocessor keep 16 KB per array in flight.
+    "pointwise": [
+        Row(r"pointwise<(float|__half|__nv_bfloat16|bool), .*fn::(?!" + REDUCED + r").*const (float|__half|__nv_bfloat16)\*.*",
+            threads=256, blocks=2, has="load16", never="local"),
+        Row(r"pointwise<(?!bool).*const .*", threads=256, blocks=2, has="load16 store16"),
+    ],
+}
