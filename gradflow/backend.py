@@ -237,6 +237,7 @@ class Capture(threading.local):
     """
 
     graph: Any = None
+    near = False  # whether this is a call of a step that will be captured
 
 
 capture = Capture()

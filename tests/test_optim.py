@@ -527,17 +527,14 @@ def test_a_captured_step_goes_on_counting(name, card):
     grads = gradients(0, [(9000,), (5,)], "float32")
     give_card(card, there, grads)
     give(here, grads)
-    stream = card.cuda.Stream(non_blocking=True)
-    with stream:
+    a.step()
+    graph = gf.cuda.CUDAGraph()
+    with gf.cuda.graph(graph):
         a.step()
-        stream.begin_capture()
-        a.step()
-        graph = stream.end_capture()
-        for _ in range(2):
-            graph.launch(stream)
-        rate.array[...] = 0.02
-        graph.launch(stream)
-    stream.synchronize()
+    for _ in range(2):
+        graph.replay()
+    rate.array[...] = 0.02
+    graph.replay()
     for i in range(4):
         b.param_groups[0]["lr"] = 0.1 if i < 3 else np.float32(0.02).item()
         b.step()
@@ -555,13 +552,10 @@ def test_a_step_captured_before_any_was_made(card):
     give_card(card, there, g)
     give(here, g)
     a, b = optim.SGD(there, lr=0.1), optim.SGD(here, lr=0.1)
-    stream = card.cuda.Stream(non_blocking=True)
-    with stream:
-        stream.begin_capture()
+    graph = gf.cuda.CUDAGraph()
+    with gf.cuda.graph(graph):
         a.step()
-        graph = stream.end_capture()
-        graph.launch(stream)
-    stream.synchronize()
+    graph.replay()
     b.step()
     for p, q in zip(there, here, strict=True):
         assert_close(card.asnumpy(p.array), q.array)

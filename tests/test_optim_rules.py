@@ -18,6 +18,7 @@ from test_optim import (
 )
 from tolerance import assert_close
 
+import gradflow as gf
 from gradflow import backend, kernel, optim
 from gradflow.op import wrap
 
@@ -357,15 +358,12 @@ def test_a_captured_step_goes_on_counting(name, card):
     grads = gradients(0, [(9000,), (5,)], "float32")
     give_card(card, there, grads)
     give(here, grads)
-    stream = card.cuda.Stream(non_blocking=True)
-    with stream:
+    a.step()
+    graph = gf.cuda.CUDAGraph()
+    with gf.cuda.graph(graph):
         a.step()
-        stream.begin_capture()
-        a.step()
-        graph = stream.end_capture()
-        for _ in range(6):
-            graph.launch(stream)
-    stream.synchronize()
+    for _ in range(6):
+        graph.replay()
     for _ in range(7):
         b.step()
     for p, q in zip(there, here, strict=True):

@@ -136,8 +136,12 @@ class Step:
         here.wait_stream(side)
 
     def _eager(self, args: tuple) -> Any:
-        with self._apart():
-            return _detached(self.step(*args))
+        backend.capture.near = True
+        try:
+            with self._apart():
+                return _detached(self.step(*args))
+        finally:
+            backend.capture.near = False
 
     def _capture(self, kind: _Kind, leaves: list[Any], arrays: tuple[Array, ...]) -> None:
         """Capture the step for inputs of this kind, and take it."""

@@ -254,6 +254,8 @@ class Optimizer(Saved):
         """Update the parameters of a group: all those of one kind, one device, and one number of steps together."""
         kinds: dict[tuple, tuple] = {}
         graph = backend.capture.graph
+        # counts from which more follows than a kernel works out are kept on the card where steps are captured
+        moved = scaler.found_inf is not None or (len(self.scalars) > 1 and (graph is not None or backend.capture.near))
         counted: list[Array] = []  # counts of steps on the CPU
         for p in group["params"]:
             if p.grad is None:
@@ -261,7 +263,7 @@ class Optimizer(Saved):
             state, fresh = self._state(p, group)
             x, g = p.array, p.grad.array
             here = type(x) is np.ndarray
-            if not here and (scaler.found_inf is not None or (graph is not None and len(self.scalars) > 1)):
+            if moved and not here:
                 self._move_counts(state, x)
             cells = tuple([state[name].array for name in self.scalars if name in state])
             values: tuple = ()
@@ -307,7 +309,7 @@ class Optimizer(Saved):
         for name in self.scalars:
             if name in state and type(state[name].array) is np.ndarray:
                 if backend.capture.graph is not None:
-                    raise RuntimeError(f"{type(self).__name__}: wanted a step before the capture, which moves counts to the card")
+                    raise RuntimeError(f"{type(self).__name__}: wanted counts on the card (capturable=True) before the capture")
                 state[name] = wrap(backend.to_device(state[name].array.astype(float32), backend.device_of(x)))
 
     def _repeat(self, group: dict[str, Any], graph: Any, counted: list[Array]) -> None:
