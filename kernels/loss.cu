@@ -9,44 +9,20 @@
 
 // The losses of rows, and their lse; where the target is `ignore` the loss is 0, where it is out of range NaN.
 template <class T, class Out, class Team, int E, int VEC>
-__global__ void __launch_bounds__(Team::threads, 1)
+__global__ void __launch_bounds__(Team::threads, Team::resident)
 cross_entropy_forward(const T* x, const long long* target, Out* losses, acc_t<T>* lse, index_t rows, index_t n,
-                      index_t inner, long long ignore, double smoothing) {
+                      index_t inner, long long ignore, double smoothing, int room) {
   using A = acc_t<T>;
   const place<Team> at(rows, n, inner);
-  share<T, Team, E, VEC> r(x + at.first, n, inner);
-  A m = -infinity<A>(), s = 0, all = 0;
-  if constexpr (r.kept) {
-    r.each([&](A (&v)[VEC], index_t) {
+  share<T, Team, E, VEC> r(x + at.first, n, inner, -infinity<A>(), room, 0);
+  A m, s, all = 0;
+  largest_and_sum(r, m, s, [&](A (&v)[VEC], index_t i) {
+    if (smoothing == 0) return;
 #pragma unroll
-      for (int j = 0; j < VEC; ++j) m = nan_max(m, v[j]);
-    });
-    m = team_max<Team>(m);
-    r.each([&](A (&v)[VEC], index_t) {
-#pragma unroll
-      for (int j = 0; j < VEC; ++j) {
-        s += ::exp(v[j] - m);
-        all += v[j];
-      }
-    });
-  } else {  // the sum is rescaled when the maximum grows
-    r.each([&](A (&v)[VEC], index_t) {
-#pragma unroll
-      for (int j = 0; j < VEC; ++j) {
-        all += v[j];
-        if (v[j] > m) {
-          s = s * ::exp(m - v[j]) + A(1);
-          m = v[j];
-        } else if (v[j] != -infinity<A>()) {
-          s += ::exp(v[j] - m);
-        }
-      }
-    });
-    const A mine = m;
-    m = team_max<Team>(m);
-    s *= ::exp(mine - m);  // inf - inf: NaN, as it should be
-  }
-  s = ::log(team_sum<Team>(s)) + m;
+    for (int j = 0; j < VEC; ++j)
+      if (VEC == 1 || (i + j >= 0 && i + j < n)) all += v[j];
+  });
+  s = ::log(s) + m;
   if (smoothing != 0) all = team_sum<Team>(all);
   if (at.mine && Team::rank() == 0) {
     const long long t = target[at.row];
@@ -64,7 +40,7 @@ cross_entropy_forward(const T* x, const long long* target, Out* losses, acc_t<T>
 // dx = (s + glse) e^(x - lse) - s ((1 - smoothing) [target] + smoothing / n), s = g, of each row with `none`, else of all,
 // and for a mean (total not null) divided by the number of rows that count.
 template <class T, class Team, int E, int VEC>
-__global__ void __launch_bounds__(Team::threads, 1)
+__global__ void __launch_bounds__(Team::threads, Team::resident)
 cross_entropy_backward(const acc_t<T>* g, const T* x, const long long* target, const acc_t<T>* lse,
                        const long long* total, const acc_t<T>* glse, T* dx, index_t rows, index_t n, index_t inner,
                        long long ignore, double smoothing, bool none) {
@@ -78,8 +54,8 @@ cross_entropy_backward(const acc_t<T>* g, const T* x, const long long* target, c
   r.each([&](A (&v)[VEC], index_t i) {
     A out[VEC];
 #pragma unroll
-    for (int j = 0; j < VEC; ++j) out[j] = scale * A(::exp(v[j] - most)) - every - (i + j == t ? own : A(0));
-    if (at.mine) store_pack<VEC>(dx + at.first + r.offset(i), out);
+    for (int j = 0; j < VEC; ++j) out[j] = scale * exp_for<T>(v[j] - most) - every - (i + j == t ? own : A(0));
+    if (at.mine) r.put(dx + at.first, i, out);
   });
 }
 

@@ -1,19 +1,24 @@
-// Rows: a team of threads owns one row of n values and keeps its share of them in registers where they fit.
+// Rows: a team of threads owns one row of n values, reads it once and keeps its share of it.
 //
-// An algorithm on rows is written once, as passes over "my values" and reductions over the team, and then runs for short
-// rows (8 lanes each), for long ones (a block each), for rows too long for registers (E = 0: every pass reads memory
-// again) and for rows whose values are `inner` apart (columns: neighbouring threads take neighbouring rows, so that loads
-// stay coalesced). Teams whose row does not exist work on the last one and store nothing: shuffles need every lane.
+// An algorithm on rows is written once, as passes over "my values" and reductions over the team. Short rows are kept in
+// registers (8 lanes, a warp or a block to each); longer ones in registers and, by asynchronous copies, in shared memory
+// (the team `wide`), and what fits into neither is read again in every pass. Where the values of a row are `inner` apart
+// (columns), neighbouring threads take neighbouring rows, so that loads stay coalesced, and E = 0: every pass reads memory.
+// Rows in one piece are read by packs of 16 bytes that begin at multiples of 16: a row that does not shares its first and
+// its last pack with its neighbours, and there the values that are not its own are `fill`, which an algorithm chooses to
+// change nothing. Teams whose row does not exist work on the last one and store nothing: shuffles need every lane.
 #pragma once
 #include "common.cuh"
+#include "mma.cuh"
 
 // SIZE threads along x; below 256 a block has several teams along y.
 template <int SIZE> struct lanes {
-  static constexpr int size = SIZE, threads = SIZE < 256 ? 256 : SIZE, teams = threads / SIZE;
+  static constexpr int size = SIZE, threads = SIZE < 256 ? 256 : SIZE, teams = threads / SIZE, resident = 1;
   static __device__ __forceinline__ int rank() { return threadIdx.x; }
   static __device__ __forceinline__ index_t row() { return index_t(blockIdx.x) * teams + threadIdx.y; }
   template <class A, class Op> static __device__ __forceinline__ A reduce(A v, Op op, A identity) {
     if constexpr (SIZE > 32) {
+      static_assert(teams == 1, "a block's reduction is over all its threads");
       return block_reduce(v, op, identity);
     } else {
 #pragma unroll
@@ -23,9 +28,13 @@ template <int SIZE> struct lanes {
   }
 };
 
+// A block to a row, of which a thread has E values in registers and `room` packs in shared memory. RESIDENT blocks share a
+// multiprocessor where their shared memory allows: one computes while another's row arrives.
+template <int SIZE, int RESIDENT> struct wide : lanes<SIZE> { static constexpr int resident = RESIDENT; };
+
 // Y threads along y to a row, and 32 rows to a block along x.
 template <int Y> struct columns {
-  static constexpr int size = Y, threads = 32 * Y, teams = 32;
+  static constexpr int size = Y, threads = 32 * Y, teams = 32, resident = 1;
   static __device__ __forceinline__ int rank() { return threadIdx.y; }
   static __device__ __forceinline__ index_t row() { return index_t(blockIdx.x) * 32 + threadIdx.x; }
   template <class A, class Op> static __device__ __forceinline__ A reduce(A v, Op op, A) {
@@ -45,6 +54,12 @@ template <class Team, class A> __device__ __forceinline__ A team_max(A v) {
   return Team::reduce(v, max_of(), A(-infinity<A>()));
 }
 
+// e^x: where the result is rounded to 16 bits the card's own approximation is exact enough, at a quarter of the work.
+template <class T> __device__ __forceinline__ acc_t<T> exp_for(acc_t<T> x) {
+  if constexpr (sizeof(T) == 2) return __expf(x);
+  else return ::exp(x);
+}
+
 // VEC neighbouring values as accumulators, in loads of up to 16 bytes; the address is a multiple of those.
 template <int VEC, class T> __device__ __forceinline__ void load_pack(const T* p, acc_t<T> (&v)[VEC]) {
   constexpr int N = VEC < pack_size<T> ? VEC : pack_size<T>;
@@ -62,13 +77,38 @@ template <int VEC, class T> __device__ __forceinline__ void store_pack(T* p, con
   *reinterpret_cast<pack<T, VEC>*>(p) = q;
 }
 
+// By how many values the address is past a multiple of VEC: where the packs of a row begin before it.
+template <int VEC, class T> __device__ __forceinline__ int shift_of(const T* p) {
+  return VEC == 1 ? 0 : int(reinterpret_cast<unsigned long long>(p) / sizeof(T) % VEC);
+}
+
+// The pack at place i of a row of n values at p (i + VEC > 0, i < n), of which the ends may lie outside the row.
+template <int VEC, class T>
+__device__ __forceinline__ void load_end(const T* p, index_t i, index_t n, acc_t<T> fill, acc_t<T> (&v)[VEC]) {
+  const int from = i < 0 ? int(-i) : 0, until = n - i < VEC ? int(n - i) : VEC;
+#pragma unroll
+  for (int j = 0; j < VEC; ++j) v[j] = j >= from && j < until ? load(p + i + j) : fill;
+}
+template <int VEC, class T>
+__device__ __forceinline__ void load_part(const T* p, index_t i, index_t n, acc_t<T> fill, acc_t<T> (&v)[VEC]) {
+  if (VEC == 1 || (i >= 0 && i + VEC <= n)) load_pack<VEC>(p + i, v);
+  else load_end<VEC>(p, i, n, fill, v);
+}
+template <int VEC, class T>
+__device__ __forceinline__ void store_part(T* p, index_t i, index_t n, const acc_t<T> (&v)[VEC]) {
+  if (VEC == 1 || (i >= 0 && i + VEC <= n)) return store_pack<VEC>(p + i, v);
+#pragma unroll
+  for (int j = 0; j < VEC; ++j)
+    if (i + j >= 0 && i + j < n) store(p + i + j, v[j]);
+}
+
 // The row of this thread's team among `rows`, whether it exists, and where its first value stands. Rows and inner are
 // below 2^31, since a division of 64-bit numbers is a call; the number of values may be larger.
 template <class Team> struct place {
   index_t row, first;
   bool mine;
-  __device__ __forceinline__ place(index_t rows, index_t n, index_t inner) {
-    row = Team::row();
+  __device__ __forceinline__ place(index_t rows, index_t n, index_t inner, index_t number = Team::row()) {
+    row = number;
     mine = row < rows;
     if (!mine) row = rows - 1;
     first = row * n;
@@ -83,21 +123,20 @@ template <class T, class Team, int E, int VEC> struct share {
   static constexpr bool kept = E > 0;  // in registers, so that what a pass writes is there in the next
   const T* p;
   index_t n, step;
-  A v[K ? K : 1][VEC];
+  int shift;
+  A fill, v[K ? K : 1][VEC];
 
   // The n values at p, p + step, ...; a step other than 1 needs E = 0 and VEC = 1.
-  __device__ __forceinline__ share(const T* p, index_t n, index_t step = 1) : p(p), n(n), step(step) {
+  __device__ __forceinline__ share(const T* p, index_t n, index_t step = 1, A fill = 0, int = 0, int = 0)
+      : p(p), n(n), step(step), shift(shift_of<VEC>(p)), fill(fill) {
 #pragma unroll
     for (int k = 0; k < K; ++k)
-      if (has(k)) load_pack<VEC>(p + at(k), v[k]);
+      if (has(k)) load_part<VEC>(p, at(k), n, fill, v[k]);
   }
 
   // The k-th pack in registers: its place in the row, and whether the row reaches it.
-  static __device__ __forceinline__ int at(int k) { return Team::rank() * VEC + k * (Team::size * VEC); }
-  __device__ __forceinline__ bool has(int k) const { return k * (Team::size * VEC) < int(n) - Team::rank() * VEC; }
-
-  // How far from the row's first value the i-th one is.
-  __device__ __forceinline__ index_t offset(index_t i) const { return kept ? i : i * step; }
+  __device__ __forceinline__ int at(int k) const { return Team::rank() * VEC + k * (Team::size * VEC) - shift; }
+  __device__ __forceinline__ bool has(int k) const { return at(k) < int(n); }
 
   // f(values, place in the row) for every pack.
   template <class F> __device__ __forceinline__ void each(F f) {
@@ -107,8 +146,8 @@ template <class T, class Team, int E, int VEC> struct share {
         if (has(k)) f(v[k], at(k));
     } else {
 #pragma unroll UNROLL
-      for (index_t i = Team::rank() * VEC; i < n; i += Team::size * VEC) {
-        load_pack<VEC>(p + i * step, v[0]);
+      for (index_t i = Team::rank() * VEC - shift; i < n; i += Team::size * VEC) {
+        load_part<VEC>(p + (VEC == 1 ? i * step - i : 0), i, n, fill, v[0]);
         f(v[0], i);
       }
     }
@@ -122,11 +161,146 @@ template <class T, class Team, int E, int VEC> struct share {
         if (has(k)) f(v[k], other.v[k], at(k));
     } else {
 #pragma unroll UNROLL
-      for (index_t i = Team::rank() * VEC; i < n; i += Team::size * VEC) {
-        load_pack<VEC>(p + i * step, v[0]);
-        load_pack<VEC>(other.p + i * step, other.v[0]);
+      for (index_t i = Team::rank() * VEC - shift; i < n; i += Team::size * VEC) {
+        const index_t far = VEC == 1 ? i * step - i : 0;
+        load_part<VEC>(p + far, i, n, fill, v[0]);
+        load_part<VEC>(other.p + far, i, n, other.fill, other.v[0]);
         f(v[0], other.v[0], i);
       }
     }
   }
+
+  // Write the values of the pack at place i into a row like this one.
+  template <class O> __device__ __forceinline__ void put(O* row, index_t i, const acc_t<O> (&out)[VEC]) const {
+    if (VEC == 1) store(row + (kept ? i : i * step), out[0]);
+    else store_part<VEC>(row, i, n, out);
+  }
+  __device__ __forceinline__ index_t offset(index_t i) const { return kept ? i : i * step; }
 };
+
+// The share of a wide row: nothing that a pass writes is kept. `which` numbers the rows that a team holds, each with its
+// `room` packs a thread in shared memory.
+template <class T, int SIZE, int RESIDENT, int E, int VEC> struct share<T, wide<SIZE, RESIDENT>, E, VEC> {
+  using A = acc_t<T>;
+  using P = pack<T, VEC>;
+  static constexpr int K = E / VEC, STRIDE = SIZE * VEC, UNROLL = sizeof(A) == 8 ? 1 : 2;
+  static constexpr bool kept = false;
+  const T* p;
+  P* near;
+  index_t n;
+  int shift, room;
+  A fill;
+  P v[K];
+
+  __device__ __forceinline__ share(const T* p, index_t n, index_t = 1, A fill = 0, int room = 0, int which = 0)
+      : p(p), n(n), shift(shift_of<VEC>(p)), room(room), fill(fill) {
+    extern __shared__ uint4 shared_rows[];
+    near = reinterpret_cast<P*>(shared_rows) + which * (room * SIZE) + threadIdx.x;
+#pragma unroll
+    for (int k = 0; k < K; ++k)
+      if (whole(at(k))) v[k] = *reinterpret_cast<const P*>(p + at(k));
+    for (int k = 0; k < room; ++k)
+      if (whole(at(K + k))) copy_async<sizeof(P)>(near + k * SIZE, p + at(K + k));
+    copy_commit();
+  }
+
+  __device__ __forceinline__ int at(int k) const { return int(threadIdx.x) * VEC + k * STRIDE - shift; }
+  __device__ __forceinline__ bool whole(index_t i) const { return i >= 0 && i + VEC <= n; }
+
+  // The ends of a row that begin or end inside a pack: the first is for one thread, the last for another.
+  __device__ __forceinline__ index_t end() const {
+    if (threadIdx.x == 0 && shift) return -shift;
+    return threadIdx.x == 32 ? n - index_t(unsigned(n + shift) % VEC) : n;
+  }
+
+  static __device__ __forceinline__ void values(const P& q, A (&a)[VEC]) {
+#pragma unroll
+    for (int j = 0; j < VEC; ++j) a[j] = to_acc<T>(q.v[j]);
+  }
+
+  template <class F> __device__ __forceinline__ void each(F f) {
+    A a[VEC];
+#pragma unroll
+    for (int k = 0; k < K; ++k)
+      if (whole(at(k))) {
+        values(v[k], a);
+        f(a, at(k));
+      }
+    copy_wait<0>();  // a thread reads what it copied itself: no barrier
+#pragma unroll 1
+    for (int k = 0; k < room; ++k)
+      if (whole(at(K + k))) {
+        values(near[k * SIZE], a);
+        f(a, at(K + k));
+      }
+#pragma unroll UNROLL
+    for (index_t i = at(K + room); i + VEC <= n; i += STRIDE) {
+      load_pack<VEC>(p + i, a);
+      f(a, i);
+    }
+    const index_t i = end();
+    if (i < n) {
+      load_end<VEC>(p, i, n, fill, a);
+      f(a, i);
+    }
+  }
+
+  template <class F> __device__ __forceinline__ void each(share& other, F f) {
+    A a[VEC], b[VEC];
+#pragma unroll
+    for (int k = 0; k < K; ++k)
+      if (whole(at(k))) {
+        values(v[k], a);
+        values(other.v[k], b);
+        f(a, b, at(k));
+      }
+    copy_wait<0>();
+#pragma unroll 1
+    for (int k = 0; k < room; ++k)
+      if (whole(at(K + k))) {
+        values(near[k * SIZE], a);
+        values(other.near[k * SIZE], b);
+        f(a, b, at(K + k));
+      }
+#pragma unroll 1
+    for (index_t i = at(K + room); i + VEC <= n; i += STRIDE) {
+      load_pack<VEC>(p + i, a);
+      load_pack<VEC>(other.p + i, b);
+      f(a, b, i);
+    }
+    const index_t i = end();
+    if (i < n) {
+      load_end<VEC>(p, i, n, fill, a);
+      load_end<VEC>(other.p, i, n, other.fill, b);
+      f(a, b, i);
+    }
+  }
+
+  template <class O> __device__ __forceinline__ void put(O* row, index_t i, const acc_t<O> (&out)[VEC]) const {
+    store_part<VEC>(row, i, n, out);
+  }
+};
+
+// The largest value of a row and the sum of e^(v - largest), in one pass: the sum is rescaled when the largest grows.
+// Values that are not the row's own must be -infinity. A row without a finite value gives NaN, as inf - inf does.
+template <class T, class Team, int E, int VEC, class F>
+__device__ __forceinline__ void largest_and_sum(share<T, Team, E, VEC>& r, acc_t<T>& m, acc_t<T>& s, F also) {
+  using A = acc_t<T>;
+  m = -infinity<A>(), s = 0;
+  r.each([&](A (&v)[VEC], index_t i) {
+    also(v, i);
+    A top = v[0];
+#pragma unroll
+    for (int j = 1; j < VEC; ++j) top = ::fmax(top, v[j]);  // a NaN comes into the sum
+    if (top > m) {
+      s *= exp_for<T>(m - top);
+      m = top;
+    }
+    const A base = m == -infinity<A>() ? A(0) : m;
+#pragma unroll
+    for (int j = 0; j < VEC; ++j) s += exp_for<T>(v[j] - base);
+  });
+  const A mine = m;
+  m = team_max<Team>(m);
+  s = team_sum<Team>(s * exp_for<T>(mine - m));
+}

@@ -9,6 +9,7 @@ import pytest
 from tolerance import assert_close
 
 import gradflow as gf
+from gradflow.cuda import row
 from gradflow.ops.softmax import log_softmax, log_softmax_backward, softmax, softmax_backward, softmin
 
 
@@ -90,8 +91,8 @@ def test_errors():
 
 # --- the kernels ----------------------------------------------------------------------------------------
 
-# Around the longest row of each team, with and without 16-byte loads, and rows read twice.
-LENGTHS = [1, 9, 64, 65, 256, 257, 260, 1024, 1025, 4100, 8200, 8201]
+# Around the longest row of each team, rows that begin and end inside a pack of 16 bytes, rows that need shared memory.
+LENGTHS = [1, 9, 64, 65, 256, 257, 260, 1024, 1025, 4100, 8192, 8200, 8201, 20011, 33000]
 
 
 def both(x64, g64):
@@ -120,6 +121,25 @@ def test_rows_of_every_length(card, n, dtype):
     expected = both(x.astype(np.float64), g.astype(np.float64))
     for a, b in zip(run(card, x, g, 1, dtype), expected, strict=True):
         assert_close(a, b, dtype=np.dtype(dtype), scale=4)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("n", [9000, 12003])
+def test_rows_that_the_card_cannot_hold_are_read_again(card, n, dtype, monkeypatch):
+    monkeypatch.setattr(row, "shared_limit", lambda device: 2 * row.RESERVED + 512 * 32)  # a pack of each thread
+    test_rows_of_every_length(card, n, dtype)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("n", [30, 2000])
+def test_arrays_that_start_anywhere(card, n):
+    rng = np.random.default_rng(n)
+    x, g = (rng.standard_normal(3 * n + 1).astype(np.float32) for _ in range(2))
+    expected = both(*(v[1:].reshape(3, n).astype(np.float64) for v in (x, g)))
+    x, g = (card.asarray(v)[1:].reshape(3, n) for v in (x, g))
+    for a, b in zip(run(card, x, g, 1, "float32"), expected, strict=True):
+        assert_close(a, b, dtype=np.dtype(np.float32))
 
 
 @pytest.mark.cuda

@@ -47,10 +47,10 @@ def cross_entropy_forward(x: Any, target: Any, ignore_index: int, reduction: str
         return NotImplemented
     rows, n, inner = layout
     xp, kind, none = namespace(x), row.wide(x.dtype), reduction == "none"
-    x, target = contiguous(x), _classes(target)
+    x, target = row.ready(x), _classes(target)
     losses, lse = xp.empty(target.shape, x.dtype if none else kind), xp.empty(target.shape, kind)
-    t, numbers = row.team(n, inner, x.dtype.itemsize, aligned(x)), (ignore_index, np.float64(label_smoothing))
-    kernel = t.name("cross_entropy_forward", ctype(x.dtype), ctype(losses.dtype))
+    t, kinds = row.choose(n, inner, x.dtype.itemsize), (ctype(x.dtype), ctype(losses.dtype))
+    kernel, numbers = t.name("cross_entropy_forward", *kinds), (ignore_index, np.float64(label_smoothing), np.int32(0))
     launch("loss", kernel, row.grid(t, rows), t.block, x, target, losses, lse, rows, n, inner, *numbers)
     if none:
         return losses, lse, xp.zeros((), np.int64)
@@ -73,10 +73,10 @@ def cross_entropy_backward(
         return NotImplemented
     rows, n, inner = layout
     kind = row.wide(x.dtype)
-    x, target = contiguous(x), _classes(target)
+    x, target = row.ready(x), _classes(target)
     g, lse, glse = (contiguous(v.astype(kind, copy=False)) for v in (g, lse, glse))
     dx = namespace(x).empty(x.shape, x.dtype)
-    t = row.team(n, inner, x.dtype.itemsize, aligned(x, dx))
+    t = row.choose(n, inner, x.dtype.itemsize)
     arrays = g, x, target, lse, _classes(total) if reduction == "mean" else None, glse, dx
     numbers = rows, n, inner, ignore_index, np.float64(smoothing), reduction == "none"
     launch("loss", t.name("cross_entropy_backward", ctype(x.dtype)), row.grid(t, rows), t.block, *arrays, *numbers)
@@ -176,7 +176,7 @@ def instantiations() -> list[str]:
     """Every kernel that may be launched."""
     found = ["partial_sums<float>", "partial_sums<double>"]
     for c, size in row.types():
-        teams = [*row.teams(size), row.COLUMNS]
+        teams = row.every(size)
         for out in dict.fromkeys((c, "double" if size == 8 else "float")):
             found += [t.name("cross_entropy_forward", c, out) for t in teams]
         found += [t.name("cross_entropy_backward", c) for t in teams]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..backend import Array, need_card
 from . import launch
 
 
@@ -22,14 +24,75 @@ class Team(NamedTuple):
         """The C++ name of the kernel for these types."""
         return f"{kernel}<{', '.join(types)}, {self.type}, {self.kept}, {self.vec}>"
 
+    @property
+    def wide(self) -> bool:
+        """Whether rows are kept in shared memory too."""
+        return self.type.startswith("wide")
+
+    def room(self, x: Array, n: int, arrays: int = 1) -> tuple[int, int]:
+        """(packs per thread, bytes) of shared memory for rows of n values of each of so many arrays like x."""
+        if not self.wide:
+            return 0, 0
+        size, pack = self.block[0], 16 * arrays
+        packs = launch.blocks(n + self.vec - 1, size * self.vec) - self.kept // self.vec
+        packs = max(min(packs, (shared_limit(x.device.id) - 2 * RESERVED) // (size * pack)), 0)
+        return packs, packs * size * pack + RESERVED
+
 
 def _lanes(size: int, kept: int, vec: int) -> Team:
     teams = max(256 // size, 1)
     return Team(f"lanes<{size}>", kept, vec, (size, teams), teams)
 
 
+RESERVED = 1024  # bytes of shared memory that kernels on rows have for their reductions, at most
+
+
+@cache
+def shared_limit(device: int) -> int:
+    """The most bytes of shared memory that a block can have."""
+    attributes = need_card("row").cuda.Device(device).attributes
+    return int(attributes.get("MaxSharedMemoryPerBlockOptin", launch.STATIC_SHARED))
+
+
+launch.caches.append(shared_limit.cache_clear)
+
+
 # Rows whose values are not neighbours: 32 rows to a block, 8 threads to each.
 COLUMNS = Team("columns<8>", 0, 1, (32, 8), 32)
+
+
+def short(itemsize: int) -> list[Team]:
+    """The teams for rows in one piece that registers hold, by the longest row they take."""
+    vec, warp = 16 // itemsize, (16 if itemsize == 8 else 32)
+    sizes = [(8, 8), (32, 8), (32, warp), (256, 16)] + [(512, 16)] * (itemsize < 8)  # not two rows of doubles
+    return [_lanes(size, kept, vec) for size, kept in sizes]
+
+
+def large(itemsize: int, arrays: int = 1) -> Team:
+    """The team for longer rows: a thread has four packs of its share in registers, the others in shared memory."""
+    vec, resident = 16 // itemsize, 1 if itemsize == 8 else 2  # of doubles, twice the registers
+    return Team(f"wide<512, {resident}>", 4 * vec // arrays, vec, (512, 1), 1)
+
+
+def every(itemsize: int, arrays: int = 1) -> list[Team]:
+    """The teams that `choose` chooses from."""
+    return [*short(itemsize), large(itemsize, arrays), COLUMNS]
+
+
+def choose(n: int, inner: int, itemsize: int, arrays: int = 1) -> Team:
+    """The team for rows of n values, `inner` apart, of one or two arrays that start at multiples of 16 bytes."""
+    if inner != 1:
+        return COLUMNS
+    vec = 16 // itemsize
+    longest = n if n % vec == 0 else n + vec - 1  # a row may begin and end inside a pack
+    return next((t for t in short(itemsize) if longest <= t.block[0] * t.kept), large(itemsize, arrays))
+
+
+def ready(x: Array) -> Array:
+    """x in one piece that starts at a multiple of 16 bytes, or a copy that does."""
+    if not x.flags.c_contiguous:
+        return launch.contiguous(x)
+    return x if launch.aligned(x) else x.copy()
 
 
 def teams(itemsize: int) -> list[Team]:

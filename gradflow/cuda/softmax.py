@@ -1,13 +1,15 @@
-"""Softmax and its gradient on the card: rows in registers, any dimension by its stride."""
+"""Softmax and its gradient on the card: rows read once, any dimension by its stride."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
+import numpy as np
+
 from ..backend import is_floating, namespace
 from . import row
-from .launch import aligned, contiguous, ctype, launch
+from .launch import ctype, launch
 
 
 def _rows(shape: tuple[int, ...], dim: int | None) -> tuple[int, int, int]:
@@ -26,9 +28,10 @@ def _run(kernel: str, inputs: list[Any], dim: int | None, log: str) -> Any:
         return NotImplemented
     y = namespace(like).empty(like.shape, like.dtype)
     if y.size:
-        inputs = [contiguous(v) for v in inputs]
-        t = row.team(n, inner, y.dtype.itemsize, aligned(*inputs, y))
-        launch("softmax", t.name(kernel, ctype(y.dtype), log), row.grid(t, rows), t.block, *inputs, y, rows, n, inner)
+        t = row.choose(n, inner, y.dtype.itemsize, len(inputs))
+        room, shared = t.room(y, n, len(inputs))
+        name, arrays = t.name(kernel, ctype(y.dtype), log), [row.ready(v) for v in inputs]
+        launch("softmax", name, row.grid(t, rows), t.block, *arrays, y, rows, n, inner, np.int32(room), shared=shared)
     return y
 
 
@@ -66,8 +69,8 @@ def instantiations() -> list[str]:
     """Every kernel that may be launched."""
     return [
         t.name(kernel, c, log)
-        for kernel in ("softmax_forward", "softmax_backward")
+        for arrays, kernel in ((1, "softmax_forward"), (2, "softmax_backward"))
         for c, size in row.types()
         for log in ("false", "true")
-        for t in [*row.teams(size), row.COLUMNS]
+        for t in row.every(size, arrays)
     ]

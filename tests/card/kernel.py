@@ -249,7 +249,7 @@ class Function:
         table = (ctypes.c_void_p * (len(packed) + 1))(*[ctypes.addressof(b) for b in packed])
         launch = Launch(self.run, ctypes.addressof(table), grid, block, shared_mem, 0, patience, self.launches % 2)
         self.launches += 1  # every second launch runs its blocks and threads from the last to the first
-        launch.limit = max(STATIC_LIMIT, min(self.max_dynamic_shared_size_bytes, DYNAMIC_LIMIT))
+        launch.limit = STATIC_LIMIT if self.max_dynamic_shared_size_bytes <= STATIC_LIMIT else DYNAMIC_LIMIT
         counts.launches += 1
         if work.logs:
             read = sum(x.nbytes for x in args if isinstance(x, ndarray))
