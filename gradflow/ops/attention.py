@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import backend
 from ..backend import bool_, is_floating, namespace
+from ..call import batching
 from ..cases import Sampler, case
 from ..kernel import kernel
 from ..op import op, unwrap
@@ -34,7 +35,33 @@ def _swap(x: Any) -> Any:
 
 
 def _dropped(x: Any, drop: float, seed: tuple[int, int]) -> Any:
-    return random.dropout.op.definition(x, drop, *seed) if drop else x
+    return random.dropout(x, drop, *seed) if drop else x
+
+
+def group_of(q: Any, k: Any, v: Any) -> int:
+    """How many heads of q (dimension -3) share each head of k and v where they have fewer; 1 where shapes broadcast."""
+    if min(q.ndim, k.ndim, v.ndim) < 3:
+        return 1
+    many, few = q.shape[-3], k.shape[-3]
+    return many // few if 1 < few < many and v.shape[-3] == few and many % few == 0 else 1
+
+
+def _grouped(q: Any, k: Any, v: Any, mask: Any) -> tuple[Any, Any, Any, Any]:
+    """The same with the heads of q and mask in two dimensions, so that those of k and v broadcast."""
+    few = k.shape[-3]
+
+    def split(x: Any) -> Any:
+        if x is None or x.ndim < 3:
+            return x
+        heads = (1, 1) if x.shape[-3] == 1 else (few, x.shape[-3] // few)
+        return shape.reshape(x, (*x.shape[:-3], *heads, *x.shape[-2:]))
+
+    return split(q), shape.unsqueeze(k, -3), shape.unsqueeze(v, -3), split(mask)
+
+
+def _joined(y: Any) -> Any:
+    """Two dimensions of heads as one."""
+    return shape.reshape(y, (*y.shape[:-4], y.shape[-4] * y.shape[-3], *y.shape[-2:]))
 
 
 def _causal(xp: Any, rows: int, columns: int) -> Any:
@@ -100,6 +127,8 @@ def _composed(scale, causal, drop, seed):
     """The same attention from ops, for replay; without a seed dropout draws from the default generator."""
 
     def run(q, k, v, mask):
+        if group_of(q, k, v) > 1:
+            return (_joined(run(*_grouped(q, k, v, mask))[0]),)
         xp = namespace(unwrap(q))
         s = linalg.matmul(q * scale, linalg.mT(k))
         if mask is not None:
@@ -156,9 +185,10 @@ def _reference(torch: Any, q: Any, k: Any, v: Any, mask: Any, scale: float, caus
 
 @op(
     real=True,
-    dq_dk_dv_dmask=lambda g, q, k, v, mask, scale, causal, drop, seed, reserve, needs: attention_backward(
-        g, q, k, v, mask, scale, causal, drop, seed, reserve, needs
+    dq_dk_dv_dmask=lambda g, q, k, v, mask, y, scale, causal, drop, seed, reserve, needs: attention_backward(
+        g, q, k, v, mask, scale, causal, drop, seed, reserve, needs, y
     ),
+    twin="flash",
     cases=_cases,
     reference=_reference,
 )
@@ -167,8 +197,11 @@ def attention(q, k, v, mask=None, scale=1.0, causal=False, drop=0.0, seed=(0, 0)
 
     mask (..., l, s) is added, or if bool says which keys each query may see; with causal those not after it. A query
     that sees nothing gets zeros. Of the weights, a part `drop` is dropped by the random bits of seed, (key, counter).
-    reserve is an empty list in which the forward pass leaves the weights for the backward pass.
+    Where k and v have fewer heads (dimension -3) than q, each of theirs serves as many of q's. reserve is an empty list in
+    which the forward pass leaves the weights for the backward pass, or a launcher what it needs to make them again.
     """
+    if group_of(q, k, v) > 1:
+        return _joined(attention.op.definition(*_grouped(q, k, v, mask), scale, causal, drop, seed, reserve))
     dtype = q.dtype
     if type(q) is np.ndarray:
         q, k, v = _wide(q), _wide(k), _wide(v)
@@ -184,19 +217,27 @@ def attention(q, k, v, mask=None, scale=1.0, causal=False, drop=0.0, seed=(0, 0)
         _composed(scale, causal, drop, seed), (g,), (q, k, v, mask), gg
     ),
     outputs=("dq", "dk", "dv", "dmask"),
+    twin="flash",
     cases=lambda r: _cases(r, g=True),
     reference=None,
 )
 def attention_backward(
-    g, q, k, v, mask=None, scale=1.0, causal=False, drop=0.0, seed=(0, 0), reserve=None, needs=(True,) * 4
+    g, q, k, v, mask=None, scale=1.0, causal=False, drop=0.0, seed=(0, 0), reserve=None, needs=(True,) * 4, y=None
 ):
-    """The gradients of attention's inputs, those that are needed, from g, the gradient of its output.
-    Without what attention left in reserve the weights are computed again.
+    """The gradients of attention's inputs, those that are needed, from g, the gradient of its output y.
+    Without y and what attention left in reserve they are computed again.
     """
+    if group_of(q, k, v) > 1:
+        inputs = q, k, v, mask
+        gs = _grouped(g, k, v, None)[0]
+        if y is not None:
+            y = _grouped(y, k, v, None)[0]
+        found = attention_backward.op.definition(gs, *_grouped(*inputs), scale, causal, drop, seed, reserve, needs, y)
+        return tuple(None if d is None else d.reshape(x.shape) for d, x in zip(found, inputs, strict=True))
     dtype, xp = q.dtype, namespace(q)
     if type(q) is np.ndarray:
         g, q, k, v = _wide(g), _wide(q), _wide(k), _wide(v)
-    p = reserve[0] if reserve else _weights(q, k, mask, scale, causal)
+    p = reserve[0] if reserve and reserve[0] is not None else _weights(q, k, mask, scale, causal)
     dv = _product(_swap(_dropped(p, drop, seed)), g, v) if needs[2] else None
     dq = dk = dmask = None
     if needs[0] or needs[1] or needs[3]:
@@ -205,7 +246,8 @@ def attention_backward(
             ds = xp.broadcast_to(ds, p.shape).copy()
         ds = _dropped(ds, drop, seed)
         if type(ds) is np.ndarray:
-            ds -= np.einsum("...ls,...ls->...l", ds, p)[..., None]
+            exact = y is not None and y.dtype == ds.dtype  # then the sum of g y over the features is less work
+            ds -= (np.einsum("...f,...f->...", g, y) if exact else np.einsum("...ls,...ls->...l", ds, p))[..., None]
             ds *= p
         else:
             ds = softmax.softmax_backward(ds, p, -1)
@@ -236,13 +278,17 @@ def scaled_dot_product_attention(
         raise RuntimeError(f"{name}: wanted one floating dtype, saw {', '.join(map(str, dtypes))}")
     if not 0 <= dropout_p <= 1:
         raise RuntimeError(f"{name}: wanted a dropout_p in [0, 1], saw {dropout_p}")
+    shared = 1
     if enable_gqa:
-        key, value = _repeated(name, query, key), _repeated(name, query, value)
+        shared = 1 if batching else group_of(query, key, value)
+        if shared == 1:
+            key, value = _repeated(name, query, key), _repeated(name, query, value)
     shapes = tuple(query.shape), tuple(key.shape), tuple(value.shape)
     if shapes[0][-1] != shapes[1][-1] or shapes[1][-2] != shapes[2][-2]:
         raise RuntimeError(f"{name}: wanted (..., l, e), (..., s, e) and (..., s, f), saw {shapes}")
     try:
-        batch = np.broadcast_shapes(*(s[:-2] for s in shapes))
+        leads = [(*s[:-3], s[-3] * shared if i else s[-3]) if shared > 1 else s[:-2] for i, s in enumerate(shapes)]
+        batch = np.broadcast_shapes(*leads)
     except ValueError:
         raise RuntimeError(f"{name}: wanted leading sizes that broadcast, saw {shapes}") from None
     rows, columns = shapes[0][-2], shapes[1][-2]
@@ -253,11 +299,11 @@ def scaled_dot_product_attention(
     if dropout_p:
         if random.sequence_of(namespace(unwrap(query))) is not None:
             return _composed(scale, bool(is_causal), dropout_p, None)(query, key, value, attn_mask)[0]
-        whole = (*np.broadcast_shapes(shapes[0][:-2], shapes[1][:-2]), rows, columns)
+        whole = (*np.broadcast_shapes(leads[0], leads[1]), rows, columns)
         if attn_mask is not None:
             whole = np.broadcast_shapes(whole, tuple(attn_mask.shape))
         seed = backend.default_generator.reserve(-(-math.prod(whole) // 2))
-    reserve = [] if mode.enabled else None
+    reserve: list | None = [] if mode.enabled else None
     return attention(query, key, value, attn_mask, scale, bool(is_causal), dropout_p, seed, reserve)
 
 
