@@ -119,6 +119,16 @@ def launch(family: str, kernel: str, grid: Any, block: Any, *args: Any, shared: 
     fire(f, grid, block, tuple(values), near, shared)
 
 
+def run(family: str, kernel: str, grid: int, block: int, values: tuple, shared: int = 0) -> None:
+    """As launch, for launchers that hand over strides beside arrays with gaps: arguments are passed as they are."""
+    f = _ready.get((family, kernel))
+    if f is None:
+        f = load(family, kernel)
+    if shared > STATIC_SHARED:
+        _grant(family, kernel, f, shared, values[0])
+    fire(f, (grid,), (block,), values, values[0], shared)
+
+
 def fire(f: Any, grid: tuple, block: tuple, values: tuple, near: Array, shared: int = 0) -> None:
     """Run a loaded kernel on the device of the array `near`, unchecked: the last step of launch, for hot launchers."""
     global count

@@ -157,7 +157,7 @@ def _pair(x: Any, a: Labels, w: Any, b: Labels, keep: frozenset) -> tuple[Any, L
     if not ni:
         return x.reshape((*batch, *left, *(1 for _ in right))) * w.reshape((*batch, *(1 for _ in left), *right)), result
     k = math.prod(x.shape[nb + nl :])
-    y = linalg.matmul.op.definition(
+    y = linalg.matmul.op.kernel(
         x if nl == ni == 1 else x.reshape((*batch, math.prod(left), k)),
         w if ni == len(right) == 1 else w.reshape((*batch, k, math.prod(right))),
     )

@@ -107,7 +107,7 @@ def _matmul_cases(r: Sampler) -> list[case]:
     ]
 
 
-@op(dx=_matmul_dx, dw=_matmul_dw, cases=_matmul_cases)
+@op(dx=_matmul_dx, dw=_matmul_dw, twin="gemm", cases=_matmul_cases)
 def matmul(x, w):
     """The matrix product y_nm = sum_k x_nk w_km, of vectors the inner product.
 
@@ -149,7 +149,9 @@ def _linear_cases(r: Sampler) -> list[case]:
     ]
 
 
-@op(dx=_linear_dx, dw=_linear_dw, db=lambda g: g, cases=_linear_cases, reference="nn.functional.linear")
+@op(
+    dx=_linear_dx, dw=_linear_dw, db=lambda g: g, twin="gemm", cases=_linear_cases, reference="nn.functional.linear"
+)
 def linear(x, w, b=None):
     """The affine map y = x w^T + b of the last dimension: x (..., i), w (o, i), b (o) or None, y (..., o).
 
@@ -177,6 +179,7 @@ def linear(x, w, b=None):
 @op(
     dx=lambda g, w: linear(w, g),
     dw=lambda g, x: matmul(x, g),
+    twin="gemm",
     cases=lambda r: [
         case(r(3, 4), r(3, 5)),
         case(r(4), r(5)),
@@ -286,6 +289,7 @@ def _scaled(g: Any, alpha: Any) -> Any:
     dc=lambda g, beta: g if beta == 1 else g * beta,
     dx=lambda g, w, x_shape, alpha: _matmul_dx(_scaled(g, alpha), w, x_shape),
     dw=lambda g, x, w_shape, alpha: _matmul_dw(_scaled(g, alpha), x, w_shape),
+    twin="gemm",
     cases=lambda r: [
         case(r(3, 5), r(3, 4), r(4, 5)),
         case(r(5), r(3, 4), r(4, 5), 0.5, 2.0),

@@ -20,12 +20,14 @@ from .array import device as _device
 from .array import fresh as _fresh
 from .array import ndarray
 from .build import CompileException
+from .cublas import _core  # noqa: F401 - read as cupy._core
 from .elementwise import ElementwiseKernel
 from .kernel import RawKernel, RawModule
 from .memory import CardError, OutOfMemoryError, UnownedMemory, check, counts
 from .memory import default_pool as _pool
 from .memory import pinned_pool as _pinned
 from .memory import refuse_capture as _refuse_capture
+from .traffic import Traffic as traffic
 from .work import Launches as launches
 from .work import note as _note
 
@@ -186,4 +188,5 @@ def __getattr__(name):
 __all__ = [
     "CardError", "CompileException", "ElementwiseKernel", "OutOfMemoryError", "RawKernel", "RawModule", "UnownedMemory",
     "array", "asarray", "asnumpy", "check", "counts", "cuda", "launches", "ndarray",
+    "traffic",
 ]  # fmt: skip

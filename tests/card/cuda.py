@@ -7,8 +7,8 @@ import time
 
 import numpy as np
 
+from . import cublas, work
 from . import memory as _memory
-from . import work
 from .build import CompileException
 from .graph import Capture, Graph, open_captures
 from .memory import (
@@ -337,7 +337,7 @@ memory = _Names(
 )  # fmt: skip
 pinned_memory = _Names(PinnedMemoryPool=PinnedMemoryPool, alloc_pinned_memory=alloc_pinned_memory)
 stream = _Names(Stream=Stream, Event=Event, get_current_stream=get_current_stream, ExternalStream=ExternalStream)
-device = _Names(Device=Device, get_device_id=get_device_id)
+device = _Names(Device=Device, get_device_id=get_device_id, get_cublas_handle=cublas.get_cublas_handle)
 nvtx = _Names(RangePush=lambda *a, **k: None, RangePop=lambda: None)
 profiler = _Names(profile=contextlib.nullcontext, start=lambda: None, stop=lambda: None)
 
