@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).parent
-HEADERS = ("card.h", "half.h", "intrinsics.h", "entry.h", "cupy.h", "heap.h", "fiber.h")
+HEADERS = ("card.h", "half.h", "intrinsics.h", "entry.h", "cupy.h", "heap.h", "fiber.h", "trace.h")
 # Signed overflow wraps and products are not fused into sums, as the definitions in NumPy assume.
 # -fno-gnu-unique: static variables of templates in different libraries must not become one.
 FLAGS = ["-std=gnu++17", "-O1", "-fPIC", "-shared", "-fwrapv", "-fno-strict-aliasing", "-ffp-contract=off", "-w"]
@@ -19,6 +19,10 @@ FLAGS += ["-fstack-clash-protection"]  # a large frame touches the guard page be
 # Checks inside the kernels; what they call when they fail is in runtime.cpp, not in a library of the compiler's.
 CHECKS = ["-fsanitize=alignment,bounds,shift-exponent,return", "-fno-sanitize-recover=all", "-g1"]
 CHECKS += ["-nodefaultlibs", "-lm", "-lc"]
+# Instead of the checks, a call before each access to memory; what it calls is in trace.h. Structs stay in one piece, so
+# that a pack of 16 bytes is one access.
+COUNTS = ["-fsanitize=thread", "--param", "tsan-instrument-func-entry-exit=0", "-fno-tree-sra", "-fno-ipa-sra"]
+COUNTS += ["-nodefaultlibs", "-lm", "-lc"]
 
 
 class CompileException(Exception):
@@ -123,6 +127,8 @@ def runtime():
         ("card_kept", size, []),
         ("card_trim", None, []),
         ("card_launch_kernel", ctypes.c_int, [address, address]),
+        ("card_trace", None, [address, ctypes.c_int]),
+        ("card_traced", None, [address]),
     ]:
         function = getattr(lib, name)
         function.restype, function.argtypes = result, arguments

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from . import memory, source, work
+from . import memory, source, traffic, work
 from .array import ndarray
-from .build import CompileException, build, runtime
+from .build import CHECKS, COUNTS, CompileException, build, runtime
 from .memory import CardError, MemoryPointer, counts
 
 patience = float(os.environ.get("GRADFLOW_CARD_TIMEOUT", "120"))  # seconds that one launch may take
@@ -196,7 +196,8 @@ def three(what, dims, most):
 class Function:
     """A compiled kernel; call it with (grid, block, args)."""
 
-    def __init__(self, library, export, code):
+    def __init__(self, library, export, text):
+        code, self.text = text[0], text
         self.name = export.name.decode()
         self.max_threads_per_block = source.launch_bounds(code).get(self.name.split("<")[0].split("::")[-1], 1024)
         self.library, self.run, self.launches = library, export.run, 0
@@ -265,7 +266,10 @@ class Function:
     def _go(self, launch, used):
         report = Report()
         with launching:
-            runtime().card_launch_kernel(ctypes.addressof(launch), ctypes.addressof(report))
+            if traffic.open_counts:
+                traffic.counted(self.name, launch, report, load(*self.text, counted=True)[1][self.name].run)
+            else:
+                runtime().card_launch_kernel(ctypes.addressof(launch), ctypes.addressof(report))
         if report.code:
             for m in used:
                 m.told = True  # what else this kernel broke is no news
@@ -282,12 +286,12 @@ def cpp_options(options):
 
 
 @functools.cache
-def load(code, options, names):
-    """The functions of a text by name."""
+def load(code, options, names, counted=False):
+    """The functions of a text by name; built to be counted, if asked for."""
     plain = tuple(source.plain_kernels(code))
     text = source.translate(code) + source.exports((*plain, *names))
     runtime()  # its symbols must be there first
-    library = ctypes.CDLL(str(build(text, cpp_options(options))))
+    library = ctypes.CDLL(str(build(text, cpp_options(options), COUNTS if counted else CHECKS)))
     table = ctypes.cast(ctypes.addressof(ctypes.c_char.in_dll(library, "card_exports")), ctypes.POINTER(Export))
     found, i = {}, 0
     while table[i].name:
@@ -299,7 +303,7 @@ def load(code, options, names):
 @functools.cache
 def load_function(code, options, name):
     library, found = load(code, options, ())
-    return Function(library, found[name], code)
+    return Function(library, found[name], (code, options, ()))
 
 
 class RawModule:
@@ -345,7 +349,7 @@ class RawModule:
                 f'(a plain name needs extern "C", a template needs name_expressions)'
             )
         if name not in self._functions:
-            self._functions[name] = Function(library, found[name], self.code)
+            self._functions[name] = Function(library, found[name], (self.code, self.options, self.name_expressions))
         return self._functions[name]
 
     def get_global(self, name):

@@ -104,6 +104,7 @@ static card_report report;
 static std::vector<std::pair<char*, size_t>> shared_arrays;  // the dynamic one first, to name them when one is overrun
 static size_t shared_bytes, shared_limit;
 static sigjmp_buf escape;
+#include <trace.h>
 static volatile bool inside;
 static char signal_stack[64 << 10];
 
@@ -207,6 +208,7 @@ static void open_barrier() {
 
 extern "C" int card_barrier(int value, card_place at) {
   note_block();
+  ++epochs[card_now.thread];
   if (arrived && !same(at, barrier_at))
     fail(at, "divergent barrier: this thread waits at line %d, others of its block at line %d", at.line,
          barrier_at.line);
@@ -254,7 +256,11 @@ static void finish_warp(int first, unsigned group) {
     }
   }
   if (kind == CARD_BALLOT) all = ballot;
-  if (kind == CARD_CALL) (*(void (**)(void**))((char*)lanes[leader] + 16))(lanes);
+  if (kind == CARD_CALL) {
+    trace::begin_call();
+    (*(void (**)(void**))((char*)lanes[leader] + 16))(lanes);
+    trace::end_call();
+  }
   for (unsigned g = group; g; g &= g - 1) {
     const int i = __builtin_ctz(g);
     uint64_t& v = w[i].wait.value;
@@ -286,6 +292,7 @@ static bool try_warp(int index) {
 extern "C" uint64_t card_warp(int kind, unsigned mask, uint64_t value, int lane, card_place at) {
   note_block();
   const int t = card_now.thread;
+  ++epochs[t];
   Warp& warp = warps[t / 32];
   if (!(mask >> (t & 31) & 1)) fail(at, "a warp function called by a lane that its mask %08x leaves out", mask);
   threads[t].wait = {kind, lane, at, mask, value};
@@ -337,6 +344,11 @@ static std::vector<std::vector<Copy>>& my_copies() {
 extern "C" void card_copy_async(void* shared, const void* global, size_t bytes, size_t filled) {
   if ((uintptr_t)shared % bytes || (filled && (uintptr_t)global % bytes))
     card_fail("misaligned address in an asynchronous copy");
+  if (tracing) {
+    const uint64_t place = uint64_t(__builtin_return_address(0));
+    if (filled) trace::touch_range(uint64_t(global), filled, trace::LOAD | trace::ASYNC, place);
+    trace::touch_range(uint64_t(shared), bytes, trace::STORE, place);
+  }
   std::memset(shared, 0xff, bytes);
   my_copies().back().push_back({shared, global, bytes, filled});
 }
@@ -371,6 +383,7 @@ static void run_block(int n, bool reverse) {
   card_now.next = reverse ? n - 1 : 0;
   card_now.step = reverse ? -1 : 1;
   ++card_now.block;
+  if (tracing) trace::begin_block();
   arrived = barrier_sum = awake_count = 0;
   threadIdx = {0, 0, 0};
   current = take_fiber();
@@ -379,6 +392,7 @@ static void run_block(int n, bool reverse) {
     if (!forget_exited()) deadlock();
     switch_away(&scheduler);
   }
+  if (tracing) trace::flush();
 }
 
 struct card_launch {
