@@ -1,7 +1,13 @@
-"""Convolutions on the card: the twins of gradflow/ops/conv.py, by kernels/conv.cu and, in three dims, kernels/conv3d.cu."""
+"""Convolutions on the card: the twins of gradflow/ops/conv.py.
+
+Ways to do one, of which the tuner, or before it a guess of their times, takes the fastest: `see` and `planes` of conv_mma.py
+in their tiles, on the tensor cores but for true float32; `direct`, by kernels/conv.cu and, in three dims, kernels/conv3d.cu,
+for every type and card in one launch; those of a library. Depthwise convolutions have kernels of their own.
+"""
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import product
 from math import prod
 from typing import Any
@@ -9,27 +15,34 @@ from typing import Any
 import numpy as np
 
 from ..backend import Array, need_card, on_card
-from ..ops.conv import batched, check_arrays, check_gradient, like
+from ..ops.conv import ACTIVATIONS, batched, check_activation, check_arrays, check_gradient, like
 from ..ops.window import Window, transposed, window
-from . import depthwise
-from .launch import blocks, contiguous, ctype, launch
+from . import conv_mma, depthwise, precision, tune
+from .conv_job import Job
+from .launch import aligned, blocks, contiguous, ctype, launch, multiprocessors
 
 TYPES = ("float", "double", "__half", "__nv_bfloat16")
 LARGE, MEDIUM, SMALL = "128, 128, 8, 8, 8", "64, 64, 8, 4, 4", "32, 128, 8, 4, 4"  # m, n, k, a thread's m and n
 THREADS = 256  # of every tile
 WAVE = 128  # blocks that keep a card busy: a fixed number, so that a result is the same on every card
+LAUNCH, DIRECT = 3.0, 15e6  # guesses: microseconds of a launch; operations of the direct kernels in one
 PART = 2048  # outputs that one block of a weight gradient sums up, at least
 
 
+# What else can do a job, cuDNN say: objects with variants(job) -> [("its name", ...), ...], tried after our own, and
+# run(variant, job, arrays).
+libraries: list[Any] = []
+
+
 def instantiations() -> list[str]:
-    """Every kernel that the launchers below can ask for."""
+    """Every kernel of kernels/conv.cu that the launchers below can ask for."""
     tiles = [(t, _tile(s)) for t, s in product(TYPES, (LARGE, MEDIUM, SMALL)) if (t, s) != ("double", LARGE)]
     kernels = ("conv_forward", "conv_input", "conv_weight")
     return [*(f"{k}<{t}, {s}>" for k, (t, s) in product(kernels, tiles)), *(f"conv_add_parts<{t}>" for t in TYPES)]
 
 
 def _family(win: Window) -> str:
-    """The file that has the kernels for this many dims; they are named after it."""
+    """The file that has the direct kernels for this many dims; they are named after it."""
     return "conv" if len(win.sizes) == 2 else "conv3d"
 
 
@@ -55,64 +68,132 @@ def dims(win: Window) -> list[np.int32]:
     return [np.int32(v) for dim in zip(*columns, strict=True) for v in dim]
 
 
-# --- the kernels ------------------------------------------------------------------------------------------------------
+# --- ways to do a job -------------------------------------------------------------------------------------------------
 
 
-def _forward(x: Array, w: Array, b: Array | None, win: Window) -> Array:
+@lru_cache(maxsize=4096)
+def variants(job: Job, processors: int) -> list[tuple]:
+    """The ways there are to do a job on a card of so many multiprocessors, the fastest first by a guess."""
+    found = [(LAUNCH + job.operations / DIRECT, ("direct",))]
+    if conv_mma.takes(job):
+        found += conv_mma.variants(job, processors)
+    return [v for _, v in sorted(found)]
+
+
+def _do(job: Job, arrays: tuple[Array | None, ...]) -> Array:
+    """Do a job by one of its variants; the last of the arrays is what it writes."""
+    found = variants(job, multiprocessors())
+    for library in libraries:
+        found = [*found, *library.variants(job)]
+
+    def run(variant: tuple) -> None:
+        how = variant[0]
+        if how == "direct":
+            _DIRECT[job.what](job, *arrays)
+        elif how in conv_mma.WAYS:
+            conv_mma.run(variant, job, arrays)
+        else:
+            next(u for u in libraries if variant in u.variants(job)).run(variant, job, arrays)
+
+    run(tune.choose("conv_mma", job, found, run) if len(found) > 1 else found[0])
+    return arrays[-1]
+
+
+def _job(what: str, type: str, n: int, c: int, k: int, win: Window, arrays: tuple, activation: int = 0) -> Job:
+    near = aligned(*(a for a in arrays if a is not None))
+    bias = what != "weight" and arrays[2] is not None
+    return Job(what, type, n, c, k, win, activation, bias, type == "float" and precision.conv_tf32(), near)
+
+
+def _activate(y: Array, activation: int) -> None:
+    """Put y through an activation, in place."""
+    if activation:
+        y[...] = [*ACTIVATIONS.values()][activation - 1].function(y)
+
+
+def _forward(x: Array, w: Array, b: Array | None, win: Window, activation: int = 0) -> Array:
     """x (n, c, h, w), w (k, c / groups, kh, kw) -> y (n, k, oh, ow), or all with a dim more."""
-    n, k = x.shape[0], w.shape[0]
+    n, k, cg = x.shape[0], *w.shape[:2]
     y = need_card("conv").empty((n, k, *win.out), x.dtype)
+    if not y.size:
+        return y
     x, w, b = contiguous(x), contiguous(w), None if b is None else contiguous(b)
     if len(win.sizes) == 2 and depthwise.takes(w, win):
-        return depthwise.forward(x, w, b, y, dims(win))
-    kg, type = k // win.groups, ctype(x.dtype)
-    tile, rows, columns = _fitting(kg, n * prod(win.out), win.groups, type)
-    grid = (blocks(kg, rows) * blocks(n * prod(win.out), columns), win.groups)
-    counts = [np.int32(v) for v in (n, w.shape[1], kg)]
-    launch(_family(win), f"{_family(win)}_forward<{type}, {tile}>", grid, THREADS, x, w, b, y, *counts, *dims(win))
-    return y
+        depthwise.forward(x, w, b, y, dims(win))
+        _activate(y, activation)
+        return y
+    arrays = (x, w, b, y)
+    return _do(_job("forward", ctype(x.dtype), n, cg, k // win.groups, win, arrays, activation), arrays)
 
 
 def _input(g: Array, w: Array, b: Array | None, win: Window) -> Array:
     """g (n, k, oh, ow), w (k, c / groups, kh, kw) -> dx (n, c, h, w), plus b (c,)."""
     n, k, cg = g.shape[0], *w.shape[:2]
     dx = need_card("conv").empty((n, cg * win.groups, *win.sizes), g.dtype)
+    if not dx.size:
+        return dx
     g, w, b = contiguous(g), contiguous(w), None if b is None else contiguous(b)
     if len(win.sizes) == 2 and depthwise.takes(w, win):
         return depthwise.input_gradient(g, w, b, dx, dims(win))
-    type = ctype(g.dtype)
-    phase = n * prod(blocks(size, s) for size, s in zip(win.sizes, win.stride, strict=True))  # inputs of the largest
-    tile, rows, columns = _fitting(cg, phase, win.groups * prod(win.stride), type)
-    grid = (blocks(cg, rows) * blocks(phase, columns), win.groups, prod(win.stride))
-    counts = [np.int32(v) for v in (n, cg, k // win.groups)]
-    launch(_family(win), f"{_family(win)}_input<{type}, {tile}>", grid, THREADS, g, w, b, dx, *counts, *dims(win))
-    return dx
+    arrays = (g, w, b, dx)
+    return _do(_job("input", ctype(g.dtype), n, cg, k // win.groups, win, arrays), arrays)
 
 
 def _weight(g: Array, x: Array, win: Window) -> Array:
     """g (n, k, oh, ow), x (n, c, h, w) -> dw (k, c / groups, kh, kw)."""
-    n, k, cg, type, cp = x.shape[0], g.shape[1], x.shape[1] // win.groups, ctype(x.dtype), need_card("conv")
-    outputs, kg = n * prod(win.out), k // win.groups
+    n, k, cg, cp = x.shape[0], g.shape[1], x.shape[1] // win.groups, need_card("conv")
     shape = (k, cg, *win.kernel)
-    if outputs == 0:
+    if n * prod(win.out) == 0:
         return cp.zeros(shape, x.dtype)
     dw = cp.empty(shape, x.dtype)
+    if not dw.size:
+        return dw
     g, x = contiguous(g), contiguous(x)
     if len(win.sizes) == 2 and depthwise.takes(dw, win):
         return depthwise.weight_gradient(g, x, dw, dims(win))
-    tile, rows, columns = _fitting(kg, cg * prod(win.kernel), WAVE, type)
-    tiles = blocks(kg, rows) * blocks(cg * prod(win.kernel), columns)
+    arrays = (g, x, dw)
+    return _do(_job("weight", ctype(x.dtype), n, cg, k // win.groups, win, arrays), arrays)
+
+
+# --- the direct kernels -----------------------------------------------------------------------------------------------
+
+
+def _direct_forward(job: Job, x: Array, w: Array, b: Array | None, y: Array) -> None:
+    win, columns_all = job.win, job.n * prod(job.win.out)
+    tile, rows, columns = _fitting(job.k, columns_all, win.groups, job.type)
+    grid = (blocks(job.k, rows) * blocks(columns_all, columns), win.groups)
+    counts = [np.int32(v) for v in (job.n, job.c, job.k)]
+    launch(_family(win), f"{_family(win)}_forward<{job.type}, {tile}>", grid, THREADS, x, w, b, y, *counts, *dims(win))
+    _activate(y, job.activation)
+
+
+def _direct_input(job: Job, g: Array, w: Array, b: Array | None, dx: Array) -> None:
+    win = job.win
+    phase = job.n * prod(blocks(size, s) for size, s in zip(win.sizes, win.stride, strict=True))  # inputs of the largest
+    tile, rows, columns = _fitting(job.c, phase, win.groups * prod(win.stride), job.type)
+    grid = (blocks(job.c, rows) * blocks(phase, columns), win.groups, prod(win.stride))
+    counts = [np.int32(v) for v in (job.n, job.c, job.k)]
+    launch(_family(win), f"{_family(win)}_input<{job.type}, {tile}>", grid, THREADS, g, w, b, dx, *counts, *dims(win))
+
+
+def _direct_weight(job: Job, g: Array, x: Array, dw: Array) -> None:
+    win, outputs, size = job.win, job.n * prod(job.win.out), job.c * prod(job.win.kernel)
+    tile, rows, columns = _fitting(job.k, size, WAVE, job.type)
+    tiles = blocks(job.k, rows) * blocks(size, columns)
     count = max(1, min(outputs // PART, 4 * WAVE // (tiles * win.groups)))
     length = blocks(blocks(outputs, count), 8) * 8
     count = blocks(outputs, length)
-    wide = np.float64 if type == "double" else np.float32
-    parts = cp.empty((count, dw.size), wide) if count > 1 else None
-    counts = [np.int32(v) for v in (n, cg, kg)]
-    grid = (tiles, win.groups, count)
-    launch(_family(win), f"{_family(win)}_weight<{type}, {tile}>", grid, THREADS, g, x, parts, dw, length, *counts, *dims(win))
+    wide = np.float64 if job.type == "double" else np.float32
+    parts = need_card("conv").empty((count, dw.size), wide) if count > 1 else None
+    counts = [np.int32(v) for v in (job.n, job.c, job.k)]
+    grid, kernel = (tiles, win.groups, count), f"{_family(win)}_weight<{job.type}, {tile}>"
+    launch(_family(win), kernel, grid, THREADS, g, x, parts, dw, length, *counts, *dims(win))
     if parts is not None:
-        launch("conv", f"conv_add_parts<{type}>", blocks(dw.size, 256), 256, parts, dw, dw.size, np.int32(count))
-    return dw
+        add = f"conv_add_parts<{job.type}>"
+        launch("conv", add, blocks(dw.size, 256), 256, parts, dw, dw.size, np.int32(count))
+
+
+_DIRECT = {"forward": _direct_forward, "input": _direct_input, "weight": _direct_weight}
 
 
 # --- the twins --------------------------------------------------------------------------------------------------------
@@ -153,13 +234,17 @@ def _twins(rank: int) -> tuple[Any, ...]:
     name, input_name, weight_name = f"conv{rank}d", f"conv{rank}d_input", f"conv{rank}d_weight"
     transpose_name, lead = f"conv_transpose{rank}d", -rank - 1
 
-    def forward(x, w, b=None, stride=1, padding=0, dilation=1, groups=1):
+    def forward(x, w, b=None, stride=1, padding=0, dilation=1, groups=1, activation=0):
         win = window(name, rank, x.shape, w.shape, stride, padding, dilation, groups)
         check_arrays(name, x, w, b, w.shape[0])
         if _refused(name, win, x, w, b):
             return NotImplemented
         w = w if rank > 1 else w[:, :, None]
-        return _result(_forward(_image(x, rank), w, b, _flat(win)), rank, x.shape[:lead])
+        return _result(_forward(_image(x, rank), w, b, _flat(win), activation), rank, x.shape[:lead])
+
+    def activated(x, w, b=None, activation="relu", stride=1, padding=0, dilation=1, groups=1):
+        check_activation(f"{name}_activation", activation)
+        return forward(x, w, b, stride, padding, dilation, groups, 1 + [*ACTIVATIONS].index(activation))
 
     def input_gradient(g, w, x_shape, stride=1, padding=0, dilation=1, groups=1):
         win = window(input_name, rank, x_shape, w.shape, stride, padding, dilation, groups)
@@ -189,9 +274,9 @@ def _twins(rank: int) -> tuple[Any, ...]:
         w = w if rank > 1 else w[:, :, None]
         return _result(_input(_image(x, rank), w, b, _flat(win)), rank, shape[:lead])
 
-    return forward, input_gradient, weight_gradient, reverse
+    return forward, input_gradient, weight_gradient, reverse, activated
 
 
-conv1d, conv1d_input, conv1d_weight, conv_transpose1d = _twins(1)
-conv2d, conv2d_input, conv2d_weight, conv_transpose2d = _twins(2)
-conv3d, conv3d_input, conv3d_weight, conv_transpose3d = _twins(3)
+conv1d, conv1d_input, conv1d_weight, conv_transpose1d, conv1d_activation = _twins(1)
+conv2d, conv2d_input, conv2d_weight, conv_transpose2d, conv2d_activation = _twins(2)
+conv3d, conv3d_input, conv3d_weight, conv_transpose3d, conv3d_activation = _twins(3)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..backend import Array
 from ..cases import Sampler, case
 from ..op import op
-from . import reduce, shape
+from . import pointwise, reduce, shape
 from .correlate import correlate, correlate_input, correlate_weight
 from .window import Window, transposed, window
 
@@ -39,6 +39,37 @@ _TRANSPOSE = """The input gradient of {name} as a layer of its own: x[n, k, i] w
     output_padding + 1 positions: output_padding, below stride or dilation, chooses among the sizes that {name}
     maps to x's. RuntimeError where shapes, groups or dtypes do not fit. Zeiler et al., CVPR 2010.
     """
+_ACTIVATED = """activation({name}(x, w, b, ...)), one of relu, gelu, gelu_tanh, silu, sigmoid and tanh, applied on the card to what
+    is stored anyway. The gradients of gelu and silu need what was put in, and convolve again for it; those of the others
+    need y. ValueError for another word.
+    """
+
+
+class Activation(NamedTuple):
+    """A function, and its gradient from g and, if `of_input`, what was put in, else what came out."""
+
+    function: Callable[[Any], Any]
+    gradient: Callable[[Any, Any], Any]
+    of_input: bool = False
+
+
+# In the order of kernels/activation.cuh.
+ACTIVATIONS = {
+    "relu": Activation(lambda x: pointwise.relu(x), lambda g, y: pointwise.relu_backward(g, y)),
+    "gelu": Activation(lambda x: pointwise.gelu(x), lambda g, x: pointwise.gelu_backward(g, x, "none"), True),
+    "gelu_tanh": Activation(
+        lambda x: pointwise.gelu(x, "tanh"), lambda g, x: pointwise.gelu_backward(g, x, "tanh"), True
+    ),
+    "silu": Activation(lambda x: pointwise.silu(x), lambda g, x: pointwise.silu_backward(g, x), True),
+    "sigmoid": Activation(lambda x: pointwise.sigmoid(x), lambda g, y: pointwise.sigmoid_backward(g, y)),
+    "tanh": Activation(lambda x: pointwise.tanh(x), lambda g, y: pointwise.tanh_backward(g, y)),
+}
+
+
+def check_activation(name: str, activation: str) -> None:
+    """ValueError for a word that is no activation."""
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"{name}: wanted an activation among {', '.join(ACTIVATIONS)}, saw {activation!r}")
 
 
 def check_arrays(name: str, x: Array, w: Array, b: Array | None = None, k: int = 0) -> None:
@@ -82,8 +113,19 @@ def _reference(name: str) -> Callable[..., Any]:
     return run
 
 
+def _activated_reference(name: str) -> Callable[..., Any]:
+    """PyTorch's two functions."""
+
+    def run(torch, x, w, b=None, activation="relu", *args):
+        f, how = torch.nn.functional, {"gelu_tanh": ("gelu", {"approximate": "tanh"})}
+        word, kwargs = how.get(activation, (activation, {}))
+        return getattr(f, word)(getattr(torch, name)(x, w, b, *args), **kwargs)
+
+    return run
+
+
 def _family(rank: int) -> tuple[Callable[..., Any], ...]:
-    """(conv, its input gradient, its weight gradient, transposed conv) of this many spatial dims."""
+    """(conv, its input gradient, its weight gradient, transposed conv, conv and activation) of this many spatial dims."""
     name, input_name, weight_name = f"conv{rank}d", f"conv{rank}d_input", f"conv{rank}d_weight"
     transpose_name = f"conv_transpose{rank}d"
     x_sizes, w_sizes = _SHAPES[rank]
@@ -113,12 +155,25 @@ def _family(rank: int) -> tuple[Callable[..., Any], ...]:
         y = like(correlate_input(batched(x, rank), w, win), shape[:lead])
         return y if b is None else (y + b.reshape(-1, *[1] * rank)).astype(x.dtype, copy=False)
 
+    def activated(x, w, b=None, activation="relu", stride=1, padding=0, dilation=1, groups=1):
+        check_activation(f"{name}_activation", activation)
+        return ACTIVATIONS[activation].function(forward(x, w, b, stride, padding, dilation, groups))
+
+    def gradients(g, x, w, b, y, x_shape, w_shape, needs, activation, stride, padding, dilation, groups):
+        how, rest = ACTIVATIONS[activation], (stride, padding, dilation, groups)
+        g = how.gradient(g, conv(x, w, b, *rest) if how.of_input else y)
+        return (
+            conv_input(g, w, x_shape, *rest) if needs[0] else None,
+            conv_weight(g, x, w_shape, *rest) if needs[1] else None,
+            _bias_gradient(g, rank) if needs[2] else None,
+        )
+
     def reversed_conv(*args):
         return transposed(transpose_name, rank, *args)
 
     forward.__doc__ = _FORWARD.format(x=x_sizes, w=w_sizes)
     input_gradient.__doc__, weight_gradient.__doc__ = _INPUT.format(name=name), _WEIGHT.format(name=name)
-    reverse.__doc__ = _TRANSPOSE.format(name=name, w=w_sizes)
+    reverse.__doc__, activated.__doc__ = _TRANSPOSE.format(name=name, w=w_sizes), _ACTIVATED.format(name=name)
 
     conv = op(
         forward,
@@ -171,7 +226,15 @@ def _family(rank: int) -> tuple[Callable[..., Any], ...]:
         db=lambda g: _bias_gradient(g, rank),
         cases=lambda r: _transposed_cases(r, rank),
     )  # fmt: skip
-    return conv, conv_input, conv_weight, conv_transpose
+    conv_activation = op(
+        activated,
+        name=f"{name}_activation",
+        twin="conv",
+        dx_dw_db=gradients,
+        cases=lambda r: _activated_cases(r, rank),
+        reference=_activated_reference(name),
+    )
+    return conv, conv_input, conv_weight, conv_transpose, conv_activation
 
 
 # --- sample cases -----------------------------------------------------------------------------------------------------
@@ -254,9 +317,21 @@ def _transposed_cases(r: Sampler, rank: int) -> list[case]:
     ]
 
 
-conv1d, conv1d_input, conv1d_weight, conv_transpose1d = _family(1)
-conv2d, conv2d_input, conv2d_weight, conv_transpose2d = _family(2)
-conv3d, conv3d_input, conv3d_weight, conv_transpose3d = _family(3)
+def _activated_cases(r: Sampler, rank: int) -> list[case]:
+    if rank == 1:
+        return [case(r(2, 3, 7), r(4, 3, 3), r(4), "gelu", 2, 1), case(r(3, 8), r(4, 3, 2), None, "sigmoid")]
+    if rank == 3:
+        return [case(r(1, 2, 3, 4, 3), r(3, 2, 2, 2, 2), r(3), "tanh", 1, 1)]
+    return [
+        *(case(r(2, 3, 5, 4), r(4, 3, 3, 3), r(4), activation, 1, 1) for activation in ACTIVATIONS),
+        case(r(1, 4, 5, 4), r(4, 1, 3, 3), r(4), "silu", 2, 1, 1, 4),  # depthwise
+        case(r(0, 3, 5, 4), r(4, 3, 3, 3), r(4), "relu"),
+    ]
+
+
+conv1d, conv1d_input, conv1d_weight, conv_transpose1d, conv1d_activation = _family(1)
+conv2d, conv2d_input, conv2d_weight, conv_transpose2d, conv2d_activation = _family(2)
+conv3d, conv3d_input, conv3d_weight, conv_transpose3d, conv3d_activation = _family(3)
 
 
 def conv_tbc(input: Any, weight: Any, bias: Any, pad: int = 0) -> Any:

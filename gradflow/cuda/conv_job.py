@@ -1,0 +1,42 @@
+"""A convolution, or a gradient of one, to do: what its variants, the tuner and libraries know of it."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import NamedTuple
+
+from ..ops.window import Window
+
+SIZES = {"float": 4, "double": 8, "__half": 2, "__nv_bfloat16": 2}  # bytes
+
+
+class Job(NamedTuple):
+    """arrays that go with it: (x, w, b, y) forward, (g, w, b, dx) for an input gradient, (g, x, dw) for a weight's; the
+    last is written. All are contiguous.
+    """
+
+    what: str  # "forward", "input" or "weight"
+    type: str  # in C++
+    n: int
+    c: int  # channels in and out of a group
+    k: int
+    win: Window
+    activation: int  # its number, as kernels/activation.cuh counts; 0 for none
+    bias: bool
+    tf32: bool  # float may be rounded to TF32
+    aligned: bool  # all arrays start at multiples of 16 bytes
+
+    @property
+    def operations(self) -> int:
+        """Multiplications and additions."""
+        return 2 * self.n * prod(self.win.out) * self.k * self.c * self.win.groups * prod(self.win.kernel)
+
+    @property
+    def bytes(self) -> tuple[int, int, int]:
+        """Of the larger arrays and the weight, (x or dx, w or dw, y or g)."""
+        size, groups = SIZES[self.type], self.win.groups
+        return (
+            size * self.n * groups * self.c * prod(self.win.sizes),
+            size * groups * self.k * self.c * prod(self.win.kernel),
+            size * self.n * groups * self.k * prod(self.win.out),
+        )

@@ -1,0 +1,269 @@
+"""Convolutions by kernels/conv_mma.cu: on the tensor cores in half types and TF32, by ordinary units in true float32.
+
+What is laid out channels last, if a kernel has more than one tap, is a copy of the input (and for a weight gradient of g)
+with its channels filled up to chunks of 16 bytes, and one of the weight; the parts of a weight gradient take PARTS bytes
+at most. All of it goes back to the pool as soon as the kernels are launched.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import NamedTuple
+
+import numpy as np
+
+from ..backend import Array, need_card
+from ..ops.window import Window
+from .conv_job import SIZES, Job
+from .launch import aligned, blocks, capability, contiguous, launch
+
+STAGES, SLICE = 4, 64  # as in kernels/conv_mma.cuh: slices in shared memory, bytes of k in one
+TAPS = 1024  # of a kernel, at most: their table is in shared memory
+GATHERED = 32  # positions below which channels are gathered, not turned
+BLOCKS = 264  # of a weight gradient: two for each multiprocessor of an H200, on every card, so that results are the same
+OUTPUTS = 512  # that a part of a weight gradient sums up, at least
+PARTS = 64 << 20
+# Guesses for an H200 until one was measured: operations and bytes in a microsecond, microseconds of a launch.
+RATE, BYTES, LAUNCH = {"tensor": 400e6, "plain": 40e6}, 3.5e6, 3.0
+
+HALVES = ("__half", "__nv_bfloat16")
+
+
+class Tile(NamedTuple):
+    """Rows and columns of the product that a block makes, its warps across both, blocks on a multiprocessor.
+
+    speed: what part of the largest tile's work a multiprocessor full of these does in a time, guessed from the bytes that
+    a warp reads from shared memory for a product: the first to correct by measuring.
+    """
+
+    m: int
+    n: int
+    warps: tuple[int, int]
+    blocks: int
+    tensor: bool
+    speed: float
+
+    @property
+    def name(self) -> str:
+        """Its C++ type."""
+        words = (self.m, self.n, *self.warps, self.blocks, str(self.tensor).lower())
+        return f"conv_mma_::Tile<{', '.join(map(str, words))}>"
+
+    @property
+    def threads(self) -> int:
+        return 32 * prod(self.warps)
+
+
+TENSOR = (
+    Tile(128, 128, (2, 2), 2, True, 1.0),
+    Tile(64, 128, (2, 2), 3, True, 0.85),
+    Tile(64, 64, (2, 2), 4, True, 0.65),
+)
+PLAIN = (Tile(128, 128, (2, 4), 1, False, 1.0), Tile(64, 64, (2, 4), 2, False, 0.7))
+WAYS = ("see", "planes")
+SEE, PLANES, WEIGHT, WEIGHT_PLANES = "conv_mma_see", "conv_mma_planes", "conv_mma_weight", "conv_mma_weight_planes"
+RUNS_K = {SEE: (True, True), PLANES: (True, False), WEIGHT: (False, False), WEIGHT_PLANES: (True, True)}
+
+
+def instantiations() -> list[str]:
+    """Every kernel that the launchers below can ask for."""
+    tiles = [(t, tile) for t in (*HALVES, "float") for tile in TENSOR] + [("float", tile) for tile in PLAIN]
+    return [
+        *(f"{kernel}<{t}, {tile.name}>" for kernel in RUNS_K for t, tile in tiles),
+        *(f"conv_mma_{k}<{t}>" for k in ("add", "turn", "gather") for t in (*HALVES, "float")),
+    ]
+
+
+def shared(kernel: str, type: str, tile: Tile, taps: int = 0) -> int:
+    """Bytes of dynamic shared memory: the slices, lines padded as in kernels/mma_tile.cuh, and a table of taps."""
+    size, depth = (2, SLICE // 2) if type in HALVES else (4, SLICE // 4)
+    lines = (
+        rows * (SLICE + 16) if runs_k else depth * (rows + 8) * size
+        for rows, runs_k in zip((tile.m, tile.n), RUNS_K[kernel], strict=True)
+    )
+    return STAGES * sum(lines) + 16 * taps
+
+
+# --- variants ---------------------------------------------------------------------------------------------------------
+
+
+def chunk(type: str) -> int:
+    """How many numbers a copy of 16 bytes moves."""
+    return 8 if type in HALVES else 4
+
+
+def takes(job: Job) -> bool:
+    """Whether the kernels do this: what they compute in, places counted in 32 bits, taps that fit, a card of 8.0."""
+    places = job.n * max(prod(job.win.sizes), prod(job.win.out))
+    return job.type != "double" and places < 2**31 and prod(job.win.kernel) <= TAPS and capability() >= (8, 0)
+
+
+def variants(job: Job, processors: int) -> list[tuple[float, tuple]]:
+    """(microseconds, (way, m, n)) of each tile: a guess, of what the busiest multiprocessor does and of bytes moved."""
+    win, size, groups = job.win, SIZES[job.type], job.win.groups
+    tensor, way = _tensor(job), "planes" if _flat(job) else "see"
+    full = chunk(job.type)
+    x, w, y = job.bytes
+    moved, launches = x + w + y, 1
+    if job.what == "weight":
+        pitch = blocks(job.c, full) * full * prod(win.kernel)
+        count, depth = parts(job.n * prod(win.out), groups * job.k * pitch)
+        rows, columns, many = job.k, pitch, count * groups
+        moved, launches = moved + 8 * count * groups * job.k * pitch, 2
+    else:
+        rows, channels = (job.k, job.c) if job.what == "forward" else (job.c, job.k)
+        phases = prod(win.stride) if job.what == "input" else 1
+        columns = job.n * (prod(win.sizes) // phases if job.what == "input" else prod(win.out))
+        depth, many = blocks(channels, full) * full * prod(win.kernel) // phases, groups * phases
+    if way == "see":
+        turned = {"forward": (x, w), "input": (y, w), "weight": (x, y)}[job.what]
+        moved, launches = moved + 2 * sum(turned), launches + 2
+    elif not win.pointwise or job.what == "input":
+        launches += 1
+    rate = processors / 132 * (RATE["tensor" if tensor else "plain"] * 2 / size if tensor else RATE["plain"])
+    found = []
+    for t in TENSOR if tensor else PLAIN:
+        busiest = blocks(blocks(rows, t.m) * blocks(columns, t.n) * many, processors)
+        product = 2 * t.m * t.n * depth * busiest * processors / (rate * t.speed)
+        found.append((max(product, moved / BYTES) + LAUNCH * launches, (way, t.m, t.n)))
+    return found
+
+
+def _tensor(job: Job) -> bool:
+    return job.type != "float" or job.tf32
+
+
+def _tile(job: Job, m: int, n: int) -> Tile:
+    return next(t for t in (TENSOR if _tensor(job) else PLAIN) if (t.m, t.n) == (m, n))
+
+
+def _flat(job: Job) -> bool:
+    """Whether planes of channels can be read as they lie: one tap, in whole chunks; strided ones once they are sampled."""
+    win = job.win
+    if not (job.aligned and prod(win.out) % chunk(job.type) == 0):
+        return False
+    return win.pointwise or (job.what != "input" and set(win.kernel) == {1} and not any(win.before))
+
+
+# --- channels last ----------------------------------------------------------------------------------------------------
+
+
+def channels_last(x: Array, type: str, batch: int, channels: int, positions: int) -> tuple[Array, int]:
+    """x (batch, channels, positions) as (batch, positions, chunks of 16 bytes), and how many chunks."""
+    size = chunk(type)
+    chunks = blocks(channels, size)
+    if positions == 1 and channels % size == 0 and aligned(x):
+        return x, chunks
+    out = need_card("conv").empty((batch, positions, chunks * size), x.dtype)
+    if positions < GATHERED:
+        count = batch * positions * chunks
+        counts = (count, *map(np.int32, (channels, chunks, positions)))
+        launch("conv_mma", f"conv_mma_gather<{type}>", blocks(count, 256), 256, x, out, *counts)
+    else:
+        grid = (batch * blocks(positions, 8 * size), blocks(chunks, 8))
+        counts = map(np.int32, (channels, chunks, positions))
+        wide = positions % size == 0 and aligned(x)
+        launch("conv_mma", f"conv_mma_turn<{type}>", grid, 256, x, out, *counts, wide)
+    return out, chunks
+
+
+def _ints(*values: int) -> list[np.int32]:
+    return [np.int32(v) for v in values]
+
+
+def _three(win: Window) -> list[np.int32]:
+    """The geometry as the kernels take it, for three dims."""
+    columns = (win.sizes, win.kernel, win.out, win.stride, win.before, win.dilation)
+    dims = [(1, 1, 1, 1, 0, 1)] * (3 - len(win.sizes)) + list(zip(*columns, strict=True))
+    return [np.int32(v) for dim in dims for v in dim]
+
+
+# --- the products -----------------------------------------------------------------------------------------------------
+
+
+def run(variant: tuple, job: Job, arrays: tuple[Array, ...]) -> None:
+    """Do a job by one of its variants."""
+    way, m, n = variant
+    tile = _tile(job, m, n)
+    if job.what == "weight":
+        _weight(way, tile, job, *arrays)
+    elif way == "see":
+        _see(tile, job, *arrays)
+    else:
+        _planes(tile, job, *arrays)
+
+
+def _sampled(x: Array, win: Window) -> Array:
+    """The inputs that a kernel of one tap sees."""
+    if win.pointwise:
+        return x
+    seen = (slice(0, (o - 1) * s + 1, s) for o, s in zip(win.out, win.stride, strict=True))
+    return contiguous(x[(slice(None), slice(None), *seen)])
+
+
+def _weights(w: Array, job: Job) -> tuple[Array, int]:
+    """w for its place on the left, (groups, rows, taps, chunks of what is summed over), and how many chunks."""
+    groups, taps = job.win.groups, prod(job.win.kernel)
+    if job.what == "input":  # w is (groups, k, c, taps)
+        return channels_last(w, job.type, groups, job.k, job.c * taps)
+    return channels_last(w, job.type, groups * job.k, job.c, taps)
+
+
+def _see(tile: Tile, job: Job, source: Array, w: Array, b: Array | None, y: Array) -> None:
+    """y = activation(b + w times what its taps see of source); for an input gradient, what they give back."""
+    win, type, reverse = job.win, job.type, job.what == "input"
+    rows, channels, positions = (job.c, job.k, win.out) if reverse else (job.k, job.c, win.sizes)
+    w, chunks = _weights(w, job)
+    x, _ = channels_last(source, type, job.n * win.groups, channels, prod(positions))
+    phases, places = 1, prod(win.out)
+    if reverse:
+        phases = prod(win.stride)
+        places = prod(blocks(size, s) for size, s in zip(win.sizes, win.stride, strict=True))
+    wide = phases == 1 and places % chunk(type) == 0 and aligned(y)
+    grid = (blocks(rows, tile.m) * blocks(job.n * places, tile.n), win.groups, phases)
+    launch(
+        "conv_mma", f"{SEE}<{type}, {tile.name}>", grid, tile.threads, x, w, b, y,
+        *_ints(job.n, rows, chunks, job.activation), reverse, wide, *_three(win),
+        shared=shared(SEE, type, tile, prod(win.kernel)),
+    )  # fmt: skip
+
+
+def _planes(tile: Tile, job: Job, source: Array, w: Array, b: Array | None, y: Array) -> None:
+    """_see() with one tap and whole chunks of positions."""
+    type, groups, plane = job.type, job.win.groups, prod(job.win.out)
+    rows, channels = (job.c, job.k) if job.what == "input" else (job.k, job.c)
+    w, chunks = _weights(w, job)
+    launch(
+        "conv_mma", f"{PLANES}<{type}, {tile.name}>", (blocks(rows, tile.m) * blocks(job.n * plane, tile.n), groups),
+        tile.threads, _sampled(source, job.win), w, b, y,
+        *_ints(job.n, rows, channels, chunks, job.activation, plane), shared=shared(PLANES, type, tile),
+    )  # fmt: skip
+
+
+def parts(outputs: int, size: int) -> tuple[int, int]:
+    """(how many parts a sum over so many outputs has, outputs of one): the same whatever the tile."""
+    count = max(1, min(outputs // OUTPUTS, BLOCKS // max(1, blocks(size, 128 * 128)), PARTS // (4 * size)))
+    length = blocks(blocks(outputs, count), 32) * 32
+    return blocks(outputs, length), length
+
+
+def _weight(way: str, tile: Tile, job: Job, g: Array, x: Array, dw: Array) -> None:
+    """dw = the sum over n and outputs of g times what the taps see of x."""
+    win, type, n, groups = job.win, job.type, job.n, job.win.groups
+    taps, outputs = prod(win.kernel), prod(win.out)
+    pitch = taps * blocks(job.c, chunk(type)) * chunk(type)
+    count, length = parts(n * outputs, dw.shape[0] * pitch)
+    part = need_card("conv").empty((count, dw.shape[0], pitch), np.float32)
+    if way == "planes":
+        kernel, x = WEIGHT_PLANES, _sampled(x, win)
+        sizes = _ints(length, n, job.k, job.c, pitch, outputs)
+    else:
+        kernel = WEIGHT
+        g, g_chunks = channels_last(g, type, n * groups, job.k, outputs)
+        x, chunks = channels_last(x, type, n * groups, job.c, prod(win.sizes))
+        sizes = [*_ints(length, n, job.k, g_chunks, chunks), *_three(win)]
+    grid = (blocks(job.k, tile.m) * blocks(pitch, tile.n), groups, count)
+    size = shared(kernel, type, tile)
+    launch("conv_mma", f"{kernel}<{type}, {tile.name}>", grid, tile.threads, g, x, part, *sizes, shared=size)
+    counts = _ints(count, job.c, taps, pitch // taps)
+    launch("conv_mma", f"conv_mma_add<{type}>", blocks(dw.size, 256), 256, part, dw, dw.size, *counts)

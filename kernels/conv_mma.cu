@@ -1,0 +1,425 @@
+// Convolutions and their gradients in one to three dims on the tensor cores, as products of matrices (see conv_mma.cuh).
+//
+//   conv_mma_see      forward, input gradient, transposed: w times what the taps see, channels last
+//   conv_mma_planes   the same of a kernel of one tap at stride 1: w times the planes of channels as they lie in memory
+//   conv_mma_weight, conv_mma_weight_planes   parts of weight gradients, which conv_mma_add adds up in order
+//
+// Copies move 16 bytes, so eight half numbers (or four floats) that a tap sees must be neighbours in memory. Positions are
+// not, for most taps: what tap j sees starts j numbers further on. Channels are, once the array is laid out channels last,
+// (n, positions, channels filled up to chunks). For c channels in, k out and t taps that costs 2 * size bytes for each
+// input against 2 k t operations: at 4.3 TB/s and 400 half or 200 TF32 teraflops, 186 / (k t) of the product's time: a
+// third with 64 channels and 3 x 3 taps, a thirtieth with 512. Gathering numbers one by one would cost more: 8 times the
+// instructions to copy. With one tap it would cost more than the product, so planes are read as they are, k across.
+#include "conv_mma.cuh"
+
+namespace conv_mma_ {
+
+// Along one dim: how positions of the result see the source, through the taps `tap`, tap + every, ...; and where they lie.
+struct View {
+  conv_::Axis axis;
+  int tap, every, first, apart;
+};
+
+__device__ inline View view_of(bool reverse, int phase, int size, int taps, int out, int stride, int before, int dilation) {
+  if (!reverse) return {{size, out, taps, stride, -before, dilation}, 0, 1, 0, 1};
+  const conv_::Phase p = conv_::phase_of(phase, size, taps, out, stride, before, dilation);
+  return {p.axis, p.tap, p.every, phase, stride};
+}
+
+// A position of a batch as digits, which count in steps worked out beforehand.
+struct Position {
+  int image, d, h, v;
+  __device__ Position(int position, int depth, int height, int width) {
+    const int row = position / width, layer = row / height;
+    v = position % width;
+    h = row % height;
+    d = layer % depth;
+    image = layer / depth;
+  }
+  __device__ __forceinline__ void add(const Position& s, int depth, int height, int width) {
+    v += s.v;
+    if (v >= width) v -= width, ++h;
+    h += s.h;
+    if (h >= height) h -= height, ++d;
+    d += s.d;
+    if (d >= depth) d -= depth, ++image;
+    image += s.image;
+  }
+};
+
+// Where a tap looks from where the first tap does, and which number of a kernel it is.
+struct alignas(16) Tap { int d, h, v, at; };
+
+__device__ __forceinline__ bool within(int d, int h, int v, const View& vd, const View& vh, const View& vv) {
+  return unsigned(d) < unsigned(vd.axis.size) && unsigned(h) < unsigned(vh.axis.size) && unsigned(v) < unsigned(vv.axis.size);
+}
+
+// ---- loaders --------------------------------------------------------------------------------------------------------
+// fetch() issues a thread's copies of the next slice and goes on.
+
+// left: `rows` rows of `length` numbers, whole chunks; a thread copies chunk threadIdx.x % 4 of every slice of its rows.
+template <class T, class S> struct Rows {
+  static constexpr int apart = S::threads / 4, each = S::m / apart;
+  using slice = tile_slice<T, S::m, true>;
+  const T* w;
+  int rows, length;
+
+  __device__ Rows(const T* start, int first, int all, int length) : length(length) {
+    const int row = threadIdx.x / 4;
+    w = start + index_t(first + row) * length;
+    rows = all - first - row;
+  }
+  // `at`: which number of the rows comes next.
+  __device__ __forceinline__ void fetch(T* tile, int at, bool live) const {
+    T* to = tile + threadIdx.x / 4 * slice::pitch + threadIdx.x % 4 * chunk_size<T>;
+#pragma unroll
+    for (int i = 0; i < each; ++i)
+      copy_async<16>(to + i * apart * slice::pitch, w + (index_t(i) * apart * length + at), live && i * apart < rows);
+  }
+};
+
+// left: w by taps; right, along k: chunks of the channels that the taps of a view see, column by column.
+template <class T, class S> struct See {
+  static constexpr int size = chunk_size<T>, apart = S::threads / 4, each = S::n / apart;
+  using slice = tile_slice<T, S::n, true>;
+  Rows<T, S> left;
+  const T* source[each];  // what the first tap sees, which may be outside
+  int d[each], h[each], v[each];
+  const Tap* taps;
+  int count, chunks, tap, chunk, more_taps, more_chunks;
+  View vd, vh, vv;
+
+  // `start` is the first position, `source` the group's channels in the first image, `images` what lies between images.
+  __device__ See(const Rows<T, S>& left, const T* start_of, index_t images, const Tap* taps, int count, int chunks,
+                 int start, int total, const View& vd, const View& vh, const View& vv)
+      : left(left), taps(taps), count(count), chunks(chunks), vd(vd), vh(vh), vv(vv) {
+    tap = threadIdx.x % 4 / chunks;
+    chunk = threadIdx.x % 4 % chunks;
+    more_taps = 4 / chunks;
+    more_chunks = 4 % chunks;
+#pragma unroll
+    for (int i = 0; i < each; ++i) {
+      const int position = start + threadIdx.x / 4 + i * apart;
+      const Position p(position, vd.axis.positions, vh.axis.positions, vv.axis.positions);
+      d[i] = p.d * vd.axis.stride + vd.axis.base;
+      h[i] = p.h * vh.axis.stride + vh.axis.base;
+      v[i] = position < total ? p.v * vv.axis.stride + vv.axis.base : -(1 << 30);  // none is seen from there
+      const index_t at = (index_t(d[i]) * vh.axis.size + h[i]) * vv.axis.size + v[i];
+      source[i] = start_of + p.image * images + at * chunks * size;
+    }
+  }
+  __device__ __forceinline__ void fetch(T* l, T* r) {
+    const bool live = tap < count;
+    const Tap t = taps[live ? tap : 0];
+    left.fetch(l, (t.at * chunks + chunk) * size, live);
+    const int at = (((t.d * vh.axis.size + t.h) * vv.axis.size + t.v) * chunks + chunk) * size;
+    T* to = r + threadIdx.x / 4 * slice::pitch + threadIdx.x % 4 * size;
+#pragma unroll
+    for (int i = 0; i < each; ++i) {
+      const bool inside = live && within(d[i] + t.d, h[i] + t.h, v[i] + t.v, vd, vh, vv);
+      copy_async<16>(to + i * apart * slice::pitch, source[i] + at, inside);
+    }
+    tap += more_taps;
+    chunk += more_chunks;
+    if (chunk >= chunks) chunk -= chunks, ++tap;
+  }
+};
+
+// left: w; right, across k: planes of channels as they lie, chunks of positions.
+template <class T, class S> struct Planes {
+  static constexpr int size = chunk_size<T>, across = S::n / size, apart = S::threads / across;
+  static constexpr int each = step_size<T> / apart;
+  using slice = tile_slice<T, S::n, false>;
+  Rows<T, S> left;
+  const T* x;
+  int at, length, channel, channels, plane;
+
+  __device__ Planes(const Rows<T, S>& left, const T* start_of, index_t images, int channels, int plane, int start, int total)
+      : left(left), at(threadIdx.x % 4 * size), length(left.length), channels(channels), plane(plane) {
+    const int position = start + threadIdx.x % across * size;
+    channel = position < total ? threadIdx.x / across : channels;
+    x = start_of + position / plane * images + index_t(channel) * plane + position % plane;
+  }
+  __device__ __forceinline__ void fetch(T* l, T* r) {
+    left.fetch(l, at, at < length);
+    T* to = r + threadIdx.x / across * slice::pitch + threadIdx.x % across * size;
+#pragma unroll
+    for (int i = 0; i < each; ++i)
+      copy_async<16>(to + i * apart * slice::pitch, x + index_t(i) * apart * plane, channel + i * apart < channels);
+    at += step_size<T>;
+    channel += step_size<T>;
+    x += index_t(step_size<T>) * plane;
+  }
+};
+
+// Both across k, which is positions: left channels of g; right channels of x that taps see; both channels last.
+template <class T, class S> struct Outputs {
+  static constexpr int size = chunk_size<T>, lanes = S::threads / step_size<T>;  // threads to a position
+  static constexpr int each_left = S::m / size / lanes, each_right = S::n / size / lanes;
+  const T *g, *x;
+  int columns, g_chunks, chunks, groups, group, left, position, end;
+  int d[each_right], h[each_right], v[each_right], offset[each_right];
+  View vd, vh, vv;
+  Position at, step;
+
+  __device__ Outputs(const T* g, const T* x, int groups, int group, int first, int start, int g_chunks, int chunks, int taps_h,
+                     int taps_v, int columns, int begin, int end, const View& vd, const View& vh, const View& vv)
+      : g(g), x(x), columns(columns - start - int(threadIdx.x) % lanes), g_chunks(g_chunks), chunks(chunks), groups(groups),
+        group(group), left(first + threadIdx.x % lanes), position(begin + threadIdx.x / lanes), end(end), vd(vd), vh(vh),
+        vv(vv), at(position, vd.axis.positions, vh.axis.positions, vv.axis.positions),
+        step(step_size<T>, vd.axis.positions, vh.axis.positions, vv.axis.positions) {
+#pragma unroll
+    for (int i = 0; i < each_right; ++i) {
+      const int column = start + threadIdx.x % lanes + i * lanes, tap = column / chunks;
+      v[i] = tap % taps_v * vv.axis.step;
+      h[i] = tap / taps_v % taps_h * vh.axis.step;
+      d[i] = tap / taps_v / taps_h * vd.axis.step;
+      offset[i] = ((d[i] * vh.axis.size + h[i]) * vv.axis.size + v[i]) * chunks * size + column % chunks * size;
+    }
+  }
+  __device__ __forceinline__ void fetch(T* l, T* r) {
+    const bool live = position < end;
+    const index_t image = index_t(at.image) * groups + group;
+    const int o = (at.d * vh.axis.positions + at.h) * vv.axis.positions + at.v;
+    const int outputs = vd.axis.positions * vh.axis.positions * vv.axis.positions;
+    const T* from = g + ((image * outputs + o) * g_chunks + left) * size;
+    T* to = l + threadIdx.x / lanes * tile_slice<T, S::m, false>::pitch + threadIdx.x % lanes * size;
+#pragma unroll
+    for (int i = 0; i < each_left; ++i)
+      copy_async<16>(to + i * lanes * size, from + i * lanes * size, live && left + i * lanes < g_chunks);
+    const int zd = at.d * vd.axis.stride + vd.axis.base, zh = at.h * vh.axis.stride + vh.axis.base;
+    const int zv = at.v * vv.axis.stride + vv.axis.base;
+    const index_t rows = image * vd.axis.size * vh.axis.size + zd * vh.axis.size + zh;
+    from = x + (rows * vv.axis.size + zv) * chunks * size;
+    to = r + threadIdx.x / lanes * tile_slice<T, S::n, false>::pitch + threadIdx.x % lanes * size;
+#pragma unroll
+    for (int i = 0; i < each_right; ++i) {
+      const bool inside = live && i * lanes < columns && within(zd + d[i], zh + h[i], zv + v[i], vd, vh, vv);
+      copy_async<16>(to + i * lanes * size, from + offset[i], inside);
+    }
+    position += step_size<T>;
+    at.add(step, vd.axis.positions, vh.axis.positions, vv.axis.positions);
+  }
+};
+
+// Both along k, which is positions: planes of g and of x as they lie.
+template <class T, class S> struct OutputPlanes {
+  static constexpr int apart = S::threads / 4;
+  const T *g, *x;
+  int rows, columns, plane, o, step, position, end;
+  index_t g_images, x_images, g_next, x_next;
+
+  // g, x: the first channel of the group in the first image.
+  __device__ OutputPlanes(const T* g_start, const T* x_start, index_t g_images, index_t x_images, int first, int start,
+                          int all_rows, int all_columns, int plane, int begin, int end)
+      : plane(plane), end(end), g_images(g_images), x_images(x_images) {
+    const int row = threadIdx.x / 4;
+    position = begin + threadIdx.x % 4 * chunk_size<T>;
+    o = position % plane;
+    step = step_size<T> % plane;
+    g_next = step_size<T> / plane * g_images;
+    x_next = step_size<T> / plane * x_images;
+    rows = all_rows - first - row;
+    columns = all_columns - start - row;
+    g = g_start + position / plane * g_images + index_t(first + row) * plane;
+    x = x_start + position / plane * x_images + index_t(start + row) * plane;
+  }
+  template <int SIZE>
+  __device__ __forceinline__ void copy(T* tile, const T* from, int rows) const {
+    using slice = tile_slice<T, SIZE, true>;
+    T* to = tile + threadIdx.x / 4 * slice::pitch + threadIdx.x % 4 * chunk_size<T>;
+#pragma unroll
+    for (int i = 0; i < SIZE / apart; ++i)
+      copy_async<16>(to + i * apart * slice::pitch, from + o + index_t(i) * apart * plane, position < end && i * apart < rows);
+  }
+  __device__ __forceinline__ void fetch(T* l, T* r) {
+    copy<S::m>(l, g, rows);
+    copy<S::n>(r, x, columns);
+    position += step_size<T>;
+    o += step;
+    g += g_next;
+    x += x_next;
+    if (o >= plane) o -= plane, g += g_images, x += x_images;
+  }
+};
+
+}  // namespace conv_mma_
+
+// ---- products -------------------------------------------------------------------------------------------------------
+// blockIdx.x: the tile, rows first, so that blocks that read the same positions run together; blockIdx.y: the group.
+
+#define CONV_MMA_KERNEL template <class T, class S> __global__ void __launch_bounds__(S::threads, S::blocks)
+
+// source (n, groups, positions, chunks), w (groups, rows, taps, chunks) -> y (n, groups, rows, positions).
+// blockIdx.z: the phase, if reversed. `wide`: neighbours in y are 16 bytes at a time.
+CONV_MMA_KERNEL conv_mma_see(const T* __restrict__ source, const T* __restrict__ w, const T* __restrict__ b,
+                             T* __restrict__ y, int batch, int rows, int chunks, int activation, bool reverse, bool wide,
+                             DIM(d), DIM(h), DIM(v)) {
+  using namespace conv_mma_;
+  extern __shared__ __align__(16) unsigned char memory[];
+  const View d = view_of(reverse, blockIdx.z / v_stride / h_stride, d_size, d_taps, d_out, d_stride, d_before, d_dilation);
+  const View h = view_of(reverse, blockIdx.z / v_stride % h_stride, h_size, h_taps, h_out, h_stride, h_before, h_dilation);
+  const View v = view_of(reverse, blockIdx.z % v_stride, v_size, v_taps, v_out, v_stride, v_before, v_dilation);
+  const int tiles = int(ceil_div(rows, S::m)), first = int(blockIdx.x % tiles) * S::m, start = int(blockIdx.x / tiles) * S::n;
+  const int total = batch * d.axis.positions * h.axis.positions * v.axis.positions;
+  if (start >= total) return;
+  const int groups = gridDim.y, group = blockIdx.y, count = d.axis.taps * h.axis.taps * v.axis.taps;
+
+  Tap* taps = reinterpret_cast<Tap*>(memory + slices_size<T, S, true, true> * sizeof(T));
+  for (int i = threadIdx.x; i < count; i += S::threads) {
+    const int c = i % v.axis.taps, b = i / v.axis.taps % h.axis.taps, a = i / v.axis.taps / h.axis.taps;
+    const int at = ((d.tap + a * d.every) * h_taps + h.tap + b * h.every) * v_taps + v.tap + c * v.every;
+    taps[i] = {a * d.axis.step, b * h.axis.step, c * v.axis.step, at};
+  }
+  __syncthreads();
+
+  const int length = d_taps * h_taps * v_taps * chunks * chunk_size<T>;
+  const index_t seen = index_t(d.axis.size) * h.axis.size * v.axis.size * chunks * chunk_size<T>;
+  const Rows<T, S> left(w + index_t(group) * rows * length, first, rows, length);
+  See<T, S> loader(left, source + group * seen, groups * seen, taps, count, chunks, start, total, d, h, v);
+  const int steps = int(ceil_div(count * chunks, 4));
+  float* sums = multiply<T, S, true, true>(loader, steps, reinterpret_cast<T*>(memory));
+
+  const int height = reverse ? h_size : h_out, width = reverse ? v_size : v_out;
+  const index_t volume = index_t(reverse ? d_size : d_out) * height * width;
+  const auto place = [&](int column) -> index_t {
+    if (start + column >= total) return -1;
+    const Position p(start + column, d.axis.positions, h.axis.positions, v.axis.positions);
+    const int row = (d.first + p.d * d.apart) * height + h.first + p.h * h.apart;
+    return p.image * (groups * rows * volume) + (index_t(row) * width + v.first + p.v * v.apart);
+  };
+  T* to = y + (group * rows + first) * volume;
+  const T* bias = b ? b + group * rows + first : nullptr;
+  if (wide) write<S, chunk_size<T>>(sums, to, bias, rows - first, volume, activation, place);
+  else write<S, 1>(sums, to, bias, rows - first, volume, activation, place);
+}
+
+// x (n, groups, channels, plane), w (groups, rows, chunks) -> y (n, groups, rows, plane). Planes are whole chunks.
+CONV_MMA_KERNEL conv_mma_planes(const T* __restrict__ x, const T* __restrict__ w, const T* __restrict__ b,
+                                T* __restrict__ y, int batch, int rows, int channels, int chunks, int activation, int plane) {
+  using namespace conv_mma_;
+  extern __shared__ __align__(16) unsigned char memory[];
+  const int tiles = int(ceil_div(rows, S::m)), first = int(blockIdx.x % tiles) * S::m, start = int(blockIdx.x / tiles) * S::n;
+  const int groups = gridDim.y, group = blockIdx.y, total = batch * plane, length = chunks * chunk_size<T>;
+  const index_t seen = index_t(channels) * plane;
+  const Rows<T, S> left(w + index_t(group) * rows * length, first, rows, length);
+  Planes<T, S> loader(left, x + group * seen, groups * seen, channels, plane, start, total);
+  float* sums = multiply<T, S, true, false>(loader, int(ceil_div(chunks, 4)), reinterpret_cast<T*>(memory));
+  const auto place = [&](int column) -> index_t {
+    const int p = start + column;
+    return p < total ? p / plane * (index_t(groups) * rows * plane) + p % plane : -1;
+  };
+  T* to = y + index_t(group * rows + first) * plane;
+  write<S, chunk_size<T>>(sums, to, b ? b + group * rows + first : nullptr, rows - first, plane, activation, place);
+}
+
+// parts[part, group, k, column] = the part's sum of g (n, groups, outputs, g_chunks) times what taps see of x (n, groups,
+// positions, chunks); a column is (tap, channel). blockIdx.z: the part, of `length` outputs.
+CONV_MMA_KERNEL conv_mma_weight(const T* __restrict__ g, const T* __restrict__ x, float* __restrict__ parts, int length,
+                                int batch, int rows, int g_chunks, int chunks, DIM(d), DIM(h), DIM(v)) {
+  using namespace conv_mma_;
+  extern __shared__ __align__(16) unsigned char memory[];
+  const View d{FORWARD(d), 0, 1, 0, 1}, h{FORWARD(h), 0, 1, 0, 1}, v{FORWARD(v), 0, 1, 0, 1};
+  const int tiles = int(ceil_div(rows, S::m)), first = int(blockIdx.x % tiles) * S::m, start = int(blockIdx.x / tiles) * S::n;
+  const int groups = gridDim.y, group = blockIdx.y, columns = d_taps * h_taps * v_taps * chunks;
+  const int all = batch * d_out * h_out * v_out, begin = blockIdx.z * length;
+  const int end = begin + length < all ? begin + length : all;
+  Outputs<T, S> loader(g, x, groups, group, first / chunk_size<T>, start / chunk_size<T>, g_chunks, chunks, h_taps, v_taps,
+                       columns, begin, end, d, h, v);
+  const int steps = int(ceil_div(end - begin, step_size<T>));
+  float* sums = multiply<T, S, false, false>(loader, steps, reinterpret_cast<T*>(memory));
+  const int pitch = columns * chunk_size<T>;
+  const auto place = [&](int column) -> index_t { return start + column < pitch ? start + column : -1; };
+  float* to = parts + ((index_t(blockIdx.z) * groups + group) * rows + first) * pitch;
+  write<S, 4, float>(sums, to, nullptr, rows - first, pitch, 0, place);
+}
+
+// The same with one tap at stride 1: g (n, groups, rows, plane), x (n, groups, channels, plane); rows of parts are `pitch`.
+CONV_MMA_KERNEL conv_mma_weight_planes(const T* __restrict__ g, const T* __restrict__ x, float* __restrict__ parts,
+                                       int length, int batch, int rows, int channels, int pitch, int plane) {
+  using namespace conv_mma_;
+  extern __shared__ __align__(16) unsigned char memory[];
+  const int tiles = int(ceil_div(rows, S::m)), first = int(blockIdx.x % tiles) * S::m, start = int(blockIdx.x / tiles) * S::n;
+  const int groups = gridDim.y, group = blockIdx.y, all = batch * plane, begin = blockIdx.z * length;
+  const int end = begin + length < all ? begin + length : all;
+  const index_t gs = index_t(rows) * plane, xs = index_t(channels) * plane;
+  OutputPlanes<T, S> loader(g + group * gs, x + group * xs, groups * gs, groups * xs, first, start, rows, channels, plane,
+                            begin, end);
+  const int steps = int(ceil_div(end - begin, step_size<T>));
+  float* sums = multiply<T, S, true, true>(loader, steps, reinterpret_cast<T*>(memory));
+  const auto place = [&](int column) -> index_t { return start + column < pitch ? start + column : -1; };
+  float* to = parts + ((index_t(blockIdx.z) * groups + group) * rows + first) * pitch;
+  write<S, 4, float>(sums, to, nullptr, rows - first, pitch, 0, place);
+}
+
+// dw[k, c, t] = the sum of parts[part, k, t * pitch + c] over the parts, in order; `size` numbers of dw, in parts' order.
+template <class T>
+__global__ void __launch_bounds__(256, 1) conv_mma_add(const float* __restrict__ parts, T* __restrict__ dw, index_t size,
+                                                       int count, int channels, int taps, int pitch) {
+  const index_t i = grid_thread();
+  if (i >= size) return;
+  const int c = int(i % channels), t = int(i / channels % taps);
+  const index_t k = i / channels / taps, part = size / channels * pitch;
+  const float* from = parts + (k * taps + t) * pitch + c;
+  float sum = 0;
+  for (int p = 0; p < count; ++p) sum += from[p * part];
+  store(dw + (k * channels + c) * taps + t, sum);
+}
+
+// ---- channels last --------------------------------------------------------------------------------------------------
+
+// x (batch, channels, positions) -> out (batch, positions, chunks), with zeros for the channels that there are not.
+// A block turns over 8 chunks of both: chunks change places by the position's, so that no writes or reads meet in a bank.
+template <class T>
+__global__ void __launch_bounds__(256, 1) conv_mma_turn(const T* __restrict__ x, T* __restrict__ out, int channels,
+                                                        int chunks, int positions, bool wide) {
+  constexpr int size = 16 / int(sizeof(T)), side = 8 * size;
+  __shared__ alignas(16) T tile[side][side];
+  const int tiles = int(ceil_div(positions, side)), start = int(blockIdx.x % tiles) * side, first = blockIdx.y * side;
+  const index_t image = blockIdx.x / tiles;
+  x += (image * channels + first) * positions + start;
+  out += ((image * positions + start) * chunks + blockIdx.y * 8) * size;
+  const auto place = [&](int p, int c) { return (c / size ^ p / size) * size + c % size; };
+  if (wide) {
+#pragma unroll
+    for (int i = threadIdx.x; i < side * 8; i += 256) {
+      const int c = i / 8, p = i % 8 * size;
+      if (first + c < channels && start + p < positions) {
+        const auto run = *reinterpret_cast<const pack<T, size>*>(x + index_t(c) * positions + p);
+#pragma unroll
+        for (int e = 0; e < size; ++e) tile[p + e][place(p + e, c)] = run.v[e];
+      }
+    }
+  } else {
+    for (int i = threadIdx.x; i < side * side; i += 256) {
+      const int c = i / side, p = i % side;
+      if (first + c < channels && start + p < positions) tile[p][place(p, c)] = x[index_t(c) * positions + p];
+    }
+  }
+  __syncthreads();
+#pragma unroll
+  for (int i = threadIdx.x; i < side * 8; i += 256) {
+    const int p = i / 8, c = i % 8 * size;
+    if (start + p >= positions || first + c >= chunks * size) continue;
+    auto run = *reinterpret_cast<const pack<T, size>*>(&tile[p][place(p, c)]);
+#pragma unroll
+    for (int e = 0; e < size; ++e)
+      if (first + c + e >= channels) run.v[e] = from_acc<T>(0);
+    *reinterpret_cast<pack<T, size>*>(out + (index_t(p) * chunks + i % 8) * size) = run;
+  }
+}
+
+// The same for few positions, the taps of weights: a thread gathers a chunk.
+template <class T>
+__global__ void __launch_bounds__(256, 1) conv_mma_gather(const T* __restrict__ x, T* __restrict__ out, index_t count,
+                                                          int channels, int chunks, int positions) {
+  constexpr int size = 16 / int(sizeof(T));
+  const index_t i = grid_thread();
+  if (i >= count) return;
+  const int c = int(i % chunks) * size, p = int(i / chunks % positions);
+  const T* from = x + (i / chunks / positions * channels + c) * positions + p;
+  pack<T, size> run;
+#pragma unroll
+  for (int e = 0; e < size; ++e) run.v[e] = c + e < channels ? from[index_t(e) * positions] : from_acc<T>(0);
+  *reinterpret_cast<pack<T, size>*>(out + i * size) = run;
+}

@@ -1,0 +1,134 @@
+// A convolution's product of matrices, left (m x k) times right (k x n), by a pipeline: asynchronous copies fill slices of
+// 64 bytes of k in shared memory, three slices ahead of the tensor cores (mma_tile.cuh), or of the ordinary units where
+// floats are to be true floats. A loader, which knows the convolution, issues the copies: 16 bytes each, zeros where there
+// is nothing. Sums run over k in order whatever the tile's size, so every tile gives the same bits.
+#pragma once
+#include "activation.cuh"
+#include "conv.cuh"
+#include "mma_tile.cuh"
+
+namespace conv_mma_ {
+
+// WM x WN warps make M x N numbers, BLOCKS times on a multiprocessor; on tensor cores or by ordinary units.
+template <int M, int N, int WM, int WN, int BLOCKS, bool TENSOR> struct Tile {
+  static constexpr int m = M, n = N, warps_m = WM, warps_n = WN, threads = 32 * WM * WN, blocks = BLOCKS;
+  static constexpr bool tensor = TENSOR;
+};
+
+constexpr int STAGES = 4;  // slices in flight and in use; gradflow/cuda/conv_mma.py knows it too
+
+template <class T> constexpr int chunk_size = 16 / int(sizeof(T));  // numbers that one copy moves
+template <class T> constexpr int step_size = tile_depth<T>;         // of k in a slice
+
+// A thread's sums by ordinary units: 16 x 16 threads, 4 x 8 of them in a warp, take up four numbers of k at once.
+template <class S, bool A_RUNS_K, bool B_RUNS_K> struct Plain {
+  static constexpr int rows = S::m / 16, columns = S::n / 16;  // of a thread
+  using a_slice = tile_slice<float, S::m, A_RUNS_K>;
+  using b_slice = tile_slice<float, S::n, B_RUNS_K>;
+  static_assert(S::threads == 256, "16 x 16 threads");
+
+  static constexpr int out_pitch = S::n + 8;  // as mma_tile has it
+
+  float sum[rows][columns] = {};
+
+  static __device__ __forceinline__ int down() { return threadIdx.x % 32 / 8 + threadIdx.x / 64 * 4; }
+  static __device__ __forceinline__ int across() { return threadIdx.x % 8 + threadIdx.x / 32 % 2 * 8; }
+
+  // The i-th of the `per` rows or columns of thread t: 16 apart where lines run along k, else in fours 64 apart.
+  template <bool RUNS_K> static __device__ __forceinline__ int place(int t, int i) {
+    return RUNS_K ? t + 16 * i : t * 4 + i / 4 * 64 + i % 4;
+  }
+  template <class Slice, bool RUNS_K, int per>
+  static __device__ __forceinline__ void four(float (&r)[per][4], const float* slice, int t, int k) {
+#pragma unroll
+    for (int i = 0; i < per; i += RUNS_K ? 1 : 4)
+#pragma unroll
+      for (int e = 0; e < (RUNS_K ? 1 : 4); ++e) {
+        const float* from = RUNS_K ? slice + place<RUNS_K>(t, i) * Slice::pitch + k
+                                   : slice + (k + e) * Slice::pitch + place<RUNS_K>(t, i);
+        const pack<float, 4> p = *reinterpret_cast<const pack<float, 4>*>(from);
+#pragma unroll
+        for (int f = 0; f < 4; ++f) r[RUNS_K ? i : i + f][RUNS_K ? f : e] = p.v[f];
+      }
+  }
+
+  __device__ __forceinline__ void multiply(const float* sa, const float* sb) {
+#pragma unroll 1
+    for (int k = 0; k < tile_depth<float>; k += 4) {
+      float l[rows][4], r[columns][4];
+      four<a_slice, A_RUNS_K>(l, sa, down(), k);
+      four<b_slice, B_RUNS_K>(r, sb, across(), k);
+#pragma unroll
+      for (int e = 0; e < 4; ++e)
+#pragma unroll
+        for (int i = 0; i < rows; ++i)
+#pragma unroll
+          for (int j = 0; j < columns; ++j) sum[i][j] += l[i][e] * r[j][e];
+    }
+  }
+  __device__ __forceinline__ void spread(float* to) const {
+#pragma unroll
+    for (int i = 0; i < rows; ++i)
+#pragma unroll
+      for (int j = 0; j < columns; ++j)
+        to[place<A_RUNS_K>(down(), i) * out_pitch + place<B_RUNS_K>(across(), j)] = sum[i][j];
+  }
+};
+
+template <bool TENSOR, class T, class S, bool A, bool B> struct units {
+  using type = mma_tile<T, S::m, S::n, S::m / S::warps_m, S::n / S::warps_n, A, B>;
+};
+template <class T, class S, bool A, bool B> struct units<false, T, S, A, B> { using type = Plain<S, A, B>; };
+
+// How many numbers of type T the slices take: the sums, which come after them, need no more.
+template <class T, class S, bool A, bool B> constexpr int slices_size =
+    STAGES * (tile_slice<T, S::m, A>::size + tile_slice<T, S::n, B>::size);
+
+// The sums of `steps` slices of a loader, left in `memory` as rows of S::n + 8 floats. A, B: whether slices of left, right
+// run along k.
+template <class T, class S, bool A, bool B, class Loader>
+__device__ __forceinline__ float* multiply(Loader& loader, int steps, T* memory) {
+  using Units = typename units<S::tensor, T, S, A, B>::type;
+  constexpr int right = Units::a_slice::size, stage = right + Units::b_slice::size;
+  static_assert(S::m * Units::out_pitch * sizeof(float) <= STAGES * stage * sizeof(T), "sums fit where slices were");
+  Units sums;
+  pipelined<STAGES>(
+      steps, [&](int s) { loader.fetch(memory + s * stage, memory + s * stage + right); },
+      [&](int s) { sums.multiply(memory + s * stage, memory + s * stage + right); });
+  copy_wait<0>();
+  __syncthreads();
+  float* out = reinterpret_cast<float*>(memory);
+  sums.spread(out);
+  __syncthreads();
+  return out;
+}
+
+// The first `rows` of a block's sums to y[row * apart + place], V neighbours at a time, through bias and activation.
+// `place_of` gives the place of a column, -1 if it has none; the places of V neighbours must be neighbours.
+template <class S, int V, class T, class Place>
+__device__ __forceinline__ void write(float* sums, T* y, const T* b, int rows, index_t apart, int activation,
+                                      Place place_of) {
+  constexpr int across = S::n / V, down = S::threads / across;
+  static_assert(S::threads % across == 0 && V <= 8, "a thread has one column");
+  const int column = threadIdx.x % across * V;
+  const index_t place = place_of(column);
+  if (place < 0) return;
+  if (rows > S::m) rows = S::m;
+  for (int row = threadIdx.x / across; row < rows; row += down) {
+    float* from = sums + row * (S::n + 8) + column;
+    const float add = b ? load(b + row) : 0.f;
+    if (activation > ACTIVATION_RELU) {  // these are long: one copy of them, not V
+#pragma unroll 1
+      for (int e = 0; e < V; ++e) from[e] = activated(from[e] + add, activation);
+    }
+    pack<T, V> out;
+#pragma unroll
+    for (int e = 0; e < V; ++e) {
+      const float value = activation > ACTIVATION_RELU ? from[e] : from[e] + add;
+      out.v[e] = from_acc<T>(activation == ACTIVATION_RELU ? fn::relu(value) : value);
+    }
+    *reinterpret_cast<pack<T, V>*>(y + row * apart + place) = out;
+  }
+}
+
+}  // namespace conv_mma_
