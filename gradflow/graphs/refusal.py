@@ -9,6 +9,9 @@ from types import FrameType, TracebackType
 from typing import Any
 
 HOME = str(Path(__file__).parents[1])
+MODULES = str(Path(HOME) / "nn")
+CALL = "<the call of "  # how the file of an op's written-out call begins
+WRAPPERS = {"call", "make"}  # decorators' inner functions
 LIBRARIES = ("cupy", "numpy", "card")  # what gradflow calls; `card` plays CuPy in tests
 WORDS = {
     "__float__": "float()", "__int__": "int()", "__bool__": "bool()", "__index__": "an index", "__repr__": "print",
@@ -60,13 +63,25 @@ def _caller(frame: FrameType | None) -> tuple[FrameType, int]:
 
 
 def _op(frames: list[FrameType]) -> str:
-    """The innermost op among frames below the user's, else the function that the user called."""
-    for frame in reversed(frames):
-        file = frame.f_code.co_filename
-        if file.startswith("<the call of "):
-            return file[len("<the call of ") : -1]
-        entry = frame.f_locals.get("self")
-        if frame.f_code.co_name == "__call__" and hasattr(entry, "definition") and hasattr(entry, "rules"):
-            return entry.name
-    name = frames[0].f_code.co_name if frames else "the step"
-    return WORDS.get(name, name)
+    """What the user called; if that was a module, the innermost op inside it."""
+    names = [_name(f) for f in frames if f.f_code.co_name not in WRAPPERS or f.f_code.co_filename.startswith(CALL)]
+    if not names:
+        return "the step"
+    if frames[0].f_code.co_filename.startswith(MODULES):
+        ops = [_name(f) for f in frames if f.f_code.co_filename.startswith(CALL) or _entry(f) is not None]
+        return ops[-1] if ops else names[-1]
+    return names[0]
+
+
+def _name(frame: FrameType) -> str:
+    file, name = frame.f_code.co_filename, frame.f_code.co_name
+    if file.startswith(CALL):
+        return file[len(CALL) : -1]
+    entry = _entry(frame)
+    return entry.name if entry is not None else WORDS.get(name, name)
+
+
+def _entry(frame: FrameType) -> Any:
+    """The op of the table that a frame calls, if it does."""
+    entry = frame.f_locals.get("self")
+    return entry if frame.f_code.co_name == "__call__" and hasattr(entry, "definition") and hasattr(entry, "rules") else None

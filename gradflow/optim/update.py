@@ -110,10 +110,13 @@ def _tentatively(k: kernel.Kernel, p: list[Any], g: list[Any] | None, state: lis
     """A step by the formula that is taken back, where the arrays are, if the scaler found a gradient that is not finite."""
     home = device_of(p[0])
     scale, found = (None if x is None else to_device(x, home).reshape(()) for x in (scaler.scale, scaler.found_inf))
-    if g is not None and scale is not None and k is not count_step:
-        wide = float32 if p[0].dtype.itemsize == 2 else p[0].dtype
-        by = (1 / scale).astype(wide)
-        g = [x.astype(wide, copy=False) * by for x in g]
+    if g is not None and k is not count_step:
+        xp, wide = namespace(p[0]), float32 if p[0].dtype.itemsize == 2 else p[0].dtype
+        g = [x.astype(wide, copy=False) for x in g]
+        if found is not None:
+            g = [xp.where(found != 0, xp.zeros((), wide), x) for x in g]
+        if scale is not None:
+            g = [x * (1 / scale).astype(wide) for x in g]
     written = [x for column in (p, *state) if column is not None for x in column]
     before = [x.copy() for x in written] if found is not None else []
     outer = scaler.scale, scaler.found_inf
