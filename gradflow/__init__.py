@@ -274,6 +274,7 @@ _SUBMODULES = {
 }  # fmt: skip
 _LATE = {
     "cuda.precision": "get_float32_matmul_precision set_float32_matmul_precision",
+    "drawing": "draw",
     "func": "vmap",
     "io": "save load",
     "nn.functional": """bilinear celu_ channel_shuffle conv_tbc hardshrink native_channel_shuffle pixel_shuffle

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 import time
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from . import backend, io
-from .autograd import no_grad
+from .nn.evaluation import evaluating
 from .nn.module import Module
 from .nn.utils import clip_grad_norm_
 from .op import unwrap, wrap
@@ -80,19 +79,6 @@ def _rows(target: Any) -> int:
     return int(shape[0]) if shape else 1
 
 
-@contextlib.contextmanager
-def _evaluating(model: Module) -> Iterator[None]:
-    """The model in evaluation, unrecorded; every module in its own mode again afterwards."""
-    modes = [(m, m.training) for m in model.modules()]
-    model.eval()
-    try:
-        with no_grad():
-            yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-
-
 class _Bar:
     """Batches with a progress bar where tqdm is installed and someone looks."""
 
@@ -133,7 +119,7 @@ def evaluate(
     measures = _metrics(metrics)
     where = _home(model, device)
     means = {name: Mean() for name in (["loss"] if loss_fn is not None else []) + list(measures)}
-    with _evaluating(model):
+    with evaluating(model):
         for batch in _Bar(loader, "evaluate", progress):
             inputs, target = _split("evaluate", to_device(batch, where))
             output, n = model(*inputs), _rows(target)

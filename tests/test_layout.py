@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 ORDER = [
     ["backend"], ["kernel", "cases"], ["tape"], ["traced", "dtypes"], ["plan"], ["call"], ["op"], ["ops"], ["cuda"],
-    ["formats"], ["writes"], ["chance", "memory"], ["printing"], ["tensor"], ["legacy"], ["convert"], ["create"],
+    ["formats"], ["writes"], ["chance", "memory"], ["printing", "drawing"], ["tensor"], ["legacy"], ["convert"], ["create"],
     ["draws"], ["autograd"], ["func"],
     ["nn", "optim", "data", "amp", "graphs", "io", "fft", "linalg", "masked", "signal", "special"], ["distributions", "profiler"],
     ["train"], ["examples"], ["cli", "benchmark"], ["torch"],
