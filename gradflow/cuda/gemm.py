@@ -14,11 +14,12 @@ import numpy as np
 
 from .. import backend
 from ..backend import Array, need_card
-from . import cublaslt, launch, pointwise, precision, tune
+from ..ops.conv import ACTIVATIONS as FUNCTIONS
+from . import cublaslt, launch, precision, tune
 from .launch import blocks, ctype
 
-# The activations that can follow a product, by their number in kernels/activation.cuh, which knows them by this order.
-ACTIVATIONS = {None: 0, "relu": 1, "gelu": 2, "gelu_tanh": 3, "silu": 4, "sigmoid": 5, "tanh": 6}
+# What can follow a product, by its number in kernels/activation.cuh.
+ACTIVATIONS = {None: 0} | {word: i for i, word in enumerate(FUNCTIONS, 1)}
 
 TYPES = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 14}  # floating dtypes and cuBLAS's numbers of them
 TF32, FLOAT, DOUBLE = 77, 68, 70  # what cuBLAS computes in
@@ -148,20 +149,13 @@ def fused(cp: Any, p: Problem, out: Array, bias: Array, activation: str | None, 
         if bias is not None:
             cp.add(out, bias, out=out)
         if activation is not None:
-            out[...] = activated(out, activation)
+            out[...] = FUNCTIONS[activation].function(out)
 
     key = (
         "product", p.a.dtype.name, int(tf32), p.count, p.m, p.n, p.k, int(p.a_k == 1), int(p.b_n == 1),
         int(bias is not None), ACTIVATIONS[activation], int(captured),
     )  # fmt: skip
     run(tune.choose("gemm", key, ways, run))
-
-
-def activated(y: Array, activation: str) -> Array:
-    """An activation of an array on the card, by its own launcher."""
-    if activation.startswith("gelu"):
-        return pointwise.__getattr__("gelu")(y, activation[5:] or "none")
-    return pointwise.__getattr__(activation)(y)
 
 
 # --- cuBLAS ----------------------------------------------------------------------------------------------
