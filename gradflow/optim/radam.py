@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ..backend import Array
+from ..backend import Array, namespace, on_card
 from ..cases import case
 from ..ops import pointwise
 from .optimizer import Optimizer, zeros
@@ -43,7 +43,11 @@ def radam(
     bias = 1 - beta2**step
     most = 2 / (1 - beta2) - 1
     n = most - 2 * step * beta2**step / bias
-    if n > 5:
+    if on_card(n):  # asked there, so that nobody waits
+        xp = namespace(n)
+        r = xp.sqrt(xp.where(n > 5, (n - 4) * (n - 2) * most / ((most - 4) * (most - 2) * n), 1))
+        p -= rate * m * xp.where(n > 5, r * xp.sqrt(bias) / (xp.sqrt(v) + eps), 1)
+    elif n > 5:
         r = ((n - 4) * (n - 2) * most / ((most - 4) * (most - 2) * n)) ** 0.5
         d = pointwise.sqrt(v) + eps
         p -= rate * r * bias**0.5 * m / d
