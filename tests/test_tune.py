@@ -320,17 +320,17 @@ def test_events_time_a_call(problem, card):
 
 
 def test_pytorchs_name_is_the_switch(problem):
-    import gradflow.torch
+    from gradflow.torch.face import Face
 
-    with gradflow.torch.installed() as torch:
-        before = torch.backends.cudnn.benchmark, torch.backends.cudnn.benchmark_limit
-        try:
-            assert before == (False, 10)
-            torch.backends.cudnn.benchmark, torch.backends.cudnn.benchmark_limit = True, 4
-            assert tune.benchmark() and tune.benchmark_limit() == 4 and torch.backends.cudnn.benchmark is True
-        finally:
-            torch.backends.cudnn.benchmark, torch.backends.cudnn.benchmark_limit = before
-        assert not tune.benchmark() and "benchmark" in dir(torch.backends.cudnn)
+    settings = Face("torch.backends.cudnn")
+    before = settings.benchmark, settings.benchmark_limit
+    try:
+        assert before == (False, 10) and "benchmark" in dir(settings)
+        settings.benchmark, settings.benchmark_limit = True, 4
+        assert tune.benchmark() and tune.benchmark_limit() == 4 and settings.benchmark is True
+    finally:
+        settings.benchmark, settings.benchmark_limit = before
+    assert not tune.benchmark()
 
 
 def test_the_command_line_shows_and_clears(problem, capsys):

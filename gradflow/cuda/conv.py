@@ -17,7 +17,7 @@ import numpy as np
 from ..backend import Array, need_card, on_card
 from ..ops.conv import ACTIVATIONS, batched, check_activation, check_arrays, check_gradient, like
 from ..ops.window import Window, transposed, window
-from . import conv_mma, depthwise, precision, tune
+from . import conv_mma, cudnn, depthwise, precision, tune
 from .conv_job import Job
 from .launch import aligned, blocks, contiguous, ctype, launch, multiprocessors
 
@@ -31,7 +31,7 @@ PART = 2048  # outputs that one block of a weight gradient sums up, at least
 
 # What else can do a job, cuDNN say: objects with variants(job) -> [("its name", ...), ...], tried after our own, and
 # run(variant, job, arrays).
-libraries: list[Any] = []
+libraries: list[Any] = [cudnn]
 
 
 def instantiations() -> list[str]:

@@ -39,7 +39,8 @@ SHIPPED = Path(__file__).with_name("tuned.json")  # measured on cards by `python
 Times = dict[str, dict[str, dict[str, list]]]
 
 _UNKNOWN = object()
-_chosen: dict[Hashable, Any] = {}  # (family, key) -> variant: the hot path
+_answers: dict[str, dict[Hashable, Any]] = {"": {}}  # a preferred library -> (family, key) -> variant
+_preferred, _chosen = "", _answers[""]  # the hot path
 _measured: Times = {}  # what this process timed, for those who ship a table
 _spent = 0.0  # seconds of tuning so far
 _lock = threading.RLock()
@@ -76,10 +77,17 @@ def active() -> bool:
     return clock is not None or (cp is not None and cp.__name__ == "cupy")
 
 
+def prefer(library: str) -> None:
+    """Take variants named (library, ...) where there are some, so that a bench can show them beside our own; "" ends it."""
+    global _preferred, _chosen
+    _preferred, _chosen = library, _answers.setdefault(library, {})
+
+
 def forget() -> None:
     """Drop the answers in memory; those on disk and in the shipped table stay."""
     with _lock:
-        _chosen.clear()
+        for answers in _answers.values():
+            answers.clear()
         _stored.cache_clear()
         machine.cache_clear()
         source_of.cache_clear()
@@ -116,6 +124,9 @@ def _find(asked: Hashable, family: str, key: tuple, variants: Sequence[Any], run
     """The answer of a table, or of a clock; kept in memory, but not the first variant that capture forced."""
     device = 0 if launch.device_count() == 1 else _device()
     name, on = repr(key), active()
+    if _preferred:
+        variants = [v for v in variants if type(v) is tuple and v[0] == _preferred] or variants
+        name = f"{_preferred} {name}"
     names = {repr(v): v for v in variants}
     for path in () if _shipping else (SHIPPED, place()) if on else (SHIPPED,):
         row = _lookup(path, device, family, name)
@@ -166,7 +177,7 @@ def _timed(
                         seen.append(measure(lambda v=v: run(v)))
                         if len(seen) == 2 and min(seen) > 2 * times.get(repr(best), float("inf")):
                             break  # hopeless
-                except MemoryError:
+                except (MemoryError, NotImplementedError):  # no room, or a library cannot do this one
                     continue
                 except Exception as e:  # noqa: BLE001 (a variant that does not run is a bug, and the others still do)
                     told = f"{family}: the variant {v!r} failed for {key}: {type(e).__name__}: {e}"
