@@ -18,7 +18,7 @@ shows it): for `mul(a, b)` about this.
 from __future__ import annotations
 
 import linecache
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import wraps
 from inspect import unwrap
 from types import FunctionType
@@ -44,6 +44,13 @@ batched: Callable[..., Any] | None = None  # (op, arguments) -> result, NotImple
 by_samples: Callable[..., Any] | None = None  # the same for a function that is no op, with its keywords
 by_draws: Callable[..., Any] | None = None  # the same for a function that draws random numbers
 
+# The threads that are in a block of autocast. Only while there are some does the call of an op that is on a list ask for
+# other arguments, and it has no line for that before the first block, when amp/ hangs these here (`watch_casts`).
+casting: list[Any] = []
+cast: Callable[..., Any] | None = None  # (op, arguments) -> arguments
+uncast: Callable[..., Any] | None = None  # (function, arguments) -> its result, nothing cast inside
+listed: frozenset[str] = frozenset()  # the ops that are on a list
+
 
 def written_out(entry: Any) -> Callable[..., Any]:
     """The function that calls an op; it writes itself out when it is first called."""
@@ -53,6 +60,8 @@ def written_out(entry: Any) -> Callable[..., Any]:
             _write_out(entry, call_of[entry.name])
             return call_of[entry.name](*args, **kwargs)
         out = kwargs.pop("out", None) if kwargs and "out" not in entry.inputs else None
+        if casting and cast is not None and out is None:
+            args = cast(entry, args)
         y = entry(*args, **kwargs)
         return y if out is None else into(entry.name, out, y)
 
@@ -67,9 +76,22 @@ def watch(ops: Callable[..., Any], functions: Callable[..., Any], draws: Callabl
     """Let every call look for batched tensors from now on."""
     global batched, by_samples, by_draws
     batched, by_samples, by_draws = ops, functions, draws
-    for call in call_of.values():
+    _write_again(call_of)
+
+
+def watch_casts(casts: Callable[..., Any], plainly: Callable[..., Any], ops: frozenset[str]) -> None:
+    """Let the calls of `ops` ask for casts of their arguments from now on."""
+    global cast, uncast, listed
+    cast, uncast, listed = casts, plainly, ops
+    _write_again(ops & call_of.keys())
+
+
+def _write_again(names: Iterable[str]) -> None:
+    """Write out anew the calls of ops that were written out before."""
+    for name in names:
+        call = _inside.get(name, call_of[name])
         if call.__code__.co_filename.startswith("<the call of"):
-            _write_out(call.op, call)  # type: ignore[attr-defined]
+            _write_out(call_of[name].op, call)  # type: ignore[attr-defined]
 
 
 _inside: dict[str, FunctionType] = {}  # while calls are surrounded, what each op's call is otherwise
@@ -177,6 +199,8 @@ def _text(entry: Any) -> str:
     if "out" not in names:
         aliases["out"] = ""
         body.append(f"if out is not MISSING and out is not None: return into(entry.name, out, entry({given}))")
+    if entry.name in listed:
+        body.append(f"if casting: ({given},) = cast(entry, ({given},))")
     if batched is not None:
         body += ["if batching:", f"    __b = batched(entry, ({given},))", "    if __b is not NotImplemented: return __b"]
     body += [f"_{n} = {n}.array if isinstance({n}, Traced) else {n}" for n in names]

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from . import backend, dtypes, op
+from . import backend, call, dtypes, op
 from .backend import Array
 from .op import current, wrap
 from .ops import index
@@ -148,7 +148,10 @@ def in_place(function: Callable[..., Any], name: str) -> Callable[..., Any]:
 
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         start = clock()
-        value = function(self, *args, **kwargs)
+        if call.casting and call.uncast is not None:  # autocast leaves what is written in place alone
+            value = call.uncast(function, self, *args, **kwargs)
+        else:
+            value = function(self, *args, **kwargs)
         found, own = dtypes.category(value.array.dtype), dtypes.category(self.array.dtype)
         if found > own or (found == 2 and own == 3):  # nor does PyTorch write |z| into z
             raise RuntimeError(
