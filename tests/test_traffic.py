@@ -1,0 +1,203 @@
+"""The bytes that kernels move, counted on the stand-in: what the algorithm needs, and no more.
+
+A row of ROWS is an op with its sizes and the bytes that no algorithm can do without: each operand read once, each result
+written once. `moved` is the sum over launches of the distinct bytes they touch, so a second pass over the data shows, and
+`asked` the bytes in the 32-byte sectors of all requests of warps, so scattered and repeated reads show. Both are compared
+with the least; where the algorithm needs more, the row says by which factor, and why.
+
+    python tests/test_traffic.py [part of a name]     prints the table
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":
+    sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
+
+import numpy as np
+import pytest
+
+import card
+import gradflow as gf
+from gradflow import backend, optim
+from gradflow.nn import functional as F
+
+SLACK = 1.02  # pointer tables, partial sums, heads and tails of rows
+TRAFFIC = Path(__file__).parent / "kernels" / "traffic.cu"
+
+
+# --- the counts themselves --------------------------------------------------------------------------
+
+
+def run(kernel, *args, threads=32, blocks=1, n=None):
+    """The traffic of one kernel of kernels/traffic.cu."""
+    module = card.RawModule(code=TRAFFIC.read_text(), options=("-std=c++17",), name_expressions=[kernel])
+    with card.traffic() as t:
+        module.get_function(kernel)((blocks,), (threads,), args)
+    return t
+
+
+def floats(n, dtype="f4"):
+    return card.zeros(n, dtype)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "args", "expected"),
+    [
+        # a warp reads 128 bytes in a row: 4 sectors, all used
+        ("strided<float>", (1,), dict(loaded=128, stored=128, loads=32, load_requests=1, load_sectors=4, store_sectors=4)),
+        ("strided<float>", (8,), dict(loaded=128, load_sectors=32, store_sectors=4, distinct_loaded=128)),
+        ("strided<float>", (0,), dict(loaded=128, distinct_loaded=4, load_sectors=1, load_used=4)),
+        ("strided<double>", (1,), dict(loaded=256, stored=256, load_sectors=8)),
+        ("strided<__half>", (1,), dict(loaded=64, stored=64, load_sectors=2)),
+        # one instruction per lane, whatever the type
+        ("packs<float>", (), dict(loaded=512, wide_loaded=512, loads=32, stores=32, wide_stored=512, load_sectors=16)),
+        ("packs<__half>", (), dict(loaded=512, wide_loaded=512, loads=32, stores=32, wide_stored=512, load_sectors=16)),
+        ("packs<double>", (), dict(loaded=512, wide_loaded=512, loads=32, stores=32, wide_stored=512, load_sectors=16)),
+        ("copied", (), dict(loaded=512, wide_loaded=512, async_loaded=512, loads=32, load_sectors=16, shared_stored=512)),
+        ("atomics", (), dict(loaded=128, stored=128, distinct_stored=4)),
+        ("looped", (), dict(loaded=4 * 100, load_requests=4, load_sectors=4 * 3 + 1, distinct_loaded=400)),
+        # 32 banks of 4 bytes: rows of 32 words put a column in one bank, rows of 33 do not
+        ("column<float, 32>", (), dict(shared_least=2, shared_cycles=33, shared_requests=2)),
+        ("column<float, 33>", (), dict(shared_least=2, shared_cycles=2)),
+        ("column<double, 32>", (), dict(shared_least=4, shared_cycles=2 + 32)),
+        ("column<double, 33>", (), dict(shared_least=4, shared_cycles=4)),
+        ("broadcast", (), dict(shared_least=1, shared_cycles=1)),
+        # rows of 16 bytes, 8 at a time: 64 bytes apart they share banks, 80 bytes apart they do not
+        ("matrices<32>", (), dict(shared_requests=1, shared_least=4, shared_cycles=16)),
+        ("matrices<40>", (), dict(shared_requests=1, shared_least=4, shared_cycles=4)),
+    ],
+)  # fmt: skip
+def test_counts(kernel, args, expected):
+    dtype = {"double": "f8", "__half": "f2"}.get(kernel.partition("<")[2].rstrip(">").split(",")[0], "f4")
+    t = run(kernel, floats(1024, dtype), floats(1024, dtype), *map(np.int32, args))
+    assert {name: getattr(t, name) for name in expected} == expected
+
+
+def test_shares_and_sums():
+    x, y = floats(1024), floats(1024)
+    module = card.RawModule(code=TRAFFIC.read_text(), name_expressions=["strided<float>", "packs<float>"])
+    with card.traffic() as t:
+        module.get_function("strided<float>")((1,), (32,), (x, y, np.int32(8)))
+        module.get_function("packs<float>")((2,), (32,), (x, y))
+        z = x[:10] + y[:1]
+    assert [m.name for m in t.launches] == ["strided<float>", "packs<float>", "add"]
+    assert t.of("strided").efficiency == (128 + 128) / (32 * 32 + 128) and t.of("strided").wide == 0
+    assert t.of("packs").efficiency == t.of("packs").wide == 1
+    assert (t.of("add").loaded, t.of("add").stored) == (44, z.nbytes)
+    assert t.loaded == 128 + 1024 + 44
+    kernel = card.ElementwiseKernel("T x", "T y", "y = x + 1", "plus")
+    with card.traffic() as t:
+        kernel(x.reshape(32, 32).T, y.reshape(32, 32))  # down a column: a sector for each number
+    assert (t.loaded, t.load_sectors, t.store_sectors) == (4096, 1024, 128)
+
+
+# --- what ops move ----------------------------------------------------------------------------------
+
+
+@dataclass
+class Row:
+    """An op, its inputs, and the least bytes of the forward and of the backward step as (read, written)."""
+
+    name: str
+    call: Callable[..., Any]
+    shapes: list[tuple[int, ...]]
+    forward: Callable[..., tuple[float, float]]
+    backward: Callable[..., tuple[float, float]] | None = None
+    dtype: str = "float32"
+    moved: tuple[float, float] = (1, 1)  # factors over the least, forward and backward
+    asked: tuple[float, float] = (1, 1)
+    why: str = ""
+    extra: dict = field(default_factory=dict)
+
+    @property
+    def id(self):
+        return f"{self.name}-{'-'.join('x'.join(map(str, s)) for s in self.shapes[:1])}-{self.dtype}"
+
+
+def measure(row):
+    """[(step, least bytes, bytes moved, bytes asked for, traffic)] of the forward and the backward step."""
+    r = np.random.default_rng(0)
+    dtype = gf.dtype(row.dtype) if not isinstance(row.dtype, str) else getattr(gf, row.dtype)
+    inputs = [gf.tensor(r.standard_normal(s).astype("f4")).to(dtype).cuda() for s in row.shapes]
+    for x in inputs:
+        x.requires_grad_()
+    size = inputs[0].numpy(force=True).itemsize
+    with card.traffic() as t:
+        y = row.call(*inputs)
+    steps = [("forward", sum(row.forward(*inputs)), t)]
+    if row.backward:
+        g = gf.tensor(r.standard_normal(y.shape).astype("f4")).to(y.dtype).cuda()
+        with card.traffic() as t:
+            gf.autograd.grad(y, inputs, g)
+        steps.append(("backward", sum(row.backward(*inputs)), t))
+    return [(step, least * size, t.distinct, t.sectors, t) for step, least, t in steps]
+
+
+def elements(*tensors):
+    return sum(x.numel() for x in tensors)
+
+
+def unary(name, call, **more):
+    return Row(name, call, [(64, 1024)], lambda x: (x.numel(),) * 2, lambda x: (2 * x.numel(), x.numel()), **more)
+
+
+ROWS = [
+    *[unary(n, getattr(F, n), dtype=t) for n in ("relu", "gelu", "silu") for t in ("float32", "float16")],
+    unary("sigmoid", gf.sigmoid), unary("tanh", gf.tanh), unary("exp", gf.exp),
+    Row("mul", lambda a, b: a * b, [(64, 1024)] * 2, lambda a, b: (2 * a.numel(), a.numel()),
+        lambda a, b: (3 * a.numel(), 2 * a.numel())),
+    Row("add", lambda a, b: a + b, [(64, 1024)] * 2, lambda a, b: (2 * a.numel(), a.numel())),
+    *[Row(name, lambda x, f=getattr(F, name): f(x, -1), [shape], lambda x: (x.numel(),) * 2,
+          lambda x: (2 * x.numel(), x.numel()), dtype=t)
+      for name in ("softmax", "log_softmax")
+      for shape, t in (((1024, 64), "float32"), ((64, 1024), "float32"), ((64, 1024), "float16"), ((8, 10000), "float32"),
+                       ((2, 65536), "float32"))],
+    *[Row("cross_entropy", lambda x: F.cross_entropy(x, LABELS(x)), [shape], lambda x: (x.numel() + 2 * len(x), len(x)),
+          lambda x: (x.numel() + 3 * len(x), x.numel())) for shape in ((1024, 64), (64, 1000), (16, 10000))],
+    *[Row(name, call, [shape, shape], lambda a, b: (2 * a.numel(), 1), lambda a, b: (2 * a.numel(), 2 * a.numel()))
+      for name, call in (("mse_loss", F.mse_loss), ("smooth_l1_loss", F.smooth_l1_loss)) for shape in ((64, 1024),)],
+    *[Row("layer_norm", lambda x, w, b: F.layer_norm(x, x.shape[-1:], w, b), [(m, n), (n,), (n,)],
+          lambda x, w, b: (elements(x, w, b), x.numel() + 2 * len(x)),
+          lambda x, w, b: (2 * x.numel() + w.numel() + 2 * len(x), elements(x, w, b)), dtype=t)
+      for m, n, t in ((1024, 64, "float32"), (256, 768, "float32"), (256, 768, "float16"), (16, 10000, "float32"))],
+    *[Row("rms_norm", lambda x, w: F.rms_norm(x, x.shape[-1:], w), [(m, n), (n,)],
+          lambda x, w: (elements(x, w), x.numel() + len(x)),
+          lambda x, w: (2 * x.numel() + w.numel() + len(x), elements(x, w)))
+      for m, n in ((256, 768),)],
+    *[Row("batch_norm", lambda x, w, b: F.batch_norm(x, None, None, w, b, training=True), [shape, shape[1:2], shape[1:2]],
+          lambda x, w, b: (elements(x, w, b), x.numel() + 2 * w.numel()),
+          lambda x, w, b: (2 * x.numel() + 3 * w.numel(), elements(x, w, b)))
+      for shape in ((16, 32, 16, 16), (64, 8, 32, 32))],
+    *[Row("group_norm", lambda x, w, b: F.group_norm(x, 4, w, b), [shape, shape[1:2], shape[1:2]],
+          lambda x, w, b: (elements(x, w, b), x.numel() + 2 * 4 * len(x)),
+          lambda x, w, b: (2 * x.numel() + w.numel() + 8 * len(x), elements(x, w, b)))
+      for shape in ((16, 32, 16, 16),)],
+    *[Row("max_pool2d", lambda x, k=k, s=s, p=p: F.max_pool2d(x, k, s, p), [shape], lambda x, s=s: (x.numel(), x.numel() / s**2 * 3),
+          lambda x, s=s: (x.numel() / s**2 * 3, x.numel()))
+      for shape, k, s, p in (((4, 16, 32, 32), 2, 2, 0), ((4, 16, 32, 32), 3, 2, 1))],
+    Row("avg_pool2d", lambda x: F.avg_pool2d(x, 2), [(4, 16, 32, 32)], lambda x: (x.numel(), x.numel() / 4),
+        lambda x: (x.numel() / 4, x.numel())),
+    Row("adaptive_avg_pool2d", lambda x: F.adaptive_avg_pool2d(x, 1), [(64, 64, 7, 7)], lambda x: (x.numel(), x.numel() / 49),
+        lambda x: (x.numel() / 49, x.numel())),
+    Row("dropout", lambda x: F.dropout(x, 0.3), [(64, 1024)], lambda x: (x.numel(),) * 2, lambda x: (x.numel(),) * 2),
+    Row("sum", lambda x: x.sum(-1), [(64, 1024)], lambda x: (x.numel(), 64)),
+]  # fmt: skip
+
+
+def LABELS(x):
+    return gf.tensor(np.arange(len(x)) % x.shape[-1]).cuda()
+
+
+if __name__ == "__main__":
+    backend.plug(card)
+    for row in ROWS:
+        if len(sys.argv) > 1 and sys.argv[1] not in row.name:
+            continue
+        for step, least, moved, asked, t in measure(row):
+            print(f"{row.id:<44}{step:<10}least {least / 1024:9.1f} kB  moved x {moved / least:5.2f}  asked x {asked / least:5.2f}  wide {t.wide:4.0%}  launches {len(t.launches)}: {', '.join(m.name.split('<')[0] for m in t.launches)}")
