@@ -52,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
             "--columns",
             type=lambda t: t.split(","),
             metavar="A,B",
-            help="of numpy, cupy, twin, graph, torch, compile (default: those the device has, without compile)",
+            help="of numpy, cupy, twin, cudnn, graph, torch, compile (default: those the device has, without compile)",
         )
         add(
             "--cpu-time",

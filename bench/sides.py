@@ -18,15 +18,15 @@ import gradflow
 import gradflow.nn
 import gradflow.optim
 from gradflow import backend, kernel
-from gradflow.cuda import precision, tune
+from gradflow.cuda import cudnn, precision, tune
 from gradflow.op import wrap
 
 HALVES = ("float16", "bfloat16")
 
 
 class Gradflow:
-    """gradflow on NumPy ('numpy'), its definitions on CuPy ('cupy'), as a user gets it on a card ('twin'), and there with a
-    whole training step as one CUDA graph ('graph').
+    """gradflow on NumPy ('numpy'), its definitions on CuPy ('cupy'), as a user gets it on a card ('twin'), there with a
+    whole training step as one CUDA graph ('graph'), and with cuDNN's convolutions where the extra is installed ('cudnn').
     """
 
     def __init__(self, name: str) -> None:
@@ -54,11 +54,15 @@ class Gradflow:
 
     def begin(self) -> None:
         """Switch the column on."""
-        self.before, kernel.definitions_only = kernel.definitions_only, self.name not in ("twin", "graph")
+        self.before, kernel.definitions_only = kernel.definitions_only, self.name in ("numpy", "cupy")
+        if self.name == "cudnn":
+            tune.prefer("cudnn")
 
     def end(self) -> None:
         """Switch it off."""
         kernel.definitions_only = self.before
+        if self.name == "cudnn":
+            tune.prefer("")
 
     def tensor(self, a: Any, grad: bool = False) -> Any:
         """A tensor of a NumPy array; other values as they are."""
@@ -256,6 +260,8 @@ def set_threads(n: int) -> int:
 def sides(device: str, wanted: list[str] | None, threads: int) -> list[Any]:
     """The columns for a device: those asked for, or all that this machine has."""
     names = wanted or (["numpy", "torch"] if device == "cpu" else ["cupy", "twin", "graph", "torch"])
+    if not wanted and device == "cuda" and cudnn.library() is not None:
+        names.insert(2, "cudnn")
     found: list[Any] = []
     for name in names:
         if name not in ("torch", "compile"):
