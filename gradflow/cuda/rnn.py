@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..backend import Array, is_floating, namespace
+from . import gemm
 from .launch import blocks, contiguous, ctype, launch
 
 UNITS, SEQUENCES = 32, 4  # as in kernels/rnn.cu
@@ -44,7 +45,7 @@ def _accumulated(x: Array) -> Array:
 def _product(x: Array, w: Array) -> Array:
     """x (t, n, f) by w (k, f) transposed: (t, n, k), without gaps."""
     t, n, f = x.shape
-    return contiguous(x.reshape(t * n, f).dot(w.T)).reshape(t, n, w.shape[0])
+    return gemm.product(contiguous(x).reshape(t * n, f), w.T).reshape(t, n, w.shape[0])
 
 
 def _maybe(x: Any) -> Any:
@@ -74,9 +75,9 @@ def lstm_layer(
     for t in _order(steps, reverse):
         out = y[t] if p is None else xp.empty((n, m), x.dtype)
         k = n if sizes is None else sizes[t]
-        _step(name, gates[t], contiguous(h.dot(u.T)), b, d, c, cells[t], out, n=n, m=m, k=k)
+        _step(name, gates[t], gemm.product(h, u.T), b, d, c, cells[t], out, n=n, m=m, k=k)
         if p is not None:
-            y[t] = out.dot(p.T)
+            gemm.product(out, p.T, y[t])
         h, c = _state(h, y[t], sizes, t), cells[t]
     if reserve is not None:
         reserve[:] = [gates, cells]
@@ -108,15 +109,15 @@ def lstm_layer_backward(
         if projected is not None:
             xp.add(e, dh, out=projected[t])
             projected[t, k:] = 0
-            e, later = contiguous(projected[t].dot(p)), None
+            e, later = gemm.product(projected[t], p), None
         _step(name, e, later, dc, gates[t], state, cells[t], dsums[t], n=n, m=m, k=k)
-        dh = _state(dh, contiguous(dsums[t].dot(u)), sizes, t)
+        dh = _state(dh, gemm.product(dsums[t], u), sizes, t)
     flat = rows(dsums)
     hp = before(h, y, sizes, reverse) if needs[4] else None
     dx, dw, du, db, dd = weight_gradients((needs[0], *needs[3:7]), x, hp, w, b, d, flat, flat)
     dp = None
     if projected is not None and needs[7]:
-        dp = rows(projected).T.dot(rows(gates[:, :, 3 * m :] * xp.tanh(cells).astype(x.dtype)))
+        dp = gemm.product(rows(projected).T, rows(gates[:, :, 3 * m :] * xp.tanh(cells).astype(x.dtype)))
     return dx, dh if needs[1] else None, dc.astype(x.dtype) if needs[2] else None, dw, du, db, dd, dp
 
 
@@ -136,7 +137,7 @@ def gru_layer(
     inner = xp.zeros_like(y) if sizes else xp.empty_like(y)
     for t in _order(steps, reverse):
         k = n if sizes is None else sizes[t]
-        _step(name, gates[t], contiguous(h.dot(u.T)), b, d, h, inner[t], y[t], n=n, m=m, k=k)
+        _step(name, gates[t], gemm.product(h, u.T), b, d, h, inner[t], y[t], n=n, m=m, k=k)
         h = _state(h, y[t], sizes, t)
     if reserve is not None:
         reserve[:] = [gates, inner]
@@ -163,7 +164,7 @@ def gru_layer_backward(
     for t in reversed(_order(steps, reverse)):
         k = n if sizes is None else sizes[t]
         _step(name, gy[t], part, through, gates[t], hp[t], inner[t], gx[t], gu[t], n=n, m=m, k=k)
-        part = contiguous(gu[t].dot(u))
+        part = gemm.product(gu[t], u)
     dx, dw, du, db, dd = weight_gradients((needs[0], *needs[2:]), x, hp, w, b, d, rows(gx), rows(gu))
     return dx, (through + part).astype(x.dtype) if needs[1] else None, dw, du, db, dd
 
@@ -181,7 +182,7 @@ def rnn_layer(
     name, b, d = f"rnn_forward<{ctype(x.dtype)}, {str(bool(relu)).lower()}>", _maybe(b), _maybe(d)
     y = _product(x, w)
     for t in _order(steps, reverse):
-        _step(name, y[t], contiguous(h.dot(u.T)), b, d, n=n, m=m, k=n if sizes is None else sizes[t])
+        _step(name, y[t], gemm.product(h, u.T), b, d, n=n, m=m, k=n if sizes is None else sizes[t])
         h = _state(h, y[t], sizes, t)
     return y, h.copy()
 
@@ -202,7 +203,7 @@ def rnn_layer_backward(
     dsums, dh = namespace(x).empty((steps, n, m), x.dtype), contiguous(gh)
     for t in reversed(_order(steps, reverse)):
         _step(name, gy[t], dh, y[t], dsums[t], n=n, m=m, k=n if sizes is None else sizes[t])
-        dh = _state(dh, contiguous(dsums[t].dot(u)), sizes, t)
+        dh = _state(dh, gemm.product(dsums[t], u), sizes, t)
     hp = before(h, y, sizes, reverse) if needs[3] else None
     flat = rows(dsums)
     dx, dw, du, db, dd = weight_gradients((needs[0], *needs[2:]), x, hp, w, b, d, flat, flat)

@@ -27,7 +27,7 @@ def _product(a: Any, b: Any, like: Any) -> Any:
     """a @ b; on the card in the dtype of `like`, whose half types have units of their own there."""
     if type(a) is not np.ndarray:
         a, b = a.astype(like.dtype, copy=False), b.astype(like.dtype, copy=False)
-    return namespace(a).matmul(a, b)
+    return linalg.matmul(a, b)
 
 
 def _swap(x: Any) -> Any:

@@ -92,9 +92,9 @@ def _dcdist(g, x, w, y, p, exact, needs):
         return x * 0, w * 0
     if p == 2 and not exact:
         slope = pointwise.where(y == 0, 0.0, g / pointwise.where(y == 0, 1.0, y))
-        dx = x * reduce.sum(slope, -1, True) - slope @ w if needs[0] else None
+        dx = x * reduce.sum(slope, -1, True) - linalg.matmul(slope, w) if needs[0] else None
         turned = linalg.mT(slope)
-        return dx, (w * reduce.sum(turned, -1, True) - turned @ x if needs[1] else None)
+        return dx, (w * reduce.sum(turned, -1, True) - linalg.matmul(turned, x) if needs[1] else None)
     dx, dw = [], None
     for rows in _turns(x, w):
         d = shape.unsqueeze(x[..., rows, :], -2) - shape.unsqueeze(w, -3)
@@ -134,7 +134,7 @@ def all_distances(x, w, p=2.0, exact=False):
         lead = np.broadcast_shapes(x.shape[:-2], w.shape[:-2])
         return xp.zeros((*lead, x.shape[-2], w.shape[-2]), to)
     if p == 2 and not exact:
-        square = (x * x).sum(-1)[..., :, None] + (w * w).sum(-1)[..., None, :] - 2 * (x @ w.swapaxes(-1, -2))
+        square = (x * x).sum(-1)[..., :, None] + (w * w).sum(-1)[..., None, :] - 2 * linalg.matmul(x, w.swapaxes(-1, -2))
         return xp.sqrt(xp.maximum(square, 0)).astype(to, copy=False)
     parts = [_norms(xp, abs(x[..., rows, None, :] - w[..., None, :, :]), p) for rows in _turns(x, w)]
     return (parts[0] if len(parts) == 1 else xp.concatenate(parts, -2)).astype(to, copy=False)

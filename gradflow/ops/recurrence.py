@@ -63,9 +63,9 @@ def weight_gradients(needs: Any, x: Any, hp: Any, w: Any, b: Any, d: Any, gx: An
     needs is for these five; hp, (t, n, q), is the state that each step started from.
     """
     with_b, with_d = needs[3] and b is not None, needs[4] and d is not None
-    dx = gx.dot(w).reshape(x.shape) if needs[0] else None
-    dw = gx.T.dot(rows(x)) if needs[1] else None
-    du = gh.T.dot(rows(hp)) if needs[2] else None
+    dx = linalg.matmul(gx, w).reshape(x.shape) if needs[0] else None
+    dw = linalg.linear_weight(gx, rows(x)) if needs[1] else None
+    du = linalg.linear_weight(gh, rows(hp)) if needs[2] else None
     wide = np.float32 if gx.dtype.itemsize == 2 else gx.dtype  # on the card they may be of a half type
     db = gx.sum(0, dtype=wide).astype(gx.dtype, copy=False) if with_b else None
     dd = (db if gx is gh and with_b else gh.sum(0, dtype=wide).astype(gx.dtype, copy=False)) if with_d else None
