@@ -122,7 +122,7 @@ def apply(function, args, kwargs, name="", host_ok=False):
     r = function(*args, **kwargs)
     out = dress(r, seen, name)
     if work.logs and (seen or not host_ok):
-        note(name, out, seen)
+        note(name, out, args, seen, kwargs)
     if capture is not None:
         capture.routine(function, args, kwargs, out, seen, name)
     return out
@@ -147,13 +147,29 @@ def distinct(a):
     return int(np.prod([n for n, s in zip(a.shape, a.strides, strict=True) if s], dtype=object)) * a.itemsize
 
 
-def note(name, out, seen):
-    """Tell a log of a call that wrote something; a view is no work."""
-    results = [o for o in (out if isinstance(out, (tuple, list)) else [out]) if isinstance(o, ndarray)]
-    written = [o for o in results if any(o is s for s in seen) or not any(o._memory is s._memory for s in seen)]
-    if written or not results:
-        read = sum(distinct(s._a) for s in seen if not any(s is o for o in written))
-        work.note("routine", name, sum(distinct(o._a) for o in (written or seen[:1])), read)
+def results_of(out):
+    """The card arrays among what a function gave."""
+    return [o for o in (out if isinstance(out, (tuple, list)) else [out]) if isinstance(o, ndarray)]
+
+
+def written(out, seen, kwargs):
+    """The arrays that a call of NumPy wrote: new ones, or what it was told to; a view, or its own argument, is no work."""
+    if out is None:
+        return seen[:1]
+    told = kwargs.get("out") is not None
+    return [o for o in results_of(out) if (told and any(o is s for s in seen)) or not any(o._memory is s._memory for s in seen)]
+
+
+def note(name, out, args, seen, kwargs):
+    """Tell the logs of a call that wrote something; `seen` holds its card arrays, `args` are stripped."""
+    wrote = written(out, seen, kwargs)
+    if name == "setitem":
+        return work.note("routine", name, args[0][args[1]].nbytes, sum(distinct(s._a) for s in seen[1:]))
+    if wrote:
+        read = {id(s): distinct(s._a) for s in (seen[1:] if name in ("fill", "copyto") else seen)}
+        if kwargs.get("out") is not None and not any(isinstance(x, np.ndarray) and x is seen[-1]._a for x in args):
+            read.pop(id(seen[-1]), None)  # the last array seen is where the result goes
+        work.note("routine", name, sum(distinct(o._a) for o in wrote), sum(read.values()))
 
 
 def refuse_races(a, index, value):

@@ -76,10 +76,12 @@ class Capture:
 
     def routine(self, function, args, kwargs, out, seen, name):
         """Record a call of NumPy, already made, so that a replay writes into the same results."""
-        results = [o for o in (out if isinstance(out, (tuple, list)) else [out]) if hasattr(o, "_memory")]
+        from .array import results_of, written
+
+        if not written(out, seen, kwargs):
+            return  # a view
+        results = results_of(out)
         made = [o for o in results if not any(o._memory is s._memory for s in seen)]
-        if results and not made and not any(o is s for o in results for s in seen):
-            return  # views
         blocks = {m.ptr: m.keep() for m in (x._memory for x in (*seen, *made)) if isinstance(m, Memory) and m.size}
         args, kwargs = alias(args, blocks), alias(kwargs, blocks)
         several = isinstance(out, (tuple, list))
