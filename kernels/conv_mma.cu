@@ -278,7 +278,7 @@ CONV_MMA_KERNEL conv_mma_see(const T* __restrict__ source, const T* __restrict__
   const Rows<T, S> left(w + index_t(group) * rows * length, first, rows, length);
   See<T, S> loader(left, source + group * seen, groups * seen, taps, count, chunks, start, total, d, h, v);
   const int steps = int(ceil_div(count * chunks, 4));
-  float* sums = multiply<T, S, true, true>(loader, steps, reinterpret_cast<T*>(memory));
+  float* sums = multiply<T, S, true, true, false>(loader, steps, reinterpret_cast<T*>(memory));
 
   const int height = reverse ? h_size : h_out, width = reverse ? v_size : v_out;
   const index_t volume = index_t(reverse ? d_size : d_out) * height * width;
@@ -304,7 +304,7 @@ CONV_MMA_KERNEL conv_mma_planes(const T* __restrict__ x, const T* __restrict__ w
   const index_t seen = index_t(channels) * plane;
   const Rows<T, S> left(w + index_t(group) * rows * length, first, rows, length);
   Planes<T, S> loader(left, x + group * seen, groups * seen, channels, plane, start, total);
-  float* sums = multiply<T, S, true, false>(loader, int(ceil_div(chunks, 4)), reinterpret_cast<T*>(memory));
+  float* sums = multiply<T, S, true, false, true>(loader, int(ceil_div(chunks, 4)), reinterpret_cast<T*>(memory));
   const auto place = [&](int column) -> index_t {
     const int p = start + column;
     return p < total ? p / plane * (index_t(groups) * rows * plane) + p % plane : -1;
@@ -327,7 +327,7 @@ CONV_MMA_KERNEL conv_mma_weight(const T* __restrict__ g, const T* __restrict__ x
   Outputs<T, S> loader(g, x, groups, group, first / chunk_size<T>, start / chunk_size<T>, g_chunks, chunks, h_taps, v_taps,
                        columns, begin, end, d, h, v);
   const int steps = int(ceil_div(end - begin, step_size<T>));
-  float* sums = multiply<T, S, false, false>(loader, steps, reinterpret_cast<T*>(memory));
+  float* sums = multiply<T, S, false, false, false>(loader, steps, reinterpret_cast<T*>(memory));
   const int pitch = columns * chunk_size<T>;
   const auto place = [&](int column) -> index_t { return start + column < pitch ? start + column : -1; };
   float* to = parts + ((index_t(blockIdx.z) * groups + group) * rows + first) * pitch;
@@ -346,7 +346,7 @@ CONV_MMA_KERNEL conv_mma_weight_planes(const T* __restrict__ g, const T* __restr
   OutputPlanes<T, S> loader(g + group * gs, x + group * xs, groups * gs, groups * xs, first, start, rows, channels, plane,
                             begin, end);
   const int steps = int(ceil_div(end - begin, step_size<T>));
-  float* sums = multiply<T, S, true, true>(loader, steps, reinterpret_cast<T*>(memory));
+  float* sums = multiply<T, S, true, true, true>(loader, steps, reinterpret_cast<T*>(memory));
   const auto place = [&](int column) -> index_t { return start + column < pitch ? start + column : -1; };
   float* to = parts + ((index_t(blockIdx.z) * groups + group) * rows + first) * pitch;
   write<S, 4, float>(sums, to, nullptr, rows - first, pitch, 0, place);
@@ -368,11 +368,25 @@ __global__ void __launch_bounds__(256, 1) conv_mma_add(const float* __restrict__
 
 // ---- channels last --------------------------------------------------------------------------------------------------
 
-// x (batch, channels, positions) -> out (batch, positions, chunks), with zeros for the channels that there are not.
+// x (batch, channels, positions) -> out (batch, positions, chunks), with zeros for the channels that there are not, and
+// floats rounded to TF32 if `round`: once here instead of each time that they are used.
+
+namespace conv_mma_ {
+
+template <class T, int N> __device__ __forceinline__ void put(T* out, pack<T, N> run, bool round) {
+  if constexpr (sizeof(T) == 4)
+    if (round)
+#pragma unroll
+      for (int e = 0; e < N; ++e) run.v[e] = __uint_as_float(to_tf32(run.v[e]));
+  *reinterpret_cast<pack<T, N>*>(out) = run;
+}
+
+}  // namespace conv_mma_
+
 // A block turns over 8 chunks of both: chunks change places by the position's, so that no writes or reads meet in a bank.
 template <class T>
 __global__ void __launch_bounds__(256, 1) conv_mma_turn(const T* __restrict__ x, T* __restrict__ out, int channels,
-                                                        int chunks, int positions, bool wide) {
+                                                        int chunks, int positions, bool wide, bool round) {
   constexpr int size = 16 / int(sizeof(T)), side = 8 * size;
   __shared__ alignas(16) T tile[side][side];
   const int tiles = int(ceil_div(positions, side)), start = int(blockIdx.x % tiles) * side, first = blockIdx.y * side;
@@ -405,14 +419,14 @@ __global__ void __launch_bounds__(256, 1) conv_mma_turn(const T* __restrict__ x,
 #pragma unroll
     for (int e = 0; e < size; ++e)
       if (first + c + e >= channels) run.v[e] = from_acc<T>(0);
-    *reinterpret_cast<pack<T, size>*>(out + (index_t(p) * chunks + i % 8) * size) = run;
+    conv_mma_::put(out + (index_t(p) * chunks + i % 8) * size, run, round);
   }
 }
 
 // The same for few positions, the taps of weights: a thread gathers a chunk.
 template <class T>
 __global__ void __launch_bounds__(256, 1) conv_mma_gather(const T* __restrict__ x, T* __restrict__ out, index_t count,
-                                                          int channels, int chunks, int positions) {
+                                                          int channels, int chunks, int positions, bool round) {
   constexpr int size = 16 / int(sizeof(T));
   const index_t i = grid_thread();
   if (i >= count) return;
@@ -421,5 +435,5 @@ __global__ void __launch_bounds__(256, 1) conv_mma_gather(const T* __restrict__ 
   pack<T, size> run;
 #pragma unroll
   for (int e = 0; e < size; ++e) run.v[e] = c + e < channels ? from[index_t(e) * positions] : from_acc<T>(0);
-  *reinterpret_cast<pack<T, size>*>(out + i * size) = run;
+  conv_mma_::put(out + i * size, run, round);
 }

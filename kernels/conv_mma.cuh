@@ -75,20 +75,22 @@ template <class S, bool A_RUNS_K, bool B_RUNS_K> struct Plain {
   }
 };
 
-template <bool TENSOR, class T, class S, bool A, bool B> struct units {
-  using type = mma_tile<T, S::m, S::n, S::m / S::warps_m, S::n / S::warps_n, A, B>;
+template <bool TENSOR, class T, class S, bool A, bool B, bool ROUND> struct units {
+  using type = mma_tile<T, S::m, S::n, S::m / S::warps_m, S::n / S::warps_n, A, B, ROUND>;
 };
-template <class T, class S, bool A, bool B> struct units<false, T, S, A, B> { using type = Plain<S, A, B>; };
+template <class T, class S, bool A, bool B, bool ROUND> struct units<false, T, S, A, B, ROUND> {
+  using type = Plain<S, A, B>;
+};
 
 // How many numbers of type T the slices take: the sums, which come after them, need no more.
 template <class T, class S, bool A, bool B> constexpr int slices_size =
     STAGES * (tile_slice<T, S::m, A>::size + tile_slice<T, S::n, B>::size);
 
 // The sums of `steps` slices of a loader, left in `memory` as rows of S::n + 8 floats. A, B: whether slices of left, right
-// run along k.
-template <class T, class S, bool A, bool B, class Loader>
+// run along k; ROUND: floats are to be rounded to TF32, if that is asked for, since they come as they were.
+template <class T, class S, bool A, bool B, bool ROUND, class Loader>
 __device__ __forceinline__ float* multiply(Loader& loader, int steps, T* memory) {
-  using Units = typename units<S::tensor, T, S, A, B>::type;
+  using Units = typename units<S::tensor, T, S, A, B, ROUND>::type;
   constexpr int right = Units::a_slice::size, stage = right + Units::b_slice::size;
   static_assert(S::m * Units::out_pitch * sizeof(float) <= STAGES * stage * sizeof(T), "sums fit where slices were");
   Units sums;

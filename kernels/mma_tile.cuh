@@ -63,8 +63,9 @@ template <int STAGES, class Fill, class Use> __device__ __forceinline__ void pip
   }
 }
 
-// The BM x BN accumulators of a block, WM x WN to a warp, warps side by side along n first.
-template <class T, int BM, int BN, int WM, int WN, bool A_RUNS_K, bool B_RUNS_K> struct mma_tile {
+// The BM x BN accumulators of a block, WM x WN to a warp, warps side by side along n first. ROUND: floats of the slices are
+// not of TF32 yet.
+template <class T, int BM, int BN, int WM, int WN, bool A_RUNS_K, bool B_RUNS_K, bool ROUND = true> struct mma_tile {
   static constexpr int threads = BM / WM * (BN / WN) * 32, m_tiles = WM / 16, n_tiles = WN / 8;
   static constexpr int per = 16 / int(sizeof(T));  // numbers in a row that ldmatrix reads
   using a_slice = tile_slice<T, BM, A_RUNS_K>;
@@ -89,7 +90,7 @@ template <class T, int BM, int BN, int WM, int WN, bool A_RUNS_K, bool B_RUNS_K>
       const unsigned* p = reinterpret_cast<const unsigned*>(slice) + (k + lane % 4) * Slice::pitch + i + lane / 4;
       r[0] = p[0], r[FIRST] = p[8], r[3 - FIRST] = p[per * Slice::pitch], r[3] = p[per * Slice::pitch + 8];
     }
-    if constexpr (sizeof(T) == 4) {
+    if constexpr (sizeof(T) == 4 && ROUND) {
 #pragma unroll
       for (int e = 0; e < 4; ++e) r[e] = to_tf32(__uint_as_float(r[e]));
     }

@@ -59,7 +59,7 @@ TENSOR = (
     Tile(64, 128, (2, 2), 3, True, 0.85),
     Tile(64, 64, (2, 2), 4, True, 0.65),
 )
-PLAIN = (Tile(128, 128, (2, 4), 1, False, 1.0), Tile(64, 64, (2, 4), 2, False, 0.7))
+PLAIN = (Tile(128, 128, (2, 4), 1, False, 1.0), Tile(64, 128, (2, 4), 2, False, 0.75))
 WAYS = ("see", "planes")
 SEE, PLANES, WEIGHT, WEIGHT_PLANES = "conv_mma_see", "conv_mma_planes", "conv_mma_weight", "conv_mma_weight_planes"
 RUNS_K = {SEE: (True, True), PLANES: (True, False), WEIGHT: (False, False), WEIGHT_PLANES: (True, True)}
@@ -148,22 +148,24 @@ def _flat(job: Job) -> bool:
 # --- channels last ----------------------------------------------------------------------------------------------------
 
 
-def channels_last(x: Array, type: str, batch: int, channels: int, positions: int) -> tuple[Array, int]:
-    """x (batch, channels, positions) as (batch, positions, chunks of 16 bytes), and how many chunks."""
+def channels_last(
+    x: Array, type: str, batch: int, channels: int, positions: int, round: bool = False
+) -> tuple[Array, int]:
+    """x (batch, channels, positions) as (batch, positions, chunks of 16 bytes), rounded to TF32, and how many chunks."""
     size = chunk(type)
     chunks = blocks(channels, size)
-    if positions == 1 and channels % size == 0 and aligned(x):
+    if positions == 1 and channels % size == 0 and aligned(x) and not round:
         return x, chunks
     out = need_card("conv").empty((batch, positions, chunks * size), x.dtype)
     if positions < GATHERED:
         count = batch * positions * chunks
         counts = (count, *map(np.int32, (channels, chunks, positions)))
-        launch("conv_mma", f"conv_mma_gather<{type}>", blocks(count, 256), 256, x, out, *counts)
+        launch("conv_mma", f"conv_mma_gather<{type}>", blocks(count, 256), 256, x, out, *counts, round)
     else:
         grid = (batch * blocks(positions, 8 * size), blocks(chunks, 8))
         counts = map(np.int32, (channels, chunks, positions))
         wide = positions % size == 0 and aligned(x)
-        launch("conv_mma", f"conv_mma_turn<{type}>", grid, 256, x, out, *counts, wide)
+        launch("conv_mma", f"conv_mma_turn<{type}>", grid, 256, x, out, *counts, wide, round)
     return out, chunks
 
 
@@ -201,20 +203,20 @@ def _sampled(x: Array, win: Window) -> Array:
     return contiguous(x[(slice(None), slice(None), *seen)])
 
 
-def _weights(w: Array, job: Job) -> tuple[Array, int]:
+def _weights(w: Array, job: Job, round: bool) -> tuple[Array, int]:
     """w for its place on the left, (groups, rows, taps, chunks of what is summed over), and how many chunks."""
     groups, taps = job.win.groups, prod(job.win.kernel)
     if job.what == "input":  # w is (groups, k, c, taps)
-        return channels_last(w, job.type, groups, job.k, job.c * taps)
-    return channels_last(w, job.type, groups * job.k, job.c, taps)
+        return channels_last(w, job.type, groups, job.k, job.c * taps, round)
+    return channels_last(w, job.type, groups * job.k, job.c, taps, round)
 
 
 def _see(tile: Tile, job: Job, source: Array, w: Array, b: Array | None, y: Array) -> None:
     """y = activation(b + w times what its taps see of source); for an input gradient, what they give back."""
     win, type, reverse = job.win, job.type, job.what == "input"
     rows, channels, positions = (job.c, job.k, win.out) if reverse else (job.k, job.c, win.sizes)
-    w, chunks = _weights(w, job)
-    x, _ = channels_last(source, type, job.n * win.groups, channels, prod(positions))
+    w, chunks = _weights(w, job, job.tf32)
+    x, _ = channels_last(source, type, job.n * win.groups, channels, prod(positions), job.tf32)
     phases, places = 1, prod(win.out)
     if reverse:
         phases = prod(win.stride)
@@ -232,7 +234,7 @@ def _planes(tile: Tile, job: Job, source: Array, w: Array, b: Array | None, y: A
     """_see() with one tap and whole chunks of positions."""
     type, groups, plane = job.type, job.win.groups, prod(job.win.out)
     rows, channels = (job.c, job.k) if job.what == "input" else (job.k, job.c)
-    w, chunks = _weights(w, job)
+    w, chunks = _weights(w, job, False)
     launch(
         "conv_mma", f"{PLANES}<{type}, {tile.name}>", (blocks(rows, tile.m) * blocks(job.n * plane, tile.n), groups),
         tile.threads, _sampled(source, job.win), w, b, y,
@@ -259,8 +261,8 @@ def _weight(way: str, tile: Tile, job: Job, g: Array, x: Array, dw: Array) -> No
         sizes = _ints(length, n, job.k, job.c, pitch, outputs)
     else:
         kernel = WEIGHT
-        g, g_chunks = channels_last(g, type, n * groups, job.k, outputs)
-        x, chunks = channels_last(x, type, n * groups, job.c, prod(win.sizes))
+        g, g_chunks = channels_last(g, type, n * groups, job.k, outputs, job.tf32)
+        x, chunks = channels_last(x, type, n * groups, job.c, prod(win.sizes), job.tf32)
         sizes = [*_ints(length, n, job.k, g_chunks, chunks), *_three(win)]
     grid = (blocks(job.k, tile.m) * blocks(pitch, tile.n), groups, count)
     size = shared(kernel, type, tile)
