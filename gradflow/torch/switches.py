@@ -5,10 +5,11 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+from ..cuda.precision import get_float32_matmul_precision, matmul, set_float32_matmul_precision  # noqa: F401 - these do
+
 _set: dict[str, Any] = {
     "num_threads": 1,
     "num_interop_threads": 1,
-    "float32_matmul_precision": "highest",
     "deterministic_algorithms": False,
     "warn_only": False,
     "deterministic_debug_mode": 0,
@@ -36,18 +37,6 @@ def get_num_interop_threads() -> int:
 def set_num_interop_threads(int: int) -> None:
     """Remembered."""
     _set["num_interop_threads"] = int
-
-
-def get_float32_matmul_precision() -> str:
-    """What set_float32_matmul_precision set."""
-    return _set["float32_matmul_precision"]
-
-
-def set_float32_matmul_precision(precision: str) -> None:
-    """Remembered. RuntimeError for what is not highest, high or medium."""
-    if precision not in ("highest", "high", "medium"):
-        raise RuntimeError(f"set_float32_matmul_precision: wanted highest, high or medium, saw {precision!r}")
-    _set["float32_matmul_precision"] = precision
 
 
 def use_deterministic_algorithms(mode: bool, *, warn_only: bool = False) -> None:
@@ -92,10 +81,6 @@ def is_warn_always_enabled() -> bool:
 
 # --- torch.backends.cuda -------------------------------------------------------------------------------
 
-matmul = SimpleNamespace(
-    allow_tf32=False, allow_fp16_reduced_precision_reduction=True, allow_bf16_reduced_precision_reduction=True,
-    fp32_precision="ieee",
-)  # fmt: skip
 cufft_plan_cache = SimpleNamespace(max_size=0, size=0, clear=lambda: None)
 
 
