@@ -125,6 +125,18 @@ template <class T, class S> struct See {
   }
 };
 
+// A chunk of a plane: at once if planes are `whole` chunks; else of half chunks, of which the second may be `next` numbers
+// further on, in the next image.
+template <class T>
+__device__ __forceinline__ void copy_chunk(T* to, const T* from, bool live, bool whole, index_t next, bool second) {
+  if (whole) {
+    copy_async<16>(to, from, live);
+  } else {
+    copy_async<8>(to, from, live);
+    copy_async<8>(to + chunk_size<T> / 2, from + next, live && second);
+  }
+}
+
 // left: w; right, across k: planes of channels as they lie, chunks of positions.
 template <class T, class S> struct Planes {
   static constexpr int size = chunk_size<T>, across = S::n / size, apart = S::threads / across;
@@ -132,11 +144,16 @@ template <class T, class S> struct Planes {
   using slice = tile_slice<T, S::n, false>;
   Rows<T, S> left;
   const T* x;
+  index_t next;
   int at, length, channel, channels, plane;
+  bool whole, second;
 
   __device__ Planes(const Rows<T, S>& left, const T* start_of, index_t images, int channels, int plane, int start, int total)
       : left(left), at(threadIdx.x % 4 * size), length(left.length), channels(channels), plane(plane) {
-    const int position = start + threadIdx.x % across * size;
+    const int position = start + threadIdx.x % across * size, half = size / 2;
+    whole = plane % size == 0;
+    second = position + half < total;
+    next = position % plane + half < plane ? half : half + images - plane;
     channel = position < total ? threadIdx.x / across : channels;
     x = start_of + position / plane * images + index_t(channel) * plane + position % plane;
   }
@@ -145,7 +162,7 @@ template <class T, class S> struct Planes {
     T* to = r + threadIdx.x / across * slice::pitch + threadIdx.x % across * size;
 #pragma unroll
     for (int i = 0; i < each; ++i)
-      copy_async<16>(to + i * apart * slice::pitch, x + index_t(i) * apart * plane, channel + i * apart < channels);
+      copy_chunk(to + i * apart * slice::pitch, x + index_t(i) * apart * plane, channel + i * apart < channels, whole, next, second);
     at += step_size<T>;
     channel += step_size<T>;
     x += index_t(step_size<T>) * plane;
@@ -225,16 +242,19 @@ template <class T, class S> struct OutputPlanes {
     x = x_start + position / plane * x_images + index_t(start + row) * plane;
   }
   template <int SIZE>
-  __device__ __forceinline__ void copy(T* tile, const T* from, int rows) const {
+  __device__ __forceinline__ void copy(T* tile, const T* from, int rows, index_t images) const {
     using slice = tile_slice<T, SIZE, true>;
+    constexpr int half = chunk_size<T> / 2;
+    const index_t next = o + half < plane ? half : half + images - plane;
     T* to = tile + threadIdx.x / 4 * slice::pitch + threadIdx.x % 4 * chunk_size<T>;
 #pragma unroll
     for (int i = 0; i < SIZE / apart; ++i)
-      copy_async<16>(to + i * apart * slice::pitch, from + o + index_t(i) * apart * plane, position < end && i * apart < rows);
+      copy_chunk(to + i * apart * slice::pitch, from + o + index_t(i) * apart * plane, position < end && i * apart < rows,
+                 plane % chunk_size<T> == 0, next, position + half < end);
   }
   __device__ __forceinline__ void fetch(T* l, T* r) {
-    copy<S::m>(l, g, rows);
-    copy<S::n>(r, x, columns);
+    copy<S::m>(l, g, rows, g_images);
+    copy<S::n>(r, x, columns, x_images);
     position += step_size<T>;
     o += step;
     g += g_next;
@@ -294,7 +314,7 @@ CONV_MMA_KERNEL conv_mma_see(const T* __restrict__ source, const T* __restrict__
   else write<S, 1>(sums, to, bias, rows - first, volume, activation, place);
 }
 
-// x (n, groups, channels, plane), w (groups, rows, chunks) -> y (n, groups, rows, plane). Planes are whole chunks.
+// x (n, groups, channels, plane), w (groups, rows, chunks) -> y (n, groups, rows, plane). Planes are half chunks.
 CONV_MMA_KERNEL conv_mma_planes(const T* __restrict__ x, const T* __restrict__ w, const T* __restrict__ b,
                                 T* __restrict__ y, int batch, int rows, int channels, int chunks, int activation, int plane) {
   using namespace conv_mma_;
@@ -310,7 +330,9 @@ CONV_MMA_KERNEL conv_mma_planes(const T* __restrict__ x, const T* __restrict__ w
     return p < total ? p / plane * (index_t(groups) * rows * plane) + p % plane : -1;
   };
   T* to = y + index_t(group * rows + first) * plane;
-  write<S, chunk_size<T>>(sums, to, b ? b + group * rows + first : nullptr, rows - first, plane, activation, place);
+  const T* bias = b ? b + group * rows + first : nullptr;
+  if (plane % chunk_size<T> == 0) write<S, chunk_size<T>>(sums, to, bias, rows - first, plane, activation, place);
+  else write<S, chunk_size<T> / 2>(sums, to, bias, rows - first, plane, activation, place);
 }
 
 // parts[part, group, k, column] = the part's sum of g (n, groups, outputs, g_chunks) times what taps see of x (n, groups,

@@ -138,9 +138,9 @@ def _tile(job: Job, m: int, n: int) -> Tile:
 
 
 def _flat(job: Job) -> bool:
-    """Whether planes of channels can be read as they lie: one tap, in whole chunks; strided ones once they are sampled."""
+    """Whether planes of channels can be read as they lie: one tap, in half chunks; strided ones once they are sampled."""
     win = job.win
-    if not (job.aligned and prod(win.out) % chunk(job.type) == 0):
+    if not (job.aligned and prod(win.out) % (chunk(job.type) // 2) == 0):
         return False
     return win.pointwise or (job.what != "input" and set(win.kernel) == {1} and not any(win.before))
 
@@ -231,7 +231,7 @@ def _see(tile: Tile, job: Job, source: Array, w: Array, b: Array | None, y: Arra
 
 
 def _planes(tile: Tile, job: Job, source: Array, w: Array, b: Array | None, y: Array) -> None:
-    """_see() with one tap and whole chunks of positions."""
+    """_see() with one tap and half chunks of positions."""
     type, groups, plane = job.type, job.win.groups, prod(job.win.out)
     rows, channels = (job.c, job.k) if job.what == "input" else (job.k, job.c)
     w, chunks = _weights(w, job, False)
