@@ -20,7 +20,7 @@ cross_entropy_forward(const T* x, const long long* target, Out* losses, acc_t<T>
     if (smoothing == 0) return;
 #pragma unroll
     for (int j = 0; j < VEC; ++j)
-      if (VEC == 1 || (i + j >= 0 && i + j < n)) all += v[j];
+      if (r.own(i + j)) all += v[j];
   });
   s = ::log(s) + m;
   if (smoothing != 0) all = team_sum<Team>(all);
@@ -159,7 +159,7 @@ template <class A> struct bce {
 
 // Each element's loss into y, or the sum of a block's into part.
 template <int VEC, class T, class Loss>
-__device__ __forceinline__ void elements(const T* x, const T* t, T* y, acc_t<T>* part, index_t n, Loss loss) {
+__device__ __forceinline__ void elements(const T* __restrict__ x, const T* __restrict__ t, T* __restrict__ y, acc_t<T>* part, index_t n, Loss loss) {
   using A = acc_t<T>;
   A s = 0;
 #pragma unroll 2
@@ -182,7 +182,7 @@ __device__ __forceinline__ void elements(const T* x, const T* t, T* y, acc_t<T>*
 
 // dx = g slope / n; g of every element with `none`, else one number.
 template <int VEC, class T, class Loss>
-__device__ __forceinline__ void slopes(const T* g, const T* x, const T* t, T* dx, index_t n, double divisor, bool none,
+__device__ __forceinline__ void slopes(const T* __restrict__ g, const T* __restrict__ x, const T* __restrict__ t, T* __restrict__ dx, index_t n, double divisor, bool none,
                                        Loss loss) {
   using A = acc_t<T>;
   const A one = none ? A(0) : load(g) / A(divisor);

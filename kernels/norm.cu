@@ -1,32 +1,51 @@
 // Layer, RMS, batch and group norm: xh = (x - mean) rstd, y = w xh + b, and the gradient (gradflow/ops/standardize.py).
 //
-// Layer and RMS norm work on rows in registers. Batch and group norm see x as planes, the l values of one sample's channel:
-// a team reduces each plane, or a piece of it, to partial results, a second kernel merges those of a set in a fixed order,
-// and a third makes y or dx, one weight and one pair of statistics to a plane. Where planes are short, batch norm reduces
-// the columns of x as an (n, c l) matrix instead, as the weight gradients of layer norm do. A variance is always that of
-// differences from a mean: of registers, or of pieces by the pairwise update of Chan et al. (1979), so nothing cancels.
+// Layer, RMS, group and instance norm work on rows that are read once; the gradient of layer and RMS norm sums those of w
+// and b as it passes: a block takes many rows and holds partial sums of its columns. Batch norm and the gradient of group
+// norm see x as planes, the l values of one sample's channel: a team reduces each plane, or a piece of it, to partial
+// results, a second kernel merges those of a set in a fixed order, and a third makes y or dx, one weight and one pair of
+// statistics to a plane: two reads and a write are the least where a channel is larger than the card's caches. Where planes
+// are short, batch norm reduces the columns of x as an (n, c l) matrix instead. A variance is always that of differences
+// from a mean: of registers, or of pieces by the pairwise update of Chan et al. (1979), so nothing cancels.
 #include "row.cuh"
 
 template <class A> __device__ __forceinline__ A reciprocal_root(A v) { return A(1) / A(::sqrt(v)); }
 
-// w or b of a pack, or what stands for one that is not there.
-template <int VEC, class W, class A> __device__ __forceinline__ void load_weight(const W* w, index_t i, A otherwise, A (&v)[VEC]) {
-  if (w) {
-    load_pack<VEC>(w + i, v);
-  } else {
+// ---- rows ------------------------------------------------------------------------------------------------------------------
+
+// The weights of the pack at place i of a row of n: each value's own, or that of a channel of l values; w may be null.
+template <int VEC, class W, class A>
+__device__ __forceinline__ void load_weight(const W* w, index_t i, index_t n, index_t l, A otherwise, A (&v)[VEC]) {
+  if (!w) {
 #pragma unroll
     for (int j = 0; j < VEC; ++j) v[j] = otherwise;
+  } else if (l == 0 && n % VEC == 0) {
+    load_pack<VEC>(w + i, v);
+  } else {
+    const unsigned each = l ? unsigned(l) : 1u, first = i < 0 ? 0u : unsigned(i);
+    unsigned c = first / each, r = first - c * each;
+#pragma unroll
+    for (int j = 0; j < VEC; ++j) {
+      const bool own = i + j >= 0 && i + j < n;
+      v[j] = own ? load(w + c) : otherwise;
+      if (own && ++r == each) r = 0, ++c;
+    }
   }
 }
 
-// ---- rows: layer and RMS norm --------------------------------------------------------------------------------------------
-
+// The statistics of each row, and y; w and b of a row begin at its number modulo `groups`, times n / l.
 template <class T, class W, bool centre, class Team, int E, int VEC>
-__global__ void __launch_bounds__(Team::threads, 1)
-norm_rows(const T* x, const W* w, const W* b, T* y, acc_t<T>* mean, acc_t<T>* rstd, index_t rows, index_t n, double eps) {
+__global__ void __launch_bounds__(Team::threads, Team::resident)
+norm_rows(const T* x, const W* w, const W* b, T* y, acc_t<T>* mean, acc_t<T>* rstd, index_t rows, index_t n, index_t l,
+          index_t groups, double eps, int room) {
   using A = acc_t<T>;
   const place<Team> at(rows, n, 1);
-  share<T, Team, E, VEC> r(x + at.first, n);
+  share<T, Team, E, VEC> r(x + at.first, n, 1, A(0), room, 0);
+  if (l) {
+    const index_t first = unsigned(at.row) % unsigned(groups) * index_t(unsigned(n) / unsigned(l));
+    w = w ? w + first : w;
+    b = b ? b + first : b;
+  }
   A m = 0, s = 0;
   if (centre) {
     r.each([&](A (&v)[VEC], index_t) {
@@ -35,18 +54,18 @@ norm_rows(const T* x, const W* w, const W* b, T* y, acc_t<T>* mean, acc_t<T>* rs
     });
     m = team_sum<Team>(m) / A(n);
   }
-  r.each([&](A (&v)[VEC], index_t) {
+  r.each([&](A (&v)[VEC], index_t i) {
 #pragma unroll
-    for (int j = 0; j < VEC; ++j) s += (v[j] - m) * (v[j] - m);
+    for (int j = 0; j < VEC; ++j) s += r.own(i + j) ? (v[j] - m) * (v[j] - m) : A(0);
   });
   s = reciprocal_root(team_sum<Team>(s) / A(n) + A(eps));
   r.each([&](A (&v)[VEC], index_t i) {
     A wv[VEC], bv[VEC], out[VEC];
-    load_weight<VEC>(w, i, A(1), wv);
-    load_weight<VEC>(b, i, A(0), bv);
+    load_weight<VEC>(w, i, n, l, A(1), wv);
+    load_weight<VEC>(b, i, n, l, A(0), bv);
 #pragma unroll
     for (int j = 0; j < VEC; ++j) out[j] = (v[j] - m) * s * wv[j] + bv[j];
-    if (at.mine) store_pack<VEC>(y + at.first + i, out);
+    if (at.mine) r.put(y + at.first, i, out);
   });
   if (at.mine && Team::rank() == 0) {
     if (centre) mean[at.row] = m;
@@ -54,40 +73,104 @@ norm_rows(const T* x, const W* w, const W* b, T* y, acc_t<T>* mean, acc_t<T>* rs
   }
 }
 
-// dx = rstd (gw - <gw> - xh (<gw xh> + grstd rstd / n)) + gmean / n; without centre no <gw> and no gmean.
+// Partial sums of columns: what the threads of a block have of them in v, pack k of a thread standing at its share's k-th
+// place, added up in a fixed order and written as one row of n.
+template <class Team, int K, int VEC, class A>
+__device__ __forceinline__ void store_columns(A (&v)[K][VEC], A* part, index_t n) {
+  constexpr int SIZE = Team::size;
+  __shared__ A total[Team::teams == 1 ? 1 : SIZE * K * VEC];
+#pragma unroll
+  for (int k = 0; k < K; ++k) {
+    const int at = (Team::rank() + k * SIZE) * VEC;
+#pragma unroll
+    for (int j = 0; j < VEC; ++j) {
+      if constexpr (Team::teams == 1) {
+        if (at + j < n) part[at + j] = v[k][j];
+      } else {
+#pragma unroll
+        for (int d = SIZE; d < 32; d *= 2) v[k][j] += __shfl_xor_sync(0xffffffffu, v[k][j], d);
+      }
+    }
+  }
+  if constexpr (Team::teams > 1) {
+    const int t = block_thread();
+    for (int warp = 0; warp < Team::threads / 32; ++warp) {
+      __syncthreads();
+      if (t / 32 == warp && t % 32 < SIZE) {
+#pragma unroll
+        for (int k = 0; k < K; ++k)
+#pragma unroll
+          for (int j = 0; j < VEC; ++j) {
+            A& sum = total[(t % 32 + k * SIZE) * VEC + j];
+            sum = warp ? sum + v[k][j] : v[k][j];
+          }
+      }
+    }
+    __syncthreads();
+    for (int i = t; i < n; i += Team::threads) part[i] = total[i];
+    __syncthreads();
+  }
+}
+
+// dx = rstd (gw - <gw> - xh (<gw xh> + grstd rstd / n)) + gmean / n; without centre no <gw> and no gmean. A row of part_g
+// and of part_gx to each block gets its sums of g and of g xh over rows: for n a multiple of VEC, and rows in registers.
 template <class T, class W, bool centre, class Team, int E, int VEC>
-__global__ void __launch_bounds__(Team::threads, 1)
+__global__ void __launch_bounds__(Team::threads, Team::resident)
 norm_rows_backward(const T* g, const T* x, const W* w, const acc_t<T>* mean, const acc_t<T>* rstd, const acc_t<T>* gmean,
-                   const acc_t<T>* grstd, T* dx, index_t rows, index_t n) {
+                   const acc_t<T>* grstd, T* dx, acc_t<T>* part_g, acc_t<T>* part_gx, index_t rows, index_t n, int room) {
   using A = acc_t<T>;
-  const place<Team> at(rows, n, 1);
-  share<T, Team, E, VEC> rg(g + at.first, n), rx(x + at.first, n);
-  const A m = centre ? mean[at.row] : A(0), r = rstd[at.row];
-  A a = 0, c = 0;
-  rg.each(rx, [&](A (&gv)[VEC], A (&xv)[VEC], index_t i) {
-    A wv[VEC];
-    load_weight<VEC>(w, i, A(1), wv);
-#pragma unroll
-    for (int j = 0; j < VEC; ++j) {
-      gv[j] *= wv[j];
-      xv[j] = (xv[j] - m) * r;
-      a += gv[j];
-      c += gv[j] * xv[j];
-    }
-  });
+  using row_share = share<T, Team, E, VEC>;
+  constexpr bool sums = row_share::kept;
+  constexpr int K = sums ? E / VEC : 1;
+  A sum_g[K][VEC] = {}, sum_gx[K][VEC] = {};
   const A inverse = A(1) / A(n);
-  c = (team_sum<Team>(c) + grstd[at.row] * r) * inverse;
-  a = centre ? (team_sum<Team>(a) - gmean[at.row] / r) * inverse : A(0);
-  rg.each(rx, [&](A (&gv)[VEC], A (&xv)[VEC], index_t i) {
-    A wv[VEC], out[VEC];
-    if (!rg.kept) load_weight<VEC>(w, i, A(1), wv);
+  for (index_t first = index_t(blockIdx.x) * Team::teams; first < rows; first += index_t(gridDim.x) * Team::teams) {
+    const place<Team> at(rows, n, 1, first + threadIdx.y);
+    row_share rg(g + at.first, n, 1, A(0), room, 0), rx(x + at.first, n, 1, A(0), room, 1);
+    const A m = centre ? mean[at.row] : A(0), r = rstd[at.row];
+    if constexpr (sums) {
 #pragma unroll
-    for (int j = 0; j < VEC; ++j) {
-      const A gw = rg.kept ? gv[j] : gv[j] * wv[j], xh = rg.kept ? xv[j] : (xv[j] - m) * r;
-      out[j] = r * (gw - a - xh * c);
+      for (int k = 0; k < K; ++k)
+        if (at.mine && rg.has(k)) {
+#pragma unroll
+          for (int j = 0; j < VEC; ++j) {
+            sum_g[k][j] += rg.v[k][j];
+            sum_gx[k][j] += rg.v[k][j] * ((rx.v[k][j] - m) * r);
+          }
+        }
     }
-    if (at.mine) store_pack<VEC>(dx + at.first + i, out);
-  });
+    A a = 0, c = 0;
+    rg.each(rx, [&](A (&gv)[VEC], A (&xv)[VEC], index_t i) {
+      A wv[VEC];
+      load_weight<VEC>(w, i, n, 0, A(1), wv);
+#pragma unroll
+      for (int j = 0; j < VEC; ++j) {
+        gv[j] *= wv[j];
+        xv[j] = (xv[j] - m) * r;
+        a += gv[j];
+        c += gv[j] * xv[j];
+      }
+    });
+    team_sums<Team>(a, c);
+    c = (c + grstd[at.row] * r) * inverse;
+    a = centre ? (a - gmean[at.row] / r) * inverse : A(0);
+    if (dx) {
+      rg.each(rx, [&](A (&gv)[VEC], A (&xv)[VEC], index_t i) {
+        A wv[VEC], out[VEC];
+        if (!rg.kept) load_weight<VEC>(w, i, n, 0, A(1), wv);
+#pragma unroll
+        for (int j = 0; j < VEC; ++j) {
+          const A gw = rg.kept ? gv[j] : gv[j] * wv[j], xh = rg.kept ? xv[j] : (xv[j] - m) * r;
+          out[j] = r * (gw - a - xh * c);
+        }
+        if (at.mine) rg.put(dx + at.first, i, out);
+      });
+    }
+  }
+  if constexpr (sums) {
+    if (part_g) store_columns<Team>(sum_g, part_g + blockIdx.x * n, n);
+    if (part_gx) store_columns<Team>(sum_gx, part_gx + blockIdx.x * n, n);
+  }
 }
 
 // ---- columns: an (m, n) matrix, 32 columns and some of the rows to a block -------------------------------------------------
@@ -171,9 +254,9 @@ norm_plane_moments(const T* x, acc_t<T>* mean, acc_t<T>* square, index_t count, 
     for (int j = 0; j < VEC; ++j) s += v[j];
   });
   s = team_sum<Team>(s) / A(p.size);
-  r.each([&](A (&v)[VEC], index_t) {
+  r.each([&](A (&v)[VEC], index_t i) {
 #pragma unroll
-    for (int j = 0; j < VEC; ++j) q += (v[j] - s) * (v[j] - s);
+    for (int j = 0; j < VEC; ++j) q += r.own(i + j) ? (v[j] - s) * (v[j] - s) : A(0);
   });
   q = team_sum<Team>(q);
   if (at.mine && Team::rank() == 0) {
@@ -251,9 +334,9 @@ norm_moments(const A* part_mean, const A* part_square, A* mean, A* rstd, index_t
 }
 
 // Sums of partial sums, each first multiplied by its channel's weight if there are weights: channel k d + j / pieces of c.
-template <class A, class W, class Team>
+template <class A, class W, class O, class Team>
 __global__ void __launch_bounds__(Team::threads, 1)
-norm_sums(const A* part_g, const A* part_gx, const W* w, A* sum_g, A* sum_gx, index_t sets, index_t outer,
+norm_sums(const A* part_g, const A* part_gx, const W* w, O* sum_g, O* sum_gx, index_t sets, index_t outer,
           index_t inner, index_t pieces, index_t d, index_t c) {
   const bool mine = Team::row() < sets;
   const index_t k = mine ? Team::row() : sets - 1;
@@ -270,8 +353,8 @@ norm_sums(const A* part_g, const A* part_gx, const W* w, A* sum_g, A* sum_gx, in
   a = team_sum<Team>(a);
   b = team_sum<Team>(b);
   if (mine && Team::rank() == 0) {
-    if (sum_g) sum_g[k] = a;
-    if (sum_gx) sum_gx[k] = b;
+    if (sum_g) store(sum_g + k, a);
+    if (sum_gx) store(sum_gx + k, b);
   }
 }
 
@@ -279,12 +362,15 @@ norm_sums(const A* part_g, const A* part_gx, const W* w, A* sum_g, A* sum_gx, in
 
 // Threads along x go through a plane, those along y take planes; blocks along y share long planes.
 struct plane_place {
-  index_t plane, first, step;
+  index_t plane, first;
+  int step;
   unsigned channel, set;
-  __device__ __forceinline__ plane_place(index_t c, index_t width, int vec) {
+  template <int VEC, class T> __device__ __forceinline__ void begin(const T* x, index_t l) {
+    first = (index_t(blockIdx.y) * blockDim.x + threadIdx.x) * VEC - shift_of<VEC>(x + plane * l);
+    step = int(gridDim.y * blockDim.x) * VEC;
+  }
+  __device__ __forceinline__ plane_place(index_t c, index_t width) {
     plane = index_t(blockIdx.x) * blockDim.y + threadIdx.y;
-    first = (index_t(blockIdx.y) * blockDim.x + threadIdx.x) * vec;
-    step = index_t(gridDim.y) * blockDim.x * vec;
     channel = unsigned(plane) % unsigned(c);
     set = width ? unsigned(plane) / unsigned(width) : channel;
   }
@@ -293,43 +379,47 @@ struct plane_place {
 // y = (x - mean) rstd w + b; with eps >= 0 what is given for rstd is a variance.
 template <class T, class W, int VEC>
 __global__ void __launch_bounds__(256, 1)
-norm_apply(const T* x, const acc_t<T>* mean, const acc_t<T>* rstd, const W* w, const W* b, T* y, index_t planes, index_t l,
+norm_apply(const T* __restrict__ x, const acc_t<T>* mean, const acc_t<T>* rstd, const W* w, const W* b, T* __restrict__ y, index_t planes, index_t l,
            index_t c, index_t width, double eps) {
   using A = acc_t<T>;
-  const plane_place at(c, width, VEC);
+  plane_place at(c, width);
   if (at.plane >= planes) return;
+  at.template begin<VEC>(x, l);
   const A m = mean[at.set], r = eps < 0 ? rstd[at.set] : reciprocal_root(rstd[at.set] + A(eps));
   const A scale = w ? r * load(w + at.channel) : r, offset = b ? load(b + at.channel) : A(0);
-#pragma unroll 4
+  x += at.plane * l, y += at.plane * l;
+#pragma unroll 2
   for (index_t i = at.first; i < l; i += at.step) {
     A v[VEC];
-    load_pack<VEC>(x + at.plane * l + i, v);
+    load_part<VEC>(x, i, l, A(0), v);
 #pragma unroll
     for (int j = 0; j < VEC; ++j) v[j] = (v[j] - m) * scale + offset;
-    store_pack<VEC>(y + at.plane * l + i, v);
+    store_part<VEC>(y, i, l, v);
   }
 }
 
 // dx, from a set's sums of g w and g w xh, or with `times` those of g and g xh, to be multiplied by its weight.
 template <class T, class W, int VEC>
 __global__ void __launch_bounds__(256, 1)
-norm_dx(const T* g, const T* x, const W* w, const acc_t<T>* mean, const acc_t<T>* rstd, const acc_t<T>* gmean,
-        const acc_t<T>* grstd, const acc_t<T>* sum_g, const acc_t<T>* sum_gx, T* dx, index_t planes, index_t l, index_t c,
+norm_dx(const T* __restrict__ g, const T* __restrict__ x, const W* w, const acc_t<T>* mean, const acc_t<T>* rstd, const acc_t<T>* gmean,
+        const acc_t<T>* grstd, const acc_t<T>* sum_g, const acc_t<T>* sum_gx, T* __restrict__ dx, index_t planes, index_t l, index_t c,
         index_t width, double n, bool times) {
   using A = acc_t<T>;
-  const plane_place at(c, width, VEC);
+  plane_place at(c, width);
   if (at.plane >= planes) return;
+  at.template begin<VEC>(x, l);
   const A m = mean[at.set], r = rstd[at.set], v = w ? load(w + at.channel) : A(1), f = times ? v : A(1);
   const A scale = r * v, slope = (sum_gx[at.set] * f + grstd[at.set] * r) / A(n) * r * r;
   const A offset = (gmean[at.set] - sum_g[at.set] * f * r) / A(n);
+  g += at.plane * l, x += at.plane * l, dx += at.plane * l;
 #pragma unroll 2
   for (index_t i = at.first; i < l; i += at.step) {
     A gv[VEC], xv[VEC];
-    load_pack<VEC>(g + at.plane * l + i, gv);
-    load_pack<VEC>(x + at.plane * l + i, xv);
+    load_part<VEC>(g, i, l, A(0), gv);
+    load_part<VEC>(x, i, l, A(0), xv);
 #pragma unroll
     for (int j = 0; j < VEC; ++j) gv[j] = gv[j] * scale - (xv[j] - m) * slope + offset;
-    store_pack<VEC>(dx + at.plane * l + i, gv);
+    store_part<VEC>(dx, i, l, gv);
   }
 }
 

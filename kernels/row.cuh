@@ -50,6 +50,21 @@ template <int Y> struct columns {
 };
 
 template <class Team, class A> __device__ __forceinline__ A team_sum(A v) { return Team::reduce(v, sum_of(), A(0)); }
+// Two sums at once: half the barriers.
+template <class Team, class A> __device__ __forceinline__ void team_sums(A& a, A& b) {
+  if constexpr (Team::size > 32) {
+    __shared__ A part[64];
+    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    a = warp_sum(a), b = warp_sum(b);
+    __syncthreads();  // the reads of an earlier call are over
+    if (lane == 0) part[warp] = a, part[warp + 32] = b;
+    __syncthreads();
+    const bool mine = lane < Team::size / 32;
+    a = warp_sum(mine ? part[lane] : A(0)), b = warp_sum(mine ? part[lane + 32] : A(0));
+  } else {
+    a = team_sum<Team>(a), b = team_sum<Team>(b);
+  }
+}
 template <class Team, class A> __device__ __forceinline__ A team_max(A v) {
   return Team::reduce(v, max_of(), A(-infinity<A>()));
 }
@@ -170,6 +185,9 @@ template <class T, class Team, int E, int VEC> struct share {
     }
   }
 
+  // Whether the value at place i is the row's own.
+  __device__ __forceinline__ bool own(index_t i) const { return VEC == 1 || (i >= 0 && i < n); }
+
   // Write the values of the pack at place i into a row like this one.
   template <class O> __device__ __forceinline__ void put(O* row, index_t i, const acc_t<O> (&out)[VEC]) const {
     if (VEC == 1) store(row + (kept ? i : i * step), out[0]);
@@ -183,7 +201,7 @@ template <class T, class Team, int E, int VEC> struct share {
 template <class T, int SIZE, int RESIDENT, int E, int VEC> struct share<T, wide<SIZE, RESIDENT>, E, VEC> {
   using A = acc_t<T>;
   using P = pack<T, VEC>;
-  static constexpr int K = E / VEC, STRIDE = SIZE * VEC, UNROLL = sizeof(A) == 8 ? 1 : 2;
+  static constexpr int K = E / VEC, STRIDE = SIZE * VEC, UNROLL = sizeof(T) == 4 ? 2 : 1;
   static constexpr bool kept = false;
   const T* p;
   P* near;
@@ -206,6 +224,7 @@ template <class T, int SIZE, int RESIDENT, int E, int VEC> struct share<T, wide<
 
   __device__ __forceinline__ int at(int k) const { return int(threadIdx.x) * VEC + k * STRIDE - shift; }
   __device__ __forceinline__ bool whole(index_t i) const { return i >= 0 && i + VEC <= n; }
+  __device__ __forceinline__ bool own(index_t i) const { return i >= 0 && i < n; }
 
   // The ends of a row that begin or end inside a pack: the first is for one thread, the last for another.
   __device__ __forceinline__ index_t end() const {

@@ -260,7 +260,7 @@ def on_card(card, entry, args, options=()):
 
 
 # Around the longest rows and planes of each team, with and without 16-byte loads; planes cut in pieces.
-LENGTHS = [1, 17, 65, 257, 260, 1030, 4100, 8300]
+LENGTHS = [1, 17, 65, 257, 260, 1030, 4100, 8192, 8300]
 
 
 @pytest.mark.cuda
@@ -282,6 +282,29 @@ def test_weight_gradients_of_many_rows(card, rng):
     s = [rng.uniform(0.5, 2, (301, 1)).astype(np.float32) for _ in range(4)]
     for needs in ((False, True, True), (False, True, False), (False, False, True)):
         on_card(card, row_norm.layer_norm_backward, (g, x, 5, w, *s), [needs])
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("shape", [(700, 8), (333, 64), (70, 256), (35, 1024), (9, 2000)])
+def test_weight_gradients_summed_on_the_way(card, rng, shape):
+    m, n = shape  # more rows than the blocks of the stand-in's four multiprocessors take at once
+    for dtype in (np.float32, np.float16):
+        x, g, w = (rng.standard_normal(s).astype(dtype) for s in (shape, shape, n))
+        s = [rng.uniform(0.5, 2, (m, 1)).astype(np.float32) for _ in range(4)]
+        for needs in ((True, True, True), (False, True, False), (True, False, True)):
+            on_card(card, row_norm.layer_norm_backward, (g, x, n, w, *s), [needs])
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("shape", [(2, 6, 3, 3), (3, 4, 8), (1, 4, 4200), (70, 2, 4200)])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_groups_in_one_launch(card, rng, shape, dtype):
+    from gradflow.cuda import launch
+
+    x, w, b = rng.standard_normal(shape).astype(dtype), rng.standard_normal(shape[1]), rng.standard_normal(shape[1])
+    before = launch.count
+    on_card(card, norm.group_norm_forward, (x, 2, w.astype(np.float32), b.astype(np.float32), EPS))
+    assert launch.count == before + (3 if shape[0] == 1 else 1)  # two rows of 8400 would leave the card empty
 
 
 @pytest.mark.cuda
@@ -349,6 +372,9 @@ def test_few_launches_and_same_bits(card, rng):
     assert count(lambda: [norm.batch_norm_eval(x, s, s, w, w)]) == 1
     v = card.asarray(np.ones(40, np.float32))
     assert count(lambda: row_norm.layer_norm_forward(x, 40, v, v)) == 1
+    rows = card.asarray(np.ones((8, 6, 1), np.float32))
+    assert count(lambda: row_norm.layer_norm_backward(x, x, 40, v, rows, rows, rows, rows, (True, True, True))) == 2
+    assert count(lambda: norm.batch_norm_forward(x[:1], w, w)) == 1  # instance norm
 
 
 # --- PyTorch ------------------------------------------------------------------------------------------------------

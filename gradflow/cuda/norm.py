@@ -9,10 +9,12 @@ import numpy as np
 
 from ..backend import is_floating, namespace
 from . import row
-from .launch import aligned, blocks, contiguous, ctype, launch
+from .launch import blocks, contiguous, ctype, launch, multiprocessors
 
 SHORT = 16  # planes up to this length are reduced as columns of the (n, c l) matrix
-PIECE = 4096  # longer planes are reduced in pieces of this size
+PIECE = 4088  # longer planes are reduced in pieces of this size: a block's 4096 values, less what a shift costs
+LONG = 8192  # rows up to this length are in registers: above, too few rows would leave the card empty
+MANY = 64  # rows that fill enough of a card even if a block has one
 FULL = 512  # about as many blocks as fill a card
 DOWN, ACROSS = "columns<16>", "lanes<32>"  # the teams that merge partial results: of neighbouring sets, or of one
 
@@ -33,11 +35,7 @@ def _statistics(kind: Any, *arrays: Any) -> list[Any]:
 
 
 def _whole(*arrays: Any) -> list[Any]:
-    return [None if v is None else contiguous(v) for v in arrays]
-
-
-def _aligned(*arrays: Any) -> bool:
-    return aligned(*(v for v in arrays if v is not None))
+    return [None if v is None else row.ready(v) for v in arrays]
 
 
 def _split(m: int, n: int) -> tuple[int, int]:
@@ -58,18 +56,30 @@ def _matrix(x: Any, normalized_shape: Any) -> tuple[int, int, tuple[int, ...], t
     return math.prod(x.shape[:k]), math.prod(sizes), sizes, (*x.shape[:k], *(1,) * len(sizes))
 
 
+def _normed(
+    x: Any, m: int, n: int, saved: tuple, w: Any, b: Any, eps: float, centre: str, l: int = 0, groups: int = 1
+) -> Any:
+    """(y, mean, rstd) of m rows of n; a weight to each of a row's values, or to l of them, for `groups` rows in turn."""
+    xp, kind, (x, w, b) = namespace(x), row.wide(x.dtype), _whole(x, w, b)
+    y, mean, rstd = xp.empty(x.shape, x.dtype), xp.empty(saved, kind), xp.empty(saved, kind)
+    t = row.choose(n, 1, x.dtype.itemsize, resident=1)
+    room, shared = t.room(x, n)
+    kernel, numbers = t.name("norm_rows", *_names(x, w, b), centre), (m, n, l, groups, np.float64(eps), np.int32(room))
+    launch("norm", kernel, row.grid(t, m), t.block, x, w, b, y, mean, rstd, *numbers, shared=shared)
+    return y, mean, rstd
+
+
 def _rows(x: Any, normalized_shape: Any, w: Any, b: Any, eps: float, centre: str) -> Any:
     m, n, sizes, saved = _matrix(x, normalized_shape)
-    names = _names(x, w, b)
-    if not m * n or m > row.MOST_ROWS or not names or any(v is not None and v.shape != sizes for v in (w, b)):
+    if not m * n or m > row.MOST_ROWS or not _names(x, w, b) or any(v is not None and v.shape != sizes for v in (w, b)):
         return NotImplemented
-    x, w, b = _whole(x, w, b)
-    xp, kind = namespace(x), row.wide(x.dtype)
-    y, mean, rstd = xp.empty(x.shape, x.dtype), xp.empty(saved, kind), xp.empty(saved, kind)
-    t = row.team(n, 1, x.dtype.itemsize, _aligned(x, y, w, b))
-    kernel = t.name("norm_rows", *names, centre)
-    launch("norm", kernel, row.grid(t, m), t.block, x, w, b, y, mean, rstd, m, n, np.float64(eps))
-    return y, mean, rstd
+    return _normed(x, m, n, saved, w, b, eps, centre)
+
+
+def _gradient_teams(itemsize: int) -> list[row.Team]:
+    """The teams of the gradient, which hold two rows and two sums of columns."""
+    vec, short = 16 // itemsize, row.short(itemsize)
+    return [*short[:2], row.lanes(256, vec, vec), *short[3:], row.large(itemsize, 2, 1)]
 
 
 def _rows_backward(
@@ -88,21 +98,29 @@ def _rows_backward(
     names = _names(x, w)
     if not m * n or m > row.MOST_ROWS or not names or g.dtype != x.dtype:
         return NotImplemented
-    xp, kind = namespace(x), row.wide(x.dtype)
+    xp, kind, size = namespace(x), row.wide(x.dtype), x.dtype.itemsize
     g, x, w = _whole(g, x, w)
     mean, rstd, gmean, grstd = _statistics(kind, mean, rstd, gmean, grstd)
-    dx = None
-    if needs[0]:
-        dx = xp.empty(x.shape, x.dtype)
-        t = row.team(n, 1, x.dtype.itemsize, _aligned(g, x, dx, w))
+    *teams, large = _gradient_teams(size)
+    longest = n if n % (16 // size) == 0 else n + 16 // size - 1
+    t = next((t for t in teams if longest <= t.block[0] * t.kept), large)
+    dx = xp.empty(x.shape, x.dtype) if needs[0] else None
+    sums, together, part_g, part_gx, grid = needs[1] or needs[2], longest == n and t is not large, None, None, row.grid(t, m)
+    if sums and together:  # a few blocks to each multiprocessor, each with sums of its own
+        grid = min(grid, multiprocessors(x.device.id) * max(4096 // (t.block[0] * t.block[1] * max(t.kept, 4)), 1))
+        part_g, part_gx = (xp.empty((grid, n), kind) if need else None for need in (needs[2], needs[1]))
+    if needs[0] or part_g is not None or part_gx is not None:
+        room, shared = t.room(x, n, 2)
+        arrays = g, x, w, mean, rstd, gmean, grstd, dx, part_g, part_gx
         kernel = t.name("norm_rows_backward", *names, centre)
-        launch("norm", kernel, row.grid(t, m), t.block, g, x, w, mean, rstd, gmean, grstd, dx, m, n)
-    dw = db = None
-    if needs[1] or needs[2]:
-        parts = _column_sums(g, x, mean, rstd, m, n, 1, True, needs[2], needs[1])
-        db, dw = _merged(*parts, n, _split(m, n)[0], 1)
-    dtype = x.dtype if w is None else w.dtype
-    return dx, *(None if v is None else v.reshape(sizes).astype(dtype, copy=False) for v in (dw, db))
+        launch("norm", kernel, grid, t.block, *arrays, m, n, np.int32(room), shared=shared)
+    db = dw = None
+    if sums:
+        if not together:
+            part_g, part_gx = _column_sums(g, x, mean, rstd, m, n, 1, True, needs[2], needs[1])
+        outer = len(part_gx if part_g is None else part_g)
+        db, dw = _merged(part_g, part_gx, n, outer, 1, dtype=x.dtype if w is None else w.dtype)
+    return dx, *(None if v is None else v.reshape(sizes) for v in (dw, db))
 
 
 def _column_sums(
@@ -118,14 +136,16 @@ def _column_sums(
 
 
 def _merged(
-    part_g: Any, part_gx: Any, sets: int, outer: int, inner: int, w: Any = None, pieces: int = 1, d: int = 1, c: int = 1
+    part_g: Any, part_gx: Any, sets: int, outer: int, inner: int, w: Any = None, pieces: int = 1, d: int = 1, c: int = 1,
+    dtype: Any = None,
 ) -> tuple[Any, Any]:
     """Sums over i and j of partial results (i, set, j), None for those not given; w weights them by channel first."""
     like = part_gx if part_g is None else part_g
-    xp = namespace(like)
-    a, b = (None if p is None else xp.empty(sets, like.dtype) for p in (part_g, part_gx))
+    xp, dtype = namespace(like), like.dtype if dtype is None else dtype
+    a, b = (None if p is None else xp.empty(sets, dtype) for p in (part_g, part_gx))
     team, block, per = (ACROSS, (32, 8), 8) if outer == 1 else (DOWN, (32, 16), 32)
-    kernel = f"norm_sums<{ctype(like.dtype)}, {ctype(like.dtype if w is None else w.dtype)}, {team}>"
+    kinds = ctype(like.dtype), ctype(like.dtype if w is None else w.dtype), ctype(dtype)
+    kernel = f"norm_sums<{', '.join(kinds)}, {team}>"
     launch("norm", kernel, blocks(sets, per), block, part_g, part_gx, w, a, b, sets, outer, inner, pieces, d, c)
     return a, b
 
@@ -160,6 +180,11 @@ def rms_norm_backward(g: Any, x: Any, normalized_shape: Any, w: Any, rstd: Any, 
 # --- planes -----------------------------------------------------------------------------------------------
 
 
+def _kept(itemsize: int) -> list[row.Team]:
+    """The teams that hold a piece of a plane."""
+    return row.short(itemsize)[:4]
+
+
 class Planes:
     """An array of shape (n, c, ...) as n c planes of l values, and how they are cut into pieces for reductions."""
 
@@ -181,18 +206,17 @@ class Planes:
             and self.c * self.l <= row.MOST_ROWS
         )
 
-    def vec(self, *arrays: Any) -> int:
-        """How many values may be loaded at once."""
-        per = 16 // self.dtype.itemsize
-        return per if self.l % per == 0 and _aligned(*arrays) else 1
-
-    def team(self, *arrays: Any) -> row.Team:
+    @property
+    def team(self) -> row.Team:
         """The team for one piece, which it keeps in registers."""
-        return row.team(self.each, 1, self.dtype.itemsize, self.vec(*arrays) > 1)
+        vec = 16 // self.dtype.itemsize
+        longest = self.each if self.l % vec == 0 else self.each + vec - 1
+        return next(t for t in _kept(self.dtype.itemsize) if longest <= t.block[0] * t.kept)
 
-    def along(self, vec: int) -> tuple[tuple[int, int], tuple[int, int]]:
-        """(grid, block) of the kernels that go through planes element by element."""
-        loads = self.l // vec
+    def along(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """(grid, block) of the kernels that go through planes by packs of 16 bytes."""
+        vec = 16 // self.dtype.itemsize
+        loads = blocks(self.l + (vec - 1 if self.l % vec else 0), vec)
         across = min(256, 1 << max(loads - 1, 0).bit_length())
         planes = blocks(self.n * self.c, 256 // across)
         return (planes, min(blocks(loads, across), blocks(4 * FULL, planes), 65535)), (across, 256 // across)
@@ -209,7 +233,7 @@ def _moments(x: Any, p: Planes, groups: int | None, eps: float) -> tuple[Any, An
         launch("norm", kernel, grid, (32, 8), x, parts[0], parts[1], p.n, p.c * p.l, each)
         layout = (splits, p.l, p.n, each, p.l, p.l, 1)  # outer, inner; rows, rows to a part; l, pieces, their size
     else:
-        parts, t = xp.empty((2, p.count), p.kind), p.team(x)
+        parts, t = xp.empty((2, p.count), p.kind), p.team
         kernel = t.name("norm_plane_moments", ctype(p.dtype))
         launch("norm", kernel, row.grid(t, p.count), t.block, x, parts[0], parts[1], p.count, p.l, p.pieces, p.each)
         outer, inner = (p.n, p.pieces) if groups is None else (1, p.c // groups * p.pieces)
@@ -224,9 +248,8 @@ def _moments(x: Any, p: Planes, groups: int | None, eps: float) -> tuple[Any, An
 def _apply(x: Any, p: Planes, mean: Any, rstd: Any, w: Any, b: Any, width: int, eps: float = -1.0) -> Any:
     """(x - mean) rstd w + b, or with eps (x - mean) / sqrt(rstd + eps) w + b."""
     y = namespace(x).empty(x.shape, x.dtype)
-    vec = p.vec(x, y)
-    grid, block = p.along(vec)
-    kernel = f"norm_apply<{', '.join(_names(x, w, b))}, {vec}>"
+    grid, block = p.along()
+    kernel = f"norm_apply<{', '.join(_names(x, w, b))}, {16 // x.dtype.itemsize}>"
     launch("norm", kernel, grid, block, x, mean, rstd, w, b, y, p.n * p.c, p.l, p.c, width, np.float64(eps))
     return y
 
@@ -238,6 +261,10 @@ def _forward(x: Any, groups: int | None, w: Any, b: Any, eps: float) -> Any:
     if not p.taken or not _names(x, w, b) or any(v is not None and v.shape != (p.c,) for v in (w, b)):
         return NotImplemented
     x, w, b = _whole(x, w, b)
+    sets = p.c if groups is None and p.n == 1 else groups  # a set is a row where it lies in one piece
+    if sets is not None and (p.c // sets * p.l <= LONG or (p.n * sets >= MANY and p.c // sets * p.l <= 8 * LONG)):
+        saved = (p.c,) if groups is None else (p.n, groups)
+        return _normed(x, p.n * sets, p.c // sets * p.l, saved, w, b, eps, "true", p.l, sets)
     mean, rstd = _moments(x, p, groups, eps)
     y = _apply(x, p, mean, rstd, w, b, 0 if groups is None else p.c // groups)
     return (y, mean, rstd) if groups is None else (y, mean.reshape(p.n, groups), rstd.reshape(p.n, groups))
@@ -245,7 +272,7 @@ def _forward(x: Any, groups: int | None, w: Any, b: Any, eps: float) -> Any:
 
 def _plane_sums(g: Any, x: Any, p: Planes, mean: Any, rstd: Any, width: int) -> tuple[Any, Any]:
     """Sums of g and of g xh over the pieces of planes."""
-    parts, t = namespace(x).empty((2, p.count), p.kind), p.team(g, x)
+    parts, t = namespace(x).empty((2, p.count), p.kind), p.team
     kernel, sizes = t.name("norm_plane_sums", ctype(p.dtype)), (p.count, p.l, p.pieces, p.each, p.c, width)
     launch("norm", kernel, row.grid(t, p.count), t.block, g, x, mean, rstd, parts[0], parts[1], *sizes)
     return parts[0], parts[1]
@@ -272,9 +299,8 @@ def _backward(
             sw, swx = _merged(a, c, p.n * groups, 1, width * p.pieces, w, p.pieces, width, p.c)
     if needs[0]:
         dx = namespace(x).empty(x.shape, x.dtype)
-        vec = p.vec(g, x, dx)
-        grid, block = p.along(vec)
-        kernel, total = f"norm_dx<{', '.join(_names(x, w))}, {vec}>", np.float64(x.size // len(mean.ravel()))
+        grid, block = p.along()
+        kernel, total = f"norm_dx<{', '.join(_names(x, w))}, {16 // x.dtype.itemsize}>", np.float64(x.size // len(mean.ravel()))
         sums = (sg, sgx) if groups is None else (sw, swx)
         statistics, sizes = (mean, rstd, gmean, grstd, *sums), (p.n * p.c, p.l, p.c, width, total, groups is None)
         launch("norm", kernel, grid, block, g, x, w, *statistics, dx, *sizes)
@@ -337,19 +363,17 @@ def instantiations() -> list[str]:
     for c, size in row.types():
         wide = "double" if size == 8 else "float"
         weights = dict.fromkeys((c, wide))
-        teams, vecs = row.teams(size), (1, 16 // size)
+        vec, parts = 16 // size, (ACROSS, DOWN)
         for w in weights:
+            found += [t.name("norm_rows", c, w, centre) for centre in ("true", "false") for t in row.every(size, resident=1)[:-1]]
             found += [
-                t.name(k, c, w, centre)
-                for k in ("norm_rows", "norm_rows_backward")
-                for centre in ("true", "false")
-                for t in teams
+                t.name("norm_rows_backward", c, w, centre) for centre in ("true", "false") for t in _gradient_teams(size)
             ]
-            found += [f"{k}<{c}, {w}, {v}>" for k in ("norm_apply", "norm_dx") for v in vecs]
-            found += [f"norm_sums<{wide}, {w}, {team}>" for team in (ACROSS, DOWN)]
-        kept = [t for t in teams if t.kept and t.block[0] <= 256]
-        found += [t.name(k, c) for k in ("norm_plane_moments", "norm_plane_sums") for t in kept]
+            found += [f"{k}<{c}, {w}, {vec}>" for k in ("norm_apply", "norm_dx")]
+            found += [f"norm_sums<{wide}, {w}, {wide}, {t}>" for t in parts]
+            found += [f"norm_sums<{wide}, {wide}, {w}, {t}>" for t in parts]
+        found += [t.name(k, c) for k in ("norm_plane_moments", "norm_plane_sums") for t in _kept(size)]
         found += [f"norm_column_sums<{c}, {per_row}, columns<8>>" for per_row in ("true", "false")]
         found += [f"norm_column_moments<{c}, columns<8>>", f"norm_running<{c}, {wide}>"]
-        found += [f"norm_moments<{wide}, {team}>" for team in (ACROSS, DOWN)]
+        found += [f"norm_moments<{wide}, {t}>" for t in parts]
     return list(dict.fromkeys(found))

@@ -39,7 +39,8 @@ class Team(NamedTuple):
         return packs, packs * size * pack + RESERVED
 
 
-def _lanes(size: int, kept: int, vec: int) -> Team:
+def lanes(size: int, kept: int, vec: int) -> Team:
+    """The team of so many threads along x."""
     teams = max(256 // size, 1)
     return Team(f"lanes<{size}>", kept, vec, (size, teams), teams)
 
@@ -65,27 +66,27 @@ def short(itemsize: int) -> list[Team]:
     """The teams for rows in one piece that registers hold, by the longest row they take."""
     vec, warp = 16 // itemsize, (16 if itemsize == 8 else 32)
     sizes = [(8, 8), (32, 8), (32, warp), (256, 16)] + [(512, 16)] * (itemsize < 8)  # not two rows of doubles
-    return [_lanes(size, kept, vec) for size, kept in sizes]
+    return [lanes(size, kept, vec) for size, kept in sizes]
 
 
-def large(itemsize: int, arrays: int = 1) -> Team:
+def large(itemsize: int, arrays: int = 1, resident: int = 2) -> Team:
     """The team for longer rows: a thread has four packs of its share in registers, the others in shared memory."""
-    vec, resident = 16 // itemsize, 1 if itemsize == 8 else 2  # of doubles, twice the registers
+    vec, resident = 16 // itemsize, 1 if itemsize == 8 else resident  # doubles take twice the registers
     return Team(f"wide<512, {resident}>", 4 * vec // arrays, vec, (512, 1), 1)
 
 
-def every(itemsize: int, arrays: int = 1) -> list[Team]:
+def every(itemsize: int, arrays: int = 1, resident: int = 2) -> list[Team]:
     """The teams that `choose` chooses from."""
-    return [*short(itemsize), large(itemsize, arrays), COLUMNS]
+    return [*short(itemsize), large(itemsize, arrays, resident), COLUMNS]
 
 
-def choose(n: int, inner: int, itemsize: int, arrays: int = 1) -> Team:
+def choose(n: int, inner: int, itemsize: int, arrays: int = 1, resident: int = 2) -> Team:
     """The team for rows of n values, `inner` apart, of one or two arrays that start at multiples of 16 bytes."""
     if inner != 1:
         return COLUMNS
     vec = 16 // itemsize
     longest = n if n % vec == 0 else n + vec - 1  # a row may begin and end inside a pack
-    return next((t for t in short(itemsize) if longest <= t.block[0] * t.kept), large(itemsize, arrays))
+    return next((t for t in short(itemsize) if longest <= t.block[0] * t.kept), large(itemsize, arrays, resident))
 
 
 def ready(x: Array) -> Array:
@@ -98,11 +99,11 @@ def ready(x: Array) -> Array:
 def teams(itemsize: int) -> list[Team]:
     """The teams for rows in one piece, by the longest row they take, the last of any length."""
     most, vec = (16 if itemsize == 8 else 32), 16 // itemsize
-    found = [_lanes(8, 8, 1), _lanes(32, 8, 1)]
+    found = [lanes(8, 8, 1), lanes(32, 8, 1)]
     for v in (1, vec):
-        found += [_lanes(32, most, v), _lanes(256, 16, v)]
-        found += [_lanes(512, 16, v)] if itemsize < 8 else []  # two rows of doubles would not fit into the registers
-        found += [_lanes(512, 0, v)]
+        found += [lanes(32, most, v), lanes(256, 16, v)]
+        found += [lanes(512, 16, v)] if itemsize < 8 else []  # two rows of doubles would not fit into the registers
+        found += [lanes(512, 0, v)]
     return found
 
 
