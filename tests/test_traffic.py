@@ -190,14 +190,75 @@ ROWS = [
 ]  # fmt: skip
 
 
+
+
 def LABELS(x):
     return gf.tensor(np.arange(len(x)) % x.shape[-1]).cuda()
 
 
+def check(step, least, moved, asked, factors):
+    """The bytes moved and asked for are the least times what the row says: no more, and not much less either."""
+    assert moved >= least * 0.999, f"{step}: moves {moved / least:.3f} of what the row calls the least"
+    for what, seen, factor in (("moves", moved, factors[0]), ("asks for", asked, factors[1])):
+        assert seen <= least * factor * SLACK, f"{step}: {what} {seen / least:.3f} x the least, the row allows {factor}"
+        assert seen >= least * factor * 0.9, f"{step}: {what} {seen / least:.3f} x the least, the row may say so, not {factor}"
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
+def test_ops(row, card):
+    for (step, least, moved, asked, t), *factors in zip(measure(row), row.moved, row.asked, strict=False):
+        check(f"{step} in {len(t.launches)} launches", least, moved, asked, factors)
+
+
+# What a step reads and writes per number of a parameter: itself, its gradient, its state.
+STEPS = {
+    "SGD": (lambda p: optim.SGD(p, 0.1), 2, 1),
+    "SGD momentum": (lambda p: optim.SGD(p, 0.1, momentum=0.9, weight_decay=0.1), 3, 2),
+    "Adam": (lambda p: optim.Adam(p), 4, 3),
+    "AdamW": (lambda p: optim.AdamW(p), 4, 3),
+    "RMSprop": (lambda p: optim.RMSprop(p), 3, 2),
+    "Adagrad": (lambda p: optim.Adagrad(p), 3, 2),
+}
+
+
+def steps(name):
+    """(least, moved, asked, traffic) of the second step over parameters of several sizes."""
+    make, read, write = STEPS[name]
+    sizes = [(300, 100), (100,), (17, 1000), (10,), (33000,)]
+    p = [gf.zeros(s).cuda().requires_grad_() for s in sizes]
+    for x in p:
+        x.grad = gf.ones(x.shape).cuda()
+    optimizer = make(p)
+    optimizer.step()
+    with card.traffic() as t:
+        optimizer.step()
+    return 4 * (read + write) * sum(x.numel() for x in p), t.distinct, t.sectors, t
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_optimizer_steps(name, card):
+    least, moved, asked, t = steps(name)
+    check(f"{name} in {len(t.launches)} launches", least, moved, asked, (1, 1))
+
+
+def lines(part=""):
+    """The table, a row for each step."""
+    for row in ROWS:
+        if part in row.name:
+            for step, *numbers in measure(row):
+                yield line(f"{row.id:<44}{step:<10}", *numbers)
+    for name in STEPS:
+        if part in name:
+            yield line(f"{name:<54}", *steps(name))
+
+
+def line(name, least, moved, asked, t):
+    kernels = ", ".join(m.name.split("<")[0] for m in t.launches)
+    return (f"{name}least {least / 1024:9.1f} kB  moved x{moved / least:5.2f}  asked x{asked / least:5.2f}  "
+            f"wide {t.wide:4.0%}  conflicts {t.conflicts:4.0%}  {len(t.launches)} launches: {kernels}")  # fmt: skip
+
+
 if __name__ == "__main__":
     backend.plug(card)
-    for row in ROWS:
-        if len(sys.argv) > 1 and sys.argv[1] not in row.name:
-            continue
-        for step, least, moved, asked, t in measure(row):
-            print(f"{row.id:<44}{step:<10}least {least / 1024:9.1f} kB  moved x {moved / least:5.2f}  asked x {asked / least:5.2f}  wide {t.wide:4.0%}  launches {len(t.launches)}: {', '.join(m.name.split('<')[0] for m in t.launches)}")
+    for text in lines(*sys.argv[1:]):
+        print(text, flush=True)
