@@ -237,6 +237,17 @@ def test_batch_norm_counts_and_moves_its_statistics(card):
     assert nets[1].num_batches_tracked.item() == 6
 
 
+def test_many_arrays_are_joined(card):
+    def step(x):
+        parts = x.split(1)
+        return gf.cat([p * i for i, p in enumerate(parts)], 1), gf.stack([p + i for i, p in enumerate(parts)], -1)
+
+    captured = gf.cuda.graph(step)
+    for i in range(4):
+        for a, b in zip(captured(on_card((12, 3), i)), step(on_card((12, 3), i)), strict=True):
+            np.testing.assert_array_equal(a.cpu().numpy(), b.cpu().numpy())
+
+
 # --- inputs and memory ------------------------------------------------------------------------------------
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from itertools import accumulate, pairwise
 from typing import Any
 
-from ..backend import is_array, namespace
+import numpy as np
+
+from ..backend import capture, is_array, namespace
 from ..call import sampled
 from ..cases import case
 from ..op import op
@@ -32,6 +34,23 @@ def _cat_gradients(g: Any, xs_shape: Any, dim: int) -> list:
     return [shape.narrow(g, dim, a, b - a) for a, b in pairwise(ends)]
 
 
+def _behind(xs: Any, dim: int) -> Any:
+    """The arrays one behind the other. CuPy copies the addresses of more than eight small ones to the card, which no capture
+    allows: there they are written one by one.
+    """
+    xp = namespace(xs[0])
+    if capture.graph is None or len(xs) <= 8 or xp is np or any(x.ndim != xs[0].ndim for x in xs):
+        return xp.concatenate(xs, dim)
+    d = dim % xs[0].ndim
+    _lined_up([x.shape for x in xs], d)
+    y = xp.empty((*xs[0].shape[:d], sum(x.shape[d] for x in xs), *xs[0].shape[d + 1 :]), np.result_type(*{x.dtype for x in xs}))
+    at = 0
+    for x in xs:
+        y[(slice(None),) * d + (slice(at, at + x.shape[d]),)] = x
+        at += x.shape[d]
+    return y
+
+
 @op(
     name="cat",
     dxs=_cat_gradients,
@@ -48,7 +67,7 @@ def _cat_gradients(g: Any, xs_shape: Any, dim: int) -> list:
 def concatenated(*xs, dim=0):
     """The tensors one behind the other along dim: y = [x_0, x_1, ...]. The other sizes must agree."""
     try:
-        return namespace(xs[0]).concatenate(xs, dim)
+        return _behind(xs, dim)
     except ValueError:  # say what is wrong in our words
         _lined_up([x.shape for x in xs], dim)
         raise
@@ -100,7 +119,10 @@ def stacked(*xs, dim=0):
     """The tensors, all of one shape, side by side along a new dimension dim: y[i] = x_i."""
     if any(x.shape != xs[0].shape for x in xs):
         raise RuntimeError(f"stack: wanted tensors of one shape, saw {', '.join(str(x.shape) for x in xs)}")
-    return namespace(xs[0]).stack(xs, dimension("stack", dim, xs[0].ndim + 1))
+    d = dimension("stack", dim, xs[0].ndim + 1)
+    if capture.graph is None:
+        return namespace(xs[0]).stack(xs, d)
+    return _behind([namespace(x).expand_dims(x, d) for x in xs], d)
 
 
 @other_words

@@ -111,6 +111,8 @@ def apply(function, args, kwargs, name="", host_ok=False):
     args, kwargs = strip(args, seen, host_ok), strip(kwargs, seen, host_ok)
     counts.operations += 1
     capture = capturing()
+    if name in ("concatenate", "stack") and len(seen) > 8:  # their addresses are sent from the host
+        refuse_capture(f"{name} of more than eight arrays: a copy from host to device")
     if name in WAITING or (name == "getitem" and picks_by_mask(args[1])):
         wait(name, capture)
     if capture is not None and (
