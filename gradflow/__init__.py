@@ -269,8 +269,8 @@ inf, nan, pi, e = float32.type("inf").item(), float32.type("nan").item(), 3.1415
 
 # Loaded when first used, so that `import gradflow` stays quick; names.py has the functions.
 _SUBMODULES = {
-    "backends", "cuda", "data", "distributions", "examples", "fft", "func", "io", "linalg", "masked", "nn", "optim", "profiler",
-    "signal", "special", "train",
+    "backends", "cuda", "data", "distributions", "examples", "fft", "func", "io", "linalg", "logs", "masked", "nn", "optim",
+    "profiler", "signal", "special", "train",
 }  # fmt: skip
 _LATE = {
     "cuda.precision": "get_float32_matmul_precision set_float32_matmul_precision",

@@ -1,4 +1,4 @@
-"""The command line: `gradflow train NAME`, `gradflow list`, `gradflow info`, `gradflow tuned`."""
+"""The command line: `gradflow run NAME`, `train`, `list`, `gallery`, `info`, `tuned`, `bench`, `completion`."""
 
 from __future__ import annotations
 
@@ -12,56 +12,58 @@ from typing import Any
 
 import numpy as np
 
-from . import __version__, backend, kernel
+from . import __version__, backend, benchmark, kernel, recipe
 from .cuda import tune
-from .examples import EXAMPLES
+from .examples import CHAPTERS, EXAMPLES, gallery, runner
+from .examples.arguments import at_least
+from .examples.runner import UsageError, choose_device, describe
 from .train import ResumeError
-
-
-class UsageError(Exception):
-    """Arguments that do not make sense here: one sentence, exit status 2."""
-
-
-def choose_device(name: str) -> backend.device:
-    """The device of --device: 'auto' is the card where there is one. UsageError for a card that is not there."""
-    if name == "auto":
-        return backend.device("cuda" if backend.card() else "cpu")
-    try:
-        where = backend.device(name)
-        if where.type == "cuda":
-            card = backend.need_card("--device cuda")
-            if (where.index or 0) >= card.cuda.runtime.getDeviceCount():
-                raise UsageError(f"--device {name}: there are {card.cuda.runtime.getDeviceCount()} cards")
-    except RuntimeError as e:
-        raise UsageError(str(e)) from None
-    return where
-
-
-def describe(where: backend.device) -> str:
-    """A device in words: its name, and which library computes on it."""
-    if where.type == "cpu":
-        return f"cpu, NumPy {np.__version__}"
-    card: Any = backend.need_card("cuda")
-    properties = card.cuda.runtime.getDeviceProperties(where.index or 0)
-    name = properties["name"]
-    return f"{where}, {name.decode() if isinstance(name, bytes) else name}, CuPy {card.__version__}"
-
 
 # --- the commands ---------------------------------------------------------------------------------------
 
 
 def train(args: argparse.Namespace) -> int:
-    """Run an example."""
+    """Train what a recipe says, or run the example of this name."""
+    if args.example in EXAMPLES:
+        return runner.run(args.example, args)
     where = choose_device(args.device)
     print(f"device: {describe(where)}")
-    return import_module(f"gradflow.examples.{args.example}").run(args, where) or 0
+    recipe.train(args.example, where)
+    return 0
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run an example."""
+    return runner.run(args.example, args)
 
 
 def list_examples(args: argparse.Namespace) -> int:
-    """Print what `gradflow train` can train."""
+    """Print what `gradflow run` can run, chapter by chapter."""
     width = max(map(len, EXAMPLES))
-    for name, text in EXAMPLES.items():
-        print(f"{name:{width}}  {text}")
+    for chapter, examples in CHAPTERS.items():
+        print(chapter)
+        for name, text in examples.items():
+            print(f"  {name:{width}}  {text}")
+    return 0
+
+
+def make_gallery(args: argparse.Namespace) -> int:
+    """Run the examples that have not been run yet, and write the pages."""
+    return gallery.build(args.out, args.names or list(EXAMPLES), choose_device(args.device), args.seed, args.quick, args.again)
+
+
+def bench(args: argparse.Namespace) -> int:
+    """The benchmark command line."""
+    return benchmark.main(args.words)
+
+
+def completion(args: argparse.Namespace) -> int:
+    """Print what makes a shell complete `gradflow`. ImportError without shtab."""
+    try:
+        import shtab
+    except ImportError as e:
+        raise ImportError("completion needs the package shtab: pip install shtab") from e
+    print(shtab.complete(parser(), args.shell))
     return 0
 
 
@@ -145,32 +147,58 @@ def kernel_folder() -> Path | None:
 # --- parsing --------------------------------------------------------------------------------------------
 
 
-def parser() -> argparse.ArgumentParser:
-    """The parser of all commands."""
+def parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
+    """The parser of all commands; of examples only the one named in `words` is loaded, and has its own options."""
     top = argparse.ArgumentParser("gradflow", description="Examples and facts of gradflow.")
     top.add_argument("--version", action="version", version=f"gradflow {__version__}")
     commands = top.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
-    training = commands.add_parser("train", help="train an example from start to end")
-    examples = training.add_subparsers(title="examples", dest="example", required=True, metavar="NAME")
-    for name, text in EXAMPLES.items():
-        one = examples.add_parser(name, help=text, description=text.capitalize() + ".")
-        one.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
-        import_module(f"gradflow.examples.{name}").arguments(one)
-        one.set_defaults(run=train)
-    commands.add_parser("list", help="list the examples").set_defaults(run=list_examples)
-    known = commands.add_parser("tuned", help="show which variants of kernels were timed, and found fastest")
-    known.add_argument("--clear", action="store_true", help="forget those that this machine timed")
-    known.set_defaults(run=tuned)
-    commands.add_parser("info", help="show versions, the card and the kernels").set_defaults(run=info)
+
+    def command(name: str, function: Any, text: str, **options: Any) -> argparse.ArgumentParser:
+        one = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", **options)
+        one.set_defaults(run=function)
+        return one
+
+    running = command("run", run, "run an example: `gradflow list` names them")
+    training = command("train", train, "train an example, or what a recipe (a .toml file) says")
+    for of in (running, training):
+        if of is training and any(w.endswith(".toml") for w in words):
+            of.add_argument("example", type=Path, metavar="RECIPE")
+            of.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+            continue
+        examples = of.add_subparsers(title="examples", dest="example", required=True, metavar="NAME")
+        for name, text in EXAMPLES.items():
+            one = examples.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+            if name in words:
+                runner.options(one, name)
+    command("list", list_examples, "list the examples")
+    add = command("gallery", make_gallery, "run all examples and write pages of their pictures, numbers and sources").add_argument
+    add("names", nargs="*", metavar="NAME", help="examples (default: all)")
+    add("--out", type=Path, default=Path("gallery"), help="folder for the pages (default: %(default)s)")
+    add("--quick", action="store_true", help="short runs, of seconds, that reach less")
+    add("--again", action="store_true", help="run those, too, that were run before")
+    add("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+    add("--seed", type=at_least(0), default=0, help="of all examples (default: %(default)s)")
+    command("info", info, "show versions, the card and the kernels")
+    command("tuned", tuned, "show which variants of kernels were timed, and found fastest").add_argument(
+        "--clear", action="store_true", help="forget those that this machine timed"
+    )
+    measure = command("bench", bench, "measure against PyTorch: `gradflow bench --help`", add_help=False)
+    measure.add_argument("words", nargs=argparse.REMAINDER, help="arguments of gradflow-bench")
+    command("completion", completion, "print what makes a shell complete this command").add_argument(
+        "shell", choices=("bash", "zsh", "tcsh")
+    )
     return top
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; the exit status: 0, 1 for a failure, 2 for bad arguments, 130 for Ctrl-C."""
-    args = parser().parse_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] == ["bench"]:  # whose options are its own
+        return benchmark.main(words[1:])
+    args = parser(words).parse_args(words)
     try:
         return args.run(args)
-    except (UsageError, ResumeError) as e:
+    except (UsageError, ResumeError, recipe.RecipeError) as e:
         print(f"gradflow: error: {e}", file=sys.stderr)
         return 2
     except (OSError, ImportError) as e:

@@ -1,6 +1,15 @@
-"""Programs that train something real from start to end; `gradflow train NAME` runs them."""
+"""The gallery: small programs that each show one idea on real data; `gradflow run NAME` or `python -m gradflow.examples.NAME`.
+
+A module here is one program. It has run(page), which trains, draws and says its results by the Page it gets, and may have
+arguments(parser) for options of its own.
+"""
 
 from __future__ import annotations
 
-# What each does. The module of the same name has arguments(parser) and run(args, device).
-EXAMPLES = {"lenet": "a convolutional network that reads handwritten digits"}
+# Chapter -> {name of the module: what it shows, as the end of a sentence that begins with "it is"}.
+CHAPTERS: dict[str, dict[str, str]] = {
+    "Convolution": {
+        "lenet": "a convolutional network that reads handwritten digits",
+    },
+}
+EXAMPLES = {name: text for chapter in CHAPTERS.values() for name, text in chapter.items()}
