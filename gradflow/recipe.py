@@ -38,7 +38,6 @@ from typing import Any
 from . import backend, data, io, logs, nn, optim
 from . import train as training
 
-
 TABLES = {"model", "loss", "model_arguments", "data", "optimizer", "schedule", "train"}
 OWN = {"epochs", "seed", "out", "csv", "tensorboard", "resume"}  # of [train]; the rest goes to train.fit
 
