@@ -112,12 +112,9 @@ def compare(family: str, arch: int, used: list) -> tuple[list[str], list[tuple[s
                 wrong.append(f"{u.kernel}: {blocks} blocks of {threads} threads on a multiprocessor, designed for {wanted} "
                              f"({u.registers} registers, {shared} bytes of shared memory)")  # fmt: skip
             if u.instructions is not None:
-                for name in row.has.split():
-                    if not found(name, u.instructions):
-                        wrong.append(f"{u.kernel}: no {name} in its machine code")
-                for name in row.never.split():
-                    if seen := found(name, u.instructions):
-                        wrong.append(f"{u.kernel}: {seen} in its machine code, designed without {name}")
+                has, never = ([(name, found(name, u.instructions)) for name in of.split()] for of in (row.has, row.never))
+                wrong += [f"{u.kernel}: no {name} in its machine code" for name, seen in has if not seen]
+                wrong += [f"{u.kernel}: {seen} in its machine code, designed without {name}" for name, seen in never if seen]
     return wrong, report
 
 

@@ -16,12 +16,12 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
 
+import card
 import numpy as np
 import pytest
-from bench import models
 
-import card
 import gradflow as gf
+from bench import models
 from gradflow import backend
 
 pytestmark = pytest.mark.cuda
@@ -142,11 +142,9 @@ def differences(phases, expected):
         seen, table = Counter(map(short, launches)), Counter()
         for number, what, _ in expected.get(phase, ENDS.get(phase)):
             table[what] += number
-        for what in sorted(seen | table):
-            if seen[what] != table[what]:
-                wrong.append(f"{phase}: {seen[what]} x {what}, the table says {table[what]}")
         if seen != table:
-            wrong.append(f"{len(launches)} launches of {phase}:\n{launches}")
+            off = [f"{seen[n]} x {n}, the table says {table[n]}" for n in sorted(seen | table) if seen[n] != table[n]]
+            wrong.append(f"{phase}: {'; '.join(off)}. Its {len(launches)} launches:\n{launches}")
     return "\n".join(wrong)
 
 

@@ -19,10 +19,10 @@ from typing import Any
 if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
 
+import card
 import numpy as np
 import pytest
 
-import card
 import gradflow as gf
 from gradflow import backend, optim
 from gradflow.nn import functional as F
@@ -178,7 +178,8 @@ ROWS = [
           lambda x, w, b: (elements(x, w, b), x.numel() + 2 * 4 * len(x)),
           lambda x, w, b: (2 * x.numel() + w.numel() + 8 * len(x), elements(x, w, b)))
       for shape in ((16, 32, 16, 16),)],
-    *[Row("max_pool2d", lambda x, k=k, s=s, p=p: F.max_pool2d(x, k, s, p), [shape], lambda x, s=s: (x.numel(), x.numel() / s**2 * 3),
+    *[Row("max_pool2d", lambda x, k=k, s=s, p=p: F.max_pool2d(x, k, s, p), [shape],
+          lambda x, s=s: (x.numel(), x.numel() / s**2 * 3),
           lambda x, s=s: (x.numel() / s**2 * 3, x.numel()))
       for shape, k, s, p in (((4, 16, 32, 32), 2, 2, 0), ((4, 16, 32, 32), 3, 2, 1))],
     Row("avg_pool2d", lambda x: F.avg_pool2d(x, 2), [(4, 16, 32, 32)], lambda x: (x.numel(), x.numel() / 4),
