@@ -14,6 +14,7 @@ from gradflow import backend, nn, optim
 from gradflow.autograd.checkpoint import checkpoint
 from gradflow.backend import capture
 from gradflow.graphs import recording
+from gradflow.graphs.capture import Pool
 
 pytestmark = pytest.mark.cuda
 
@@ -322,7 +323,6 @@ def test_kinds_of_inputs_share_memory(card):
         for n in sizes:
             for _ in range(4):
                 step(on_card(n))
-        step._pool.used_bytes()
         return step._pool.total_bytes()
 
     alone = used([1 << 14])
@@ -341,6 +341,28 @@ def test_a_graph_that_is_gone_gives_its_memory_back(card):
     pool = use()
     gc.collect()
     assert pool.used_bytes() == 0
+    w = nn.Parameter(on_card(64))
+    o = optim.Adam([w])
+
+    def train(x):
+        o.zero_grad()
+        (w * x).sum().backward()
+        o.step()
+
+    before = list(Pool._outlived)
+    step = gf.cuda.graph(train)
+    for _ in range(4):
+        step(on_card(64))
+    del step, train, pool
+    gc.collect()
+    gf.cuda.graph_pool_handle()
+    (of,) = [pool for pool in Pool._outlived if pool not in before]  # of the optimizer's state, which the first step made
+    assert of.used_bytes() and not of.n_free_blocks()
+    assert np.isfinite(o.state[w]["exp_avg"].cpu().numpy()).all()
+    w.grad = None
+    o.state.clear()
+    gf.cuda.graph_pool_handle()
+    assert of not in Pool._outlived
 
 
 def test_a_state_that_was_replaced_is_captured_anew(card):

@@ -67,8 +67,9 @@ def table(columns: list[list[Array] | None], cells: tuple[Any, ...] = ()) -> tup
     values = np.array([*address, sizes, firsts[:-1]], np.int64).T.copy()
     if capture.graph is not None:
         return capture.graph.constant(values), firsts[-1]
-    with p[0].device:
-        rows = _tables[key] = need_card("optim").asarray(values)
+    cp = need_card("optim")
+    with p[0].device, cp.cuda.using_allocator(cp.get_default_memory_pool().malloc):  # it outlives the pool of a graph
+        rows = _tables[key] = cp.asarray(values)
     if len(_tables) > KEPT:
         _tables.popitem(last=False)
     return rows, firsts[-1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+from typing import Any, ClassVar
 
 from .. import backend
 from ..backend import need_card
@@ -22,9 +22,38 @@ def side_stream() -> Stream:
     return _sides[card]
 
 
-def graph_pool_handle() -> Any:
-    """Memory for graphs that are never replayed at once and whose results are read before another one's replay."""
-    return need_card("cuda.graph_pool_handle").cuda.MemoryPool()
+class Pool:
+    """Memory of graphs that are not replayed at once, and whose results are read before another one of them is replayed.
+
+    Each graph holds its pool: what was allocated during a capture is never handed out to others. Arrays that outlive all the
+    graphs keep theirs: CuPy would free the memory of a pool that is gone from under them.
+    """
+
+    _outlived: ClassVar[list[Any]] = []
+
+    def __init__(self) -> None:
+        self._of = need_card("cuda.graph_pool_handle").cuda.MemoryPool()
+        self.malloc = self._of.malloc
+
+    def used_bytes(self) -> int:
+        """Bytes that arrays hold."""
+        return self._of.used_bytes()
+
+    def total_bytes(self) -> int:
+        """Bytes that were taken from the card."""
+        return self._of.total_bytes()
+
+    def __del__(self) -> None:
+        with contextlib.suppress(Exception):  # the interpreter may be on its way out
+            Pool._outlived.append(self._of)
+            for pool in Pool._outlived:
+                pool.free_all_blocks()
+            Pool._outlived[:] = [pool for pool in Pool._outlived if pool.used_bytes()]
+
+
+def graph_pool_handle() -> Pool:
+    """Memory that several graphs may share."""
+    return Pool()
 
 
 class CUDAGraph:
@@ -50,7 +79,7 @@ class CUDAGraph:
             raise RuntimeError("CUDAGraph: wanted one capture at a time, saw one inside another")
         if self._graph is not None:
             raise RuntimeError("CUDAGraph: wanted a new graph, or reset(), for another capture")
-        self._pool = self._cp.cuda.MemoryPool() if pool is None else pool
+        self._pool = Pool() if pool is None else pool
         recording = Recording(self._cp)
         self._stream = self._cp.cuda.get_current_stream()
         self._allocator = self._cp.cuda.using_allocator(self._pool.malloc)
