@@ -246,7 +246,7 @@ def variants(p: Problem, tf32: bool) -> list[tuple[int, int]]:
         count = p.count * blocks(p.m, tile) * blocks(p.n, tile)
         most = min(2 * cores // count, blocks(p.k, depth) // 8, MOST_SPLITS) if count < cores else 1
         found.append((count >= cores and min(p.m, p.n) > 64, tile, max(most, 1)))
-    found.sort(key=lambda v: (not v[0], v[1]))
+    found.sort(key=lambda v: (not v[0], -v[1] if v[0] else v[1]))
     best = [(tile, splits) for _, tile, splits in found]
     return best + [(tile, 1) for tile, splits in best if splits > 1]
 

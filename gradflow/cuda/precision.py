@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .. import backend
-from .launch import capability
+from . import launch
 
 PRECISIONS = ("highest", "high", "medium")
 
@@ -42,7 +42,7 @@ def tf32() -> bool:
     cp = backend.card()
     if _told is None and _precision == "highest":  # CuPy's own default
         return False
-    on = _precision != "highest" and capability() >= (8, 0)
+    on = _precision != "highest" and launch.capability() >= (8, 0)
     if _told != (cp, on):
         linalg = cp._core._routines_linalg  # its only way: cupy has no public name for it
         kind = linalg.COMPUTE_TYPE_TF32 if on else linalg.COMPUTE_TYPE_DEFAULT

@@ -7,6 +7,7 @@ import ctypes
 
 import numpy as np
 
+from . import work
 from .memory import counts
 
 try:
@@ -53,6 +54,7 @@ def gemmStridedBatchedEx(handle, transa, transb, m, n, k, alpha, A, Atype, lda, 
     y = one * np.matmul(a.astype(wide), b.astype(wide))
     c[...] = y if zero == 0 else y + zero * c.astype(wide)
     counts.operations += 1
+    work.note("routine", "gemmEx", c.nbytes, a.nbytes + b.nbytes)
     calls.append((batchCount, m, n, k, computeType))
 
 
