@@ -6,8 +6,12 @@ arguments(parser) for options of its own.
 
 from __future__ import annotations
 
-# Chapter -> {name of the module: what it shows, as the end of a sentence that begins with "it is"}.
+# Chapter -> {name of the module: what it is}.
 CHAPTERS: dict[str, dict[str, str]] = {
+    "First steps": {
+        "graph": "f = (x + y) z with every gradient in between",
+        "neuron": "a sigmoid neuron, one gradient at a time",
+    },
     "Convolution": {
         "lenet": "a convolutional network that reads handwritten digits",
     },
