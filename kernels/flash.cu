@@ -136,16 +136,18 @@ attention_forward(const typename E::T* q, const typename E::T* k, const typename
   constexpr float much = 8;  // weights up to 2^8 times too large do no harm
   const place at(p.queries, E::ROWS, p.pairs, p.heads, p.causal, true);
   const int h = at.head, first = at.first;
-  q = head_of(q, p.q, at.b, h), k = head_of(k, p.k, at.b, h / p.group), v = head_of(v, p.v, at.b, h / p.group);
+  const typename E::source queries{head_of(q, p.q, at.b, h), p.q.l, p.queries, p.e, packed(p, Q)};
+  const typename E::source keys{head_of(k, p.k, at.b, h / p.group), p.k.l, p.keys, p.e, packed(p, K)};
+  const typename E::source values{head_of(v, p.v, at.b, h / p.group), p.v.l, p.keys, p.f, packed(p, V)};
   T* own = shared_memory<T>();
   const pair_of_tiles<E> stream{own + E::ROWS * E::PITCH};
   float* scratch = reinterpret_cast<float*>(stream.memory + E::STAGES * 2 * E::COLS * E::PITCH);
   const auto begin = [&](int n) {
-    E::template fetch<E::COLS>(stream(n, 0), k, p.k.l, n * E::COLS, p.keys, p.e, packed(p, K));
-    E::template fetch<E::COLS>(stream(n, 1), v, p.v.l, n * E::COLS, p.keys, p.f, packed(p, V));
+    keys.template fetch<E::COLS>(stream(n, 0), n * E::COLS);
+    values.template fetch<E::COLS>(stream(n, 1), n * E::COLS);
   };
   const int last = p.causal ? min(p.keys, first + E::ROWS) : p.keys, turns = int(ceil_div(last, E::COLS));
-  E::template fetch<E::ROWS>(own, q, p.q.l, first, p.queries, p.e, packed(p, Q));
+  queries.template fetch<E::ROWS>(own, first);
   begin(0);
   copy_commit();
 
@@ -221,19 +223,22 @@ attention_backward_queries(const typename E::T* q, const typename E::T* k, const
   using T = typename E::T;
   const place at(p.queries, E::ROWS, p.pairs, p.heads, p.causal, true);
   const int h = at.head, first = at.first;
-  q = head_of(q, p.q, at.b, h), k = head_of(k, p.k, at.b, h / p.group), v = head_of(v, p.v, at.b, h / p.group);
-  y = head_of(y, p.y, at.b, h), g = head_of(g, p.g, at.b, h);
+  const typename E::source queries{head_of(q, p.q, at.b, h), p.q.l, p.queries, p.e, packed(p, Q)};
+  const typename E::source keys{head_of(k, p.k, at.b, h / p.group), p.k.l, p.keys, p.e, packed(p, K)};
+  const typename E::source values{head_of(v, p.v, at.b, h / p.group), p.v.l, p.keys, p.f, packed(p, V)};
+  const typename E::source gradients{head_of(g, p.g, at.b, h), p.g.l, p.queries, p.f, packed(p, G)};
+  y = head_of(y, p.y, at.b, h);
   T* own = shared_memory<T>();
   T* own_g = own + E::ROWS * E::PITCH;
   const pair_of_tiles<E> stream{own_g + E::ROWS * E::PITCH};
   float* scratch = reinterpret_cast<float*>(stream.memory + E::STAGES * 2 * E::COLS * E::PITCH);
   const auto begin = [&](int n) {
-    E::template fetch<E::COLS>(stream(n, 0), k, p.k.l, n * E::COLS, p.keys, p.e, packed(p, K));
-    E::template fetch<E::COLS>(stream(n, 1), v, p.v.l, n * E::COLS, p.keys, p.f, packed(p, V));
+    keys.template fetch<E::COLS>(stream(n, 0), n * E::COLS);
+    values.template fetch<E::COLS>(stream(n, 1), n * E::COLS);
   };
   const int last = p.causal ? min(p.keys, first + E::ROWS) : p.keys, turns = int(ceil_div(last, E::COLS));
-  E::template fetch<E::ROWS>(own, q, p.q.l, first, p.queries, p.e, packed(p, Q));
-  E::template fetch<E::ROWS>(own_g, g, p.g.l, first, p.queries, p.f, packed(p, G));
+  queries.template fetch<E::ROWS>(own, first);
+  gradients.template fetch<E::ROWS>(own_g, first);
   copy_commit();
   copy_wait<0>();
   __syncthreads();
@@ -301,7 +306,10 @@ attention_backward_keys(const typename E::T* q, const typename E::T* k, const ty
   const int shared_heads = p.heads / p.group;
   const place at(p.keys, E::ROWS, p.pairs / p.group, shared_heads, p.causal, false);
   const int first = at.first;
-  k = head_of(k, p.k, at.b, at.head), v = head_of(v, p.v, at.b, at.head);
+  const typename E::source keys{head_of(k, p.k, at.b, at.head), p.k.l, p.keys, p.e, packed(p, K)};
+  const typename E::source values{head_of(v, p.v, at.b, at.head), p.v.l, p.keys, p.f, packed(p, V)};
+  const typename E::source queries{head_of(q, p.q, at.b, 0), p.q.l, p.queries, p.e, packed(p, Q)};
+  const typename E::source gradients{head_of(g, p.g, at.b, 0), p.g.l, p.queries, p.f, packed(p, G)};
   T* own = shared_memory<T>();
   T* own_v = own + E::ROWS * E::PITCH;
   const pair_of_tiles<E> stream{own_v + E::ROWS * E::PITCH};
@@ -309,33 +317,41 @@ attention_backward_keys(const typename E::T* q, const typename E::T* k, const ty
   float* tops = scratch + E::SCRATCH;  // lse and then delta of the queries that stream, for each stage
   const int skipped = p.causal ? first / E::COLS : 0;  // tiles of queries before all these keys
   const int tiles = max(int(ceil_div(p.queries, E::COLS)) - skipped, 0), turns = tiles * p.group;
-  const auto begin = [&](int n) {
-    const int h = at.head * p.group + n / tiles, start = (skipped + n % tiles) * E::COLS;
-    E::template fetch<E::COLS>(stream(n, 0), head_of(q, p.q, at.b, h), p.q.l, start, p.queries, p.e, packed(p, Q));
-    E::template fetch<E::COLS>(stream(n, 1), head_of(g, p.g, at.b, h), p.g.l, start, p.queries, p.f, packed(p, G));
-    for (int i = threadIdx.x; i < E::COLS; i += E::THREADS) {
-      const bool live = start + i < p.queries;
-      const index_t from = (index_t(at.b) * p.heads + h) * p.queries + (live ? start + i : 0);
-      float* to = tops + n % E::STAGES * 2 * E::COLS + i;
-      copy_async<4>(to, lse + from, live);
-      copy_async<4>(to + E::COLS, delta + from, live);
+  struct turn {  // its number, head and first query
+    int n, h, start;
+    __device__ __forceinline__ void next(const problem& p, int again) {
+      ++n, start += E::COLS;
+      if (start >= p.queries) start = again, ++h;
     }
   };
-  E::template fetch<E::ROWS>(own, k, p.k.l, first, p.keys, p.e, packed(p, K));
-  E::template fetch<E::ROWS>(own_v, v, p.v.l, first, p.keys, p.f, packed(p, V));
+  turn now{0, at.head * p.group, skipped * E::COLS};
+  const auto begin = [&](int n) {
+    turn t = now;
+    if (t.n < n) t.next(p, skipped * E::COLS);
+    queries.template fetch<E::COLS>(stream(n, 0), t.start, t.h * p.q.h);
+    gradients.template fetch<E::COLS>(stream(n, 1), t.start, t.h * p.g.h);
+    const index_t from = (index_t(at.b) * p.heads + t.h) * p.queries + t.start;
+    float* to = tops + n % E::STAGES * 2 * E::COLS;
+    for (int i = threadIdx.x; i < 2 * E::COLS; i += E::THREADS) {
+      const int c = i % E::COLS;
+      copy_async<4>(to + i, (i < E::COLS ? lse : delta) + from + c, t.start + c < p.queries);
+    }
+  };
+  keys.template fetch<E::ROWS>(own, first);
+  values.template fetch<E::ROWS>(own_v, first);
   if (turns) begin(0);
   copy_commit();
 
   typename E::result ok = {}, ov = {};
-  for (int n = 0; n < turns; ++n) {
+  while (now.n < turns) {
+    const int n = now.n;
     take_turn<E>(n, turns, begin);
-    const int h = at.head * p.group + n / tiles, start = (skipped + n % tiles) * E::COLS;
     const float *top = tops + n % E::STAGES * 2 * E::COLS, *less = top + E::COLS;
     typename E::scores s = {}, ds = {};
     E::add_scores(s, own, stream(n, 0));
     E::add_scores(ds, own_v, stream(n, 1));
-    const masking<T, EXTRA> mask(p, seen, bias, at.b, h);
-    mask.template apply<E, true>(p, s, first, start);
+    const masking<T, EXTRA> mask(p, seen, bias, at.b, now.h);
+    mask.template apply<E, true>(p, s, first, now.start);
     const float scale = mask.scale(p);
 #pragma unroll
     for (int c = 0; c < E::scores::C; ++c)
@@ -346,7 +362,7 @@ attention_backward_keys(const typename E::T* q, const typename E::T* k, const ty
       s(r, c) = kept ? s(r, c) : 0;
     };
     if (EXTRA && p.limit) {
-      each_kept<E, true>(p, replay, at.b, h, first, start, gradient);
+      each_kept<E, true>(p, replay, at.b, now.h, first, now.start, gradient);
     } else {
 #pragma unroll
       for (int c = 0; c < E::scores::C; ++c)
@@ -355,6 +371,7 @@ attention_backward_keys(const typename E::T* q, const typename E::T* k, const ty
     }
     E::add_result(ov, s, stream(n, 1), scratch);
     E::add_result(ok, ds, stream(n, 0), scratch);
+    now.next(p, skipped * E::COLS);
   }
   copy_wait<0>();
   if (turns == 0) __syncthreads();

@@ -20,25 +20,34 @@ template <class T_, int D_, int ROWS_, int COLS_, int WARPS, int STAGES_> struct
   static __device__ __forceinline__ int warp() { return threadIdx.x / 32; }
   static __device__ __forceinline__ int lane() { return threadIdx.x % 32; }
 
-  // Rows first, first + 1, ... of a matrix (rows x width, `step` apart) into a tile of N rows, zeros beyond; with `packed` 16
-  // bytes at a time, which arrive at the wait for them.
-  template <int N>
-  static __device__ __forceinline__ void fetch(T* to, const T* x, index_t step, int first, int rows, int width, bool packed) {
-    if (packed) {
+  // A matrix (rows x width, `step` between rows) as this thread copies it: 16 bytes of each row that is its own, which arrive at
+  // the wait for them, or where they are not aligned (`packed`) number by number.
+  struct source {
+    const T* x;
+    index_t step;
+    int rows, width;
+    bool packed;
+    static constexpr int APART = THREADS / CHUNKS;  // rows between two pieces of a thread
+    static_assert(THREADS % CHUNKS == 0, "a thread has the same columns of all its rows");
+
+    // N rows into a tile, from row `first` of the matrix `ahead` numbers on, zeros beyond.
+    template <int N> __device__ __forceinline__ void fetch(T* to, int first, index_t ahead = 0) const {
+      if (packed) {
+        const int row = threadIdx.x / CHUNKS, c = threadIdx.x % CHUNKS * PACK, last = c < width ? rows - first : 0;
+        const T* from = x + ahead + (first + row) * step + c;
+        to += row * PITCH + c;
 #pragma unroll
-      for (int i = threadIdx.x; i < N * CHUNKS; i += THREADS) {
-        const int r = i / CHUNKS, c = i % CHUNKS * PACK;
-        const bool live = first + r < rows && c < width;
-        copy_async<16>(to + r * PITCH + c, live ? x + (first + r) * step + c : x, live);
-      }
-    } else {
+        for (int i = 0; i < N; i += APART)
+          if (N % APART == 0 || i + row < N) copy_async<16>(to + i * PITCH, from + i * step, i + row < last);
+      } else {
 #pragma unroll 1
-      for (int i = threadIdx.x; i < N * D; i += THREADS) {
-        const int r = i / D, c = i % D;
-        to[r * PITCH + c] = first + r < rows && c < width ? x[(first + r) * step + c] : from_acc<T>(0.0f);
+        for (int i = threadIdx.x; i < N * D; i += THREADS) {
+          const int r = i / D, c = i % D;
+          to[r * PITCH + c] = first + r < rows && c < width ? x[ahead + (first + r) * step + c] : from_acc<T>(0.0f);
+        }
       }
     }
-  }
+  };
 
   // This warp's rows of a tile to their places in a matrix, if they have any.
   static __device__ __forceinline__ void write(T* y, index_t step, int first, int rows, int width, bool packed, const T* from) {

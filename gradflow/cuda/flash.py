@@ -74,12 +74,17 @@ def _ways(kind: str) -> dict[int, Way]:
 WAYS = {kind: _ways(kind) for kind in ("", "float", "__half", "__nv_bfloat16")}
 
 
+def _name(kernel: str, tile: Tile, extra: bool) -> str:
+    """The C++ name; only half types, whose scores cost least, have kernels of their own without a mask and dropout."""
+    return f"{kernel}<{tile}, {'true' if extra or not tile.type.startswith('__') else 'false'}>"
+
+
 def instantiations() -> list[str]:
     """Every kernel that may be launched."""
     kernels = "attention_forward", "attention_backward_queries", "attention_backward_keys"
     ways = [w for kind in WAYS.values() for w in kind.values()]
-    extras = "false", "true"
-    return [f"{name}<{t}, {extra}>" for w in ways for name, t in zip(kernels, w, strict=True) for extra in extras]
+    found = [_name(kernel, t, extra) for w in ways for kernel, t in zip(kernels, w, strict=True) for extra in (False, True)]
+    return list(dict.fromkeys(found))
 
 
 @cache
@@ -188,7 +193,7 @@ class _Call:
     def run(self, kernel: str, tile: Tile, blocks: int, shared: int, *arrays: Any) -> None:
         """Launch a kernel."""
         self.told["packed"] = self.packed
-        name = f"{kernel}<{tile}, {'true' if self.extra else 'false'}>"
+        name = _name(kernel, tile, self.extra)
         f = launch.load("flash", name)
         if shared > launch.STATIC_SHARED:
             launch._grant("flash", name, f, shared, self.q)
