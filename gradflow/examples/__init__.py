@@ -11,6 +11,7 @@ CHAPTERS: dict[str, dict[str, str]] = {
     "First steps": {
         "graph": "f = (x + y) z with every gradient in between",
         "neuron": "a sigmoid neuron, one gradient at a time",
+        "tiny_tanh": "one step of a 2-2-1 net of tanh, by the tape and by hand",
     },
     "Convolution": {
         "lenet": "a convolutional network that reads handwritten digits",
