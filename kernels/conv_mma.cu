@@ -57,7 +57,12 @@ __device__ __forceinline__ bool within(int d, int h, int v, const View& vd, cons
 // ---- loaders --------------------------------------------------------------------------------------------------------
 // fetch() issues a thread's copies of the next slice and goes on.
 
-// left: `rows` rows of `length` numbers, whole chunks; a thread copies chunk threadIdx.x % 4 of every slice of its rows.
+// Of four chunks in a line, which a thread copies, and the first of its lines, threads / 4 apart: eight neighbours copy one
+// chunk of eight lines, which lie in different banks, and a warp all of them.
+__device__ __forceinline__ int my_chunk() { return threadIdx.x / 8 % 4; }
+__device__ __forceinline__ int my_line() { return threadIdx.x % 8 + threadIdx.x / 32 * 8; }
+
+// left: `rows` rows of `length` numbers, whole chunks.
 template <class T, class S> struct Rows {
   static constexpr int apart = S::threads / 4, each = S::m / apart;
   using slice = tile_slice<T, S::m, true>;
@@ -65,13 +70,13 @@ template <class T, class S> struct Rows {
   int rows, length;
 
   __device__ Rows(const T* start, int first, int all, int length) : length(length) {
-    const int row = threadIdx.x / 4;
+    const int row = my_line();
     w = start + index_t(first + row) * length;
     rows = all - first - row;
   }
   // `at`: which number of the rows comes next.
   __device__ __forceinline__ void fetch(T* tile, int at, bool live) const {
-    T* to = tile + threadIdx.x / 4 * slice::pitch + threadIdx.x % 4 * chunk_size<T>;
+    T* to = tile + my_line() * slice::pitch + my_chunk() * chunk_size<T>;
 #pragma unroll
     for (int i = 0; i < each; ++i)
       copy_async<16>(to + i * apart * slice::pitch, w + (index_t(i) * apart * length + at), live && i * apart < rows);
@@ -93,13 +98,13 @@ template <class T, class S> struct See {
   __device__ See(const Rows<T, S>& left, const T* start_of, index_t images, const Tap* taps, int count, int chunks,
                  int start, int total, const View& vd, const View& vh, const View& vv)
       : left(left), taps(taps), count(count), chunks(chunks), vd(vd), vh(vh), vv(vv) {
-    tap = threadIdx.x % 4 / chunks;
-    chunk = threadIdx.x % 4 % chunks;
+    tap = my_chunk() / chunks;
+    chunk = my_chunk() % chunks;
     more_taps = 4 / chunks;
     more_chunks = 4 % chunks;
 #pragma unroll
     for (int i = 0; i < each; ++i) {
-      const int position = start + threadIdx.x / 4 + i * apart;
+      const int position = start + my_line() + i * apart;
       const Position p(position, vd.axis.positions, vh.axis.positions, vv.axis.positions);
       d[i] = p.d * vd.axis.stride + vd.axis.base;
       h[i] = p.h * vh.axis.stride + vh.axis.base;
@@ -113,7 +118,7 @@ template <class T, class S> struct See {
     const Tap t = taps[live ? tap : 0];
     left.fetch(l, (t.at * chunks + chunk) * size, live);
     const int at = (((t.d * vh.axis.size + t.h) * vv.axis.size + t.v) * chunks + chunk) * size;
-    T* to = r + threadIdx.x / 4 * slice::pitch + threadIdx.x % 4 * size;
+    T* to = r + my_line() * slice::pitch + my_chunk() * size;
 #pragma unroll
     for (int i = 0; i < each; ++i) {
       const bool inside = live && within(d[i] + t.d, h[i] + t.h, v[i] + t.v, vd, vh, vv);
@@ -149,7 +154,7 @@ template <class T, class S> struct Planes {
   bool whole, second;
 
   __device__ Planes(const Rows<T, S>& left, const T* start_of, index_t images, int channels, int plane, int start, int total)
-      : left(left), at(threadIdx.x % 4 * size), length(left.length), channels(channels), plane(plane) {
+      : left(left), at(my_chunk() * size), length(left.length), channels(channels), plane(plane) {
     const int position = start + threadIdx.x % across * size, half = size / 2;
     whole = plane % size == 0;
     second = position + half < total;
@@ -173,6 +178,9 @@ template <class T, class S> struct Planes {
 template <class T, class S> struct Outputs {
   static constexpr int size = chunk_size<T>, lanes = S::threads / step_size<T>;  // threads to a position
   static constexpr int each_left = S::m / size / lanes, each_right = S::n / size / lanes;
+  static __device__ __forceinline__ int lane() { return lanes == 4 ? my_chunk() : threadIdx.x % lanes; }
+  static __device__ __forceinline__ int line() { return lanes == 4 ? my_line() : threadIdx.x / lanes; }
+
   const T *g, *x;
   int columns, g_chunks, chunks, groups, group, left, position, end;
   int d[each_right], h[each_right], v[each_right], offset[each_right];
@@ -181,13 +189,13 @@ template <class T, class S> struct Outputs {
 
   __device__ Outputs(const T* g, const T* x, int groups, int group, int first, int start, int g_chunks, int chunks, int taps_h,
                      int taps_v, int columns, int begin, int end, const View& vd, const View& vh, const View& vv)
-      : g(g), x(x), columns(columns - start - int(threadIdx.x) % lanes), g_chunks(g_chunks), chunks(chunks), groups(groups),
-        group(group), left(first + threadIdx.x % lanes), position(begin + threadIdx.x / lanes), end(end), vd(vd), vh(vh),
+      : g(g), x(x), columns(columns - start - lane()), g_chunks(g_chunks), chunks(chunks), groups(groups),
+        group(group), left(first + lane()), position(begin + line()), end(end), vd(vd), vh(vh),
         vv(vv), at(position, vd.axis.positions, vh.axis.positions, vv.axis.positions),
         step(step_size<T>, vd.axis.positions, vh.axis.positions, vv.axis.positions) {
 #pragma unroll
     for (int i = 0; i < each_right; ++i) {
-      const int column = start + threadIdx.x % lanes + i * lanes, tap = column / chunks;
+      const int column = start + lane() + i * lanes, tap = column / chunks;
       v[i] = tap % taps_v * vv.axis.step;
       h[i] = tap / taps_v % taps_h * vh.axis.step;
       d[i] = tap / taps_v / taps_h * vd.axis.step;
@@ -200,7 +208,7 @@ template <class T, class S> struct Outputs {
     const int o = (at.d * vh.axis.positions + at.h) * vv.axis.positions + at.v;
     const int outputs = vd.axis.positions * vh.axis.positions * vv.axis.positions;
     const T* from = g + ((image * outputs + o) * g_chunks + left) * size;
-    T* to = l + threadIdx.x / lanes * tile_slice<T, S::m, false>::pitch + threadIdx.x % lanes * size;
+    T* to = l + line() * tile_slice<T, S::m, false>::pitch + lane() * size;
 #pragma unroll
     for (int i = 0; i < each_left; ++i)
       copy_async<16>(to + i * lanes * size, from + i * lanes * size, live && left + i * lanes < g_chunks);
@@ -208,7 +216,7 @@ template <class T, class S> struct Outputs {
     const int zv = at.v * vv.axis.stride + vv.axis.base;
     const index_t rows = image * vd.axis.size * vh.axis.size + zd * vh.axis.size + zh;
     from = x + (rows * vv.axis.size + zv) * chunks * size;
-    to = r + threadIdx.x / lanes * tile_slice<T, S::n, false>::pitch + threadIdx.x % lanes * size;
+    to = r + line() * tile_slice<T, S::n, false>::pitch + lane() * size;
 #pragma unroll
     for (int i = 0; i < each_right; ++i) {
       const bool inside = live && i * lanes < columns && within(zd + d[i], zh + h[i], zv + v[i], vd, vh, vv);
@@ -230,8 +238,8 @@ template <class T, class S> struct OutputPlanes {
   __device__ OutputPlanes(const T* g_start, const T* x_start, index_t g_images, index_t x_images, int first, int start,
                           int all_rows, int all_columns, int plane, int begin, int end)
       : plane(plane), end(end), g_images(g_images), x_images(x_images) {
-    const int row = threadIdx.x / 4;
-    position = begin + threadIdx.x % 4 * chunk_size<T>;
+    const int row = my_line();
+    position = begin + my_chunk() * chunk_size<T>;
     o = position % plane;
     step = step_size<T> % plane;
     g_next = step_size<T> / plane * g_images;
@@ -246,7 +254,7 @@ template <class T, class S> struct OutputPlanes {
     using slice = tile_slice<T, SIZE, true>;
     constexpr int half = chunk_size<T> / 2;
     const index_t next = o + half < plane ? half : half + images - plane;
-    T* to = tile + threadIdx.x / 4 * slice::pitch + threadIdx.x % 4 * chunk_size<T>;
+    T* to = tile + my_line() * slice::pitch + my_chunk() * chunk_size<T>;
 #pragma unroll
     for (int i = 0; i < SIZE / apart; ++i)
       copy_chunk(to + i * apart * slice::pitch, from + o + index_t(i) * apart * plane, position < end && i * apart < rows,
@@ -374,18 +382,26 @@ CONV_MMA_KERNEL conv_mma_weight_planes(const T* __restrict__ g, const T* __restr
   write<S, 4, float>(sums, to, nullptr, rows - first, pitch, 0, place);
 }
 
-// dw[k, c, t] = the sum of parts[part, k, t * pitch + c] over the parts, in order; `size` numbers of dw, in parts' order.
+// dw[k, c, t] = the sum of parts[part, k, t * pitch + c] over the parts, in order. A block does `some` channels of one k,
+// whose sums it turns over in shared memory: neighbours in parts are channels, in dw taps.
 template <class T>
-__global__ void __launch_bounds__(256, 1) conv_mma_add(const float* __restrict__ parts, T* __restrict__ dw, index_t size,
-                                                       int count, int channels, int taps, int pitch) {
-  const index_t i = grid_thread();
-  if (i >= size) return;
-  const int c = int(i % channels), t = int(i / channels % taps);
-  const index_t k = i / channels / taps, part = size / channels * pitch;
-  const float* from = parts + (k * taps + t) * pitch + c;
-  float sum = 0;
-  for (int p = 0; p < count; ++p) sum += from[p * part];
-  store(dw + (k * channels + c) * taps + t, sum);
+__global__ void __launch_bounds__(256, 1) conv_mma_add(const float* __restrict__ parts, T* __restrict__ dw, int count,
+                                                       index_t part, int channels, int taps, int pitch, int some) {
+  extern __shared__ __align__(16) unsigned char memory[];
+  float* sums = reinterpret_cast<float*>(memory);
+  const int tiles = int(ceil_div(channels, some)), first = int(blockIdx.x % tiles) * some;
+  const int here = channels - first < some ? channels - first : some;
+  const index_t k = blockIdx.x / tiles;
+  for (int i = threadIdx.x; i < here * taps; i += 256) {
+    const int t = i / here, c = i % here;
+    const float* from = parts + (k * taps + t) * pitch + first + c;
+    float sum = 0;
+    for (int p = 0; p < count; ++p) sum += from[p * part];
+    sums[c * taps + t] = sum;
+  }
+  __syncthreads();
+  dw += (k * channels + first) * taps;
+  for (int i = threadIdx.x; i < here * taps; i += 256) store(dw + i, sums[i]);
 }
 
 // ---- channels last --------------------------------------------------------------------------------------------------

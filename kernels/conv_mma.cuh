@@ -116,6 +116,7 @@ __device__ __forceinline__ void write(float* sums, T* y, const T* b, int rows, i
   const index_t place = place_of(column);
   if (place < 0) return;
   if (rows > S::m) rows = S::m;
+  constexpr int four = V < 4 ? V : 4;
   for (int row = threadIdx.x / across; row < rows; row += down) {
     float* from = sums + row * (S::n + 8) + column;
     const float add = b ? load(b + row) : 0.f;
@@ -125,9 +126,13 @@ __device__ __forceinline__ void write(float* sums, T* y, const T* b, int rows, i
     }
     pack<T, V> out;
 #pragma unroll
-    for (int e = 0; e < V; ++e) {
-      const float value = activation > ACTIVATION_RELU ? from[e] : from[e] + add;
-      out.v[e] = from_acc<T>(activation == ACTIVATION_RELU ? fn::relu(value) : value);
+    for (int i = 0; i < V; i += four) {
+      const pack<float, four> p = *reinterpret_cast<const pack<float, four>*>(from + i);
+#pragma unroll
+      for (int e = 0; e < four; ++e) {
+        const float value = activation > ACTIVATION_RELU ? p.v[e] : p.v[e] + add;
+        out.v[i + e] = from_acc<T>(activation == ACTIVATION_RELU ? fn::relu(value) : value);
+      }
     }
     *reinterpret_cast<pack<T, V>*>(y + row * apart + place) = out;
   }

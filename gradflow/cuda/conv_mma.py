@@ -23,6 +23,7 @@ GATHERED = 32  # positions below which channels are gathered, not turned
 BLOCKS = 264  # of a weight gradient: two for each multiprocessor of an H200, on every card, so that results are the same
 OUTPUTS = 512  # that a part of a weight gradient sums up, at least
 PARTS = 64 << 20
+SUMS = 2048  # that a block of conv_mma_add makes
 # Guesses for an H200 until one was measured: operations and bytes in a microsecond, microseconds of a launch.
 RATE, BYTES, LAUNCH = {"tensor": 400e6, "plain": 40e6}, 3.5e6, 3.0
 
@@ -267,5 +268,7 @@ def _weight(way: str, tile: Tile, job: Job, g: Array, x: Array, dw: Array) -> No
     grid = (blocks(job.k, tile.m) * blocks(pitch, tile.n), groups, count)
     size = shared(kernel, type, tile)
     launch("conv_mma", f"{kernel}<{type}, {tile.name}>", grid, tile.threads, g, x, part, *sizes, shared=size)
-    counts = _ints(count, job.c, taps, pitch // taps)
-    launch("conv_mma", f"conv_mma_add<{type}>", blocks(dw.size, 256), 256, part, dw, dw.size, *counts)
+    some = max(1, min(job.c, SUMS // taps))
+    counts = (np.int32(count), dw.shape[0] * pitch, *_ints(job.c, taps, pitch // taps, some))
+    grid = (dw.shape[0] * blocks(job.c, some),)
+    launch("conv_mma", f"conv_mma_add<{type}>", grid, 256, part, dw, *counts, shared=4 * some * taps)
