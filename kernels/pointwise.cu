@@ -53,3 +53,58 @@ __global__ void __launch_bounds__(256, 1) pointwise(R* y, index_t n, In... in) {
     if (i < n) y[i] = from_acc<R>(f(single(in, i)...));
   }
 }
+
+// y = f(a, b) where one array is y's shape and the other repeats: value i of y takes value (i / inner) % period of it. A bias
+// of columns has inner 1, one of channels their size, a mean of each row the row's length. n is below 2^31: a division of
+// 32-bit numbers a pack.
+template <class R, class T, int N, auto f, bool FIRST>
+__global__ void __launch_bounds__(256, 1)
+pointwise_repeated(R* __restrict__ y, index_t n, const T* __restrict__ whole, const T* __restrict__ part, int inner, int period) {
+  constexpr int U = 2;
+  using A = acc_t<T>;
+  const unsigned each = inner, last = unsigned(n), first = (blockIdx.x * (U * 256u) + threadIdx.x) * N;
+  pack<T, N> v[U], w[U];
+#pragma unroll
+  for (int u = 0; u < U; ++u) {
+    const unsigned i = first + u * (256u * N);
+    if (i + N <= last) {
+      v[u] = *reinterpret_cast<const pack<T, N>*>(whole + i);
+    } else {
+#pragma unroll
+      for (int j = 0; j < N; ++j)
+        if (i + j < last) v[u].v[j] = whole[i + j];
+    }
+  }
+#pragma unroll
+  for (int u = 0; u < U; ++u) {
+    const unsigned i = first + u * (256u * N);
+    if (i >= last) continue;
+    unsigned q = i / each, r = i - q * each, c = q % unsigned(period);
+    if (each == 1 && period % N == 0) {
+      w[u] = *reinterpret_cast<const pack<T, N>*>(part + c);
+    } else {
+#pragma unroll
+      for (int j = 0; j < N; ++j) {
+        w[u].v[j] = part[c];
+        if (++r == each) r = 0, c = c + 1 == unsigned(period) ? 0 : c + 1;
+      }
+    }
+  }
+#pragma unroll
+  for (int u = 0; u < U; ++u) {
+    const unsigned i = first + u * (256u * N);
+    pack<R, N> out;
+#pragma unroll
+    for (int j = 0; j < N; ++j) {
+      const A a = to_acc<T>(v[u].v[j]), b = to_acc<T>(w[u].v[j]);
+      out.v[j] = from_acc<R>(FIRST ? f(b, a) : f(a, b));
+    }
+    if (i + N <= last) {
+      *reinterpret_cast<pack<R, N>*>(y + i) = out;
+    } else {
+#pragma unroll
+      for (int j = 0; j < N; ++j)
+        if (i + j < last) y[i + j] = out.v[j];
+    }
+  }
+}

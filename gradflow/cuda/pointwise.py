@@ -1,14 +1,16 @@
 """Launchers of the elementwise ops: for each row of ops/pointwise.py the line of its name in kernels/pointwise.cuh.
 
-Contiguous arrays of one shape go through the raw kernel of kernels/pointwise.cu, 16 bytes per load; strided, broadcast
-and misaligned ones through CuPy's ElementwiseKernel around the same line. Arrays must share one floating dtype;
+Contiguous arrays of one shape go through the raw kernel of kernels/pointwise.cu, 16 bytes per load, and so do sums and
+products with an array that repeats; others that are strided, broadcast or misaligned go through CuPy's ElementwiseKernel
+around the same line. Arrays must share one floating dtype;
 everything else (integers, masks, NumPy scalars) is left to the definition.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,8 @@ PREDICATES = {
     "eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_xor", "logical_not",
     "isnan", "isinf", "isfinite",
 }  # fmt: skip
+# Rows that have a kernel for a bias, a scale, a mean: an array and a smaller one that repeats along it.
+REPEATED = ("add", "sub", "mul", "div")
 # Rows with a choice of formulas: the last argument picks the function.
 CHOICES = {
     "gelu": {"none": "gelu", "tanh": "gelu_tanh"},
@@ -39,6 +43,7 @@ class Kind:
         double = dtype == backend.float64
         self.name, self.dtype, self.pack = ctype(dtype), dtype, 16 // dtype.itemsize
         self.acc, self.number = ("double", np.float64) if double else ("float", np.float32)
+        self.rough = self.pack == 8  # results of 16 bits: approximations are exact enough
         self.unroll = 1 if double else 2  # more would spill registers
         self.per_block = self.pack * self.unroll * THREADS
 
@@ -92,7 +97,7 @@ class Twin:
         """The raw kernel for inputs of which the set bits of `which` are arrays, the last one the lowest."""
         kind = Kind(dtype)
         inputs = [bool(which >> (count - 1 - k) & 1) for k in range(count)]
-        kernel = load(self.family, expression(self.function, kind, inputs, self.predicate))
+        kernel = load(self.family, expression(self.function, kind, inputs, self.predicate, self.family))
         found = self.ready[dtype.num << 8 | which] = kernel, kind
         return found
 
@@ -101,7 +106,25 @@ class Twin:
         arrays = [a for a in args if type(a) is card_array]
         if all(a.flags.f_contiguous and not a.flags.c_contiguous and a.shape == arrays[0].shape for a in arrays):
             return self(*[a.T if type(a) is card_array else a for a in args]).T  # contiguous the other way round
-        return elementwise(self.function, kind.acc, self.predicate, which, len(args), self.family)(*args)
+        if self.function in REPEATED and which == 3:
+            y = self.repeated(args, card_array, kind)
+            if y is not None:
+                return y
+        name = function(self.function, kind, self.family)
+        return elementwise(name, kind.acc, self.predicate, which, len(args), self.family)(*args)
+
+    def repeated(self, args: tuple, card_array: type, kind: Kind) -> Array | None:
+        """The result for an array and a smaller one that repeats along it, or None for what is not that."""
+        first = args[0].size < args[1].size
+        whole, part = args[::-1] if first else args
+        found = repeats(whole.shape, part.shape)
+        if found is None or not all(a.flags.c_contiguous and a.data.ptr % 16 == 0 for a in args):
+            return None
+        y = card_array(whole.shape, whole.dtype)
+        commutes, sizes = self.function in ("add", "mul"), [np.int32(v) for v in found]
+        kernel = load(self.family, repeated_expression(self.function, kind, first and not commutes))
+        fire(kernel, (blocks(whole.size, kind.pack * 2 * THREADS),), (THREADS,), (y, whole.size, whole, part, *sizes), whole)
+        return y
 
 
 class Choice:
@@ -116,11 +139,39 @@ class Choice:
         return NotImplemented if twin is None else twin(*args[:-1])
 
 
-def expression(function: str, kind: Kind, inputs: list[bool], predicate: bool) -> str:
+def function(name: str, kind: Kind, family: str = "pointwise") -> str:
+    """The C++ name of a line of kernels/<family>.cuh for a dtype."""
+    return f"fn::{name}<{kind.acc}{', true' if kind.rough and family == 'pointwise' else ''}>"
+
+
+def expression(name: str, kind: Kind, inputs: list[bool], predicate: bool, family: str = "pointwise") -> str:
     """The C++ name of the raw kernel for inputs that are arrays (True) or numbers (False)."""
     types = [f"const {kind.name}*" if array else kind.acc for array in inputs]
     result = "bool" if predicate else kind.name
-    return f"pointwise<{result}, {kind.pack}, {kind.unroll}, fn::{function}<{kind.acc}>, {', '.join(types)}>"
+    return f"pointwise<{result}, {kind.pack}, {kind.unroll}, {function(name, kind, family)}, {', '.join(types)}>"
+
+
+def repeated_expression(name: str, kind: Kind, first: bool) -> str:
+    """The C++ name of the raw kernel for two arrays of which the first or the second repeats."""
+    word = "true" if first else "false"
+    return f"pointwise_repeated<{kind.name}, {kind.name}, {kind.pack}, {function(name, kind)}, {word}>"
+
+
+@lru_cache(1024)
+def repeats(whole: tuple[int, ...], part: tuple[int, ...]) -> tuple[int, int] | None:
+    """(inner, period) if value i of an array of shape `whole` meets value (i / inner) % period of one of shape `part`."""
+    if len(part) > len(whole) or not 0 < math.prod(whole) < 2**31 - 2**14:
+        return None
+    part = (1,) * (len(whole) - len(part)) + part
+    end = len(whole)
+    while end and part[end - 1] == 1:
+        end -= 1
+    begin = end
+    while begin and part[begin - 1] == whole[begin - 1]:
+        begin -= 1
+    if any(n != 1 for n in part[:begin]):
+        return None
+    return math.prod(whole[end:]), math.prod(whole[begin:end])
 
 
 @cache
@@ -130,7 +181,7 @@ def elementwise(function: str, acc: str, predicate: bool, which: int, count: int
     inputs = ", ".join(f"{'T' if a else acc} x{k}" for k, a in enumerate(array))
     values = ", ".join(f"{acc}(x{k})" for k in range(count))
     kernel = need_card(function).ElementwiseKernel(
-        inputs, "bool y" if predicate else "T y", f"y = fn::{function}<{acc}>({values})", f"{function}_strided",
+        inputs, "bool y" if predicate else "T y", f"y = {function}({values})", f"{function[4:].split('<', maxsplit=1)[0]}_strided",
         preamble=launching.source(f"{family}.cuh"),
     )  # fmt: skip
 
@@ -178,6 +229,9 @@ def instantiations(family: str = "pointwise") -> list[str]:
         variants = [inputs, [True, False], [False, True]] if len(entry.inputs) == len(entry.promote) == 2 else [inputs]
         for function in functions:
             for kind in kinds:
-                found += [expression(function, kind, v, entry.name in PREDICATES) for v in variants]
+                found += [expression(function, kind, v, entry.name in PREDICATES, family) for v in variants]
+                if function in REPEATED:
+                    sides = (False,) if function in ("add", "mul") else (False, True)
+                    found += [repeated_expression(function, kind, side) for side in sides]
     # bfloat16's kernels are float16's with the other name: its dtype needs a package that may be absent
     return found + [e.replace(half.name, "__nv_bfloat16") for e in found if half.name in e]
