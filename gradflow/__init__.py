@@ -269,10 +269,13 @@ inf, nan, pi, e = float32.type("inf").item(), float32.type("nan").item(), 3.1415
 
 # Loaded when first used, so that `import gradflow` stays quick; names.py has the functions.
 _SUBMODULES = {
-    "backends", "cuda", "data", "distributions", "examples", "fft", "func", "io", "linalg", "logs", "masked", "nn", "optim",
+    "amp", "backends", "cuda", "data", "distributions", "examples", "fft", "func", "io", "linalg", "logs", "masked", "nn", "optim",
     "profiler", "signal", "special", "train",
 }  # fmt: skip
 _LATE = {
+    "amp": """GradScaler autocast autocast_decrement_nesting autocast_increment_nesting clear_autocast_cache
+        get_autocast_dtype is_autocast_cache_enabled is_autocast_enabled set_autocast_cache_enabled set_autocast_dtype
+        set_autocast_enabled""",
     "cuda.precision": "get_float32_matmul_precision set_float32_matmul_precision",
     "drawing": "draw",
     "func": "vmap",

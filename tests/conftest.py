@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import gradflow
+import gradflow.amp  # enters the kernels of gradient scaling
 import gradflow.ops
 import gradflow.optim  # enters the kernels of its steps
 from gradflow import backend

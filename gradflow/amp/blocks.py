@@ -69,7 +69,7 @@ class autocast:
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
         if not callable(function):
-            raise TypeError(f"autocast: wanted a function to decorate, saw {type(function).__name__}: use it as `with autocast(...):`")
+            raise TypeError(f"autocast: wanted a function to decorate, saw {type(function).__name__}: use `with autocast(...):`")
 
         @wraps(function)
         def inside(*args: Any, **kwargs: Any) -> Any:

@@ -191,7 +191,8 @@ def _wrap(function: FunctionType, path: str) -> None:
     inside = FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__, function.__closure__)
     inside.__kwdefaults__ = function.__kwdefaults__
     free = function.__code__.co_freevars
-    text = f"def outer({', '.join(free)}):\n def call(*args, **kwargs):\n  return 'whole'(*args, **kwargs)\n  {', '.join(free)}\n"
+    names = ", ".join(free)  # so that code and function have as many free variables
+    text = f"def outer({names}):\n def call(*args, **kwargs):\n  f = 'whole'\n  return f(*args, **kwargs)\n  {names}\n"
     outer = next(c for c in compile(text, f"<the casts of {path}>", "exec").co_consts if isinstance(c, CodeType))
     code = next(c for c in outer.co_consts if isinstance(c, CodeType))
     whole = partial(_whole, inside, path)

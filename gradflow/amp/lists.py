@@ -74,7 +74,7 @@ _FUNCTIONS = {
                 "ops.least.lstsq",
             )
         ),
-        UNTOUCHED: _of("ops.linalg", "addmv dot vdot mv addr inner") + " nn.functional.bilinear",
+        UNTOUCHED: _of("ops.linalg", "addmv dot vdot mv addr inner") + " nn.functional.bilinear ops.rnn.lstm_cell",
     },
     "cuda": {
         LOWER: " ".join(

@@ -49,13 +49,17 @@ def noop_context_fn() -> tuple[AbstractContextManager, AbstractContextManager]:
     return nullcontext(), nullcontext()
 
 
-class _Random:
-    """The state of the random numbers at the time of the first run, for the second."""
+class _Before:
+    """The state of the random numbers (if that is wanted) and of autocast at the time of the first run, for the second."""
 
     def __init__(self, keep: bool) -> None:
+        from ..amp.blocks import restored
+
         self.state = backend.default_generator.get_state() if keep else None
+        self.autocast = restored()
 
     def __enter__(self) -> None:
+        self.autocast.__enter__()
         if self.state is not None:
             self.now = backend.default_generator.get_state()
             backend.default_generator.set_state(self.state)
@@ -63,6 +67,7 @@ class _Random:
     def __exit__(self, *exc: object) -> None:
         if self.state is not None:
             backend.default_generator.set_state(self.now)
+        self.autocast.__exit__()
 
 
 def checkpoint(
@@ -105,8 +110,8 @@ class _Checkpoint(Function):
     """The part as one Function: its backward computes it again, recorded, and walks back."""
 
     @staticmethod
-    def forward(ctx: Any, function: Any, random: Any, *args: Any) -> Any:
-        ctx.function, ctx.random, ctx.args = function, random, list(args)
+    def forward(ctx: Any, function: Any, before: Any, *args: Any) -> Any:
+        ctx.function, ctx.before, ctx.args = function, before, list(args)
         ctx.places = [i for i, a in enumerate(args) if isinstance(a, Tensor)]
         ctx.save_for_backward(*(args[i] for i in ctx.places))
         for i in ctx.places:
@@ -122,7 +127,7 @@ class _Checkpoint(Function):
             ctx.places, ctx.saved_tensors, (ctx.needs_input_grad[i + 2] for i in ctx.places), strict=True
         ):
             args[i] = t.detach().requires_grad_() if needed else t.detach()
-        with ctx.random, enable_grad():
+        with ctx.before, enable_grad():
             outputs = ctx.function(*args)
         outputs = outputs if isinstance(outputs, (tuple, list)) else (outputs,)
         pairs = [
@@ -139,7 +144,7 @@ class _Checkpoint(Function):
 def _reentrant(function: Callable[..., Any], preserve: bool, args: tuple) -> Any:
     if mode.enabled and not any(isinstance(a, Tensor) and current(a) is not None for a in args):
         warnings.warn("checkpoint: no input requires a gradient, so none will be found", UserWarning, stacklevel=3)
-    return _Checkpoint.apply(function, _Random(preserve), *args)
+    return _Checkpoint.apply(function, _Before(preserve), *args)
 
 
 # --- by computing again what was saved ----------------------------------------------------------------------
@@ -212,11 +217,11 @@ def _recomputed(
     if not mode.enabled:
         with first:
             return function(*args, **kwargs)
-    random = _Random(preserve)
+    before = _Before(preserve)
 
     def again() -> None:
         with ExitStack() as stack:
-            stack.enter_context(random)
+            stack.enter_context(before)
             stack.enter_context(second)
             function(*args, **kwargs)
 

@@ -103,7 +103,7 @@ PLACES: dict[str, tuple[Any, ...]] = {
             "current_device": lambda: "cpu",
         },
     ),
-    "torch.cpu.amp": ("gradflow.amp", _OWN + "amp"),
+    "torch.cpu.amp": (Private(autocast="torch.amp_of_card:autocast_of_cpu", GradScaler="torch.amp_of_card:GradScaler_of_cpu"),),
     "torch.cuda": (_OWN + "card", "gradflow.cuda"),
     "torch.cuda.amp": (_OWN + "amp_of_card",),
     "torch.cuda.memory": ("gradflow.cuda",),

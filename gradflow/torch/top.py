@@ -23,7 +23,15 @@ from ..formats import (  # noqa: F401
 )  # fmt: skip
 from ..io import load, save
 from ..tensor import Size, Tensor
-from . import amp, program
+from . import program
+from .amp import (  # noqa: F401
+    get_autocast_cpu_dtype,
+    get_autocast_gpu_dtype,
+    is_autocast_cpu_enabled,
+    set_autocast_cpu_dtype,
+    set_autocast_cpu_enabled,
+    set_autocast_gpu_dtype,
+)
 from .dtype import (  # the dtypes, under all their names
     bfloat16,
     bool,
@@ -168,7 +176,7 @@ class TorchVersion(str):
 
 
 version_of_torch = TorchVersion(VERSION)
-compile, autocast, GradScaler = program.compile, amp.autocast, amp.GradScaler
+compile = program.compile
 newaxis, inf, nan, pi, e = None, builtins.float("inf"), builtins.float("nan"), np.pi, np.e
 Device: TypeAlias = Any
 Number: TypeAlias = builtins.int | builtins.float | builtins.bool
@@ -184,11 +192,6 @@ is_inference_mode_enabled = autograd.is_inference_mode_enabled
 is_anomaly_enabled, is_anomaly_check_nan_enabled = (
     autograd.anomaly.is_anomaly_enabled, autograd.anomaly.is_anomaly_check_nan_enabled,
 )  # fmt: skip
-
-
-def is_autocast_enabled(device_type: str | None = None) -> builtins.bool:
-    """False."""
-    return False
 
 
 def to_dlpack(tensor: Any) -> Any:
