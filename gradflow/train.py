@@ -31,14 +31,30 @@ class Mean:
     """A mean over samples of values that stay on the device until it is asked for."""
 
     def __init__(self) -> None:
-        self.total: Any = 0.0
+        self.total: Any = None
         self.count = 0
 
     def add(self, value: Any, n: int) -> None:
         """Count a value that is itself a mean over n samples."""
-        value = unwrap(value)
-        self.total = self.total + (value.astype(np.float64) if hasattr(value, "astype") else value) * n
+        self.put(value, n)
         self.count += n
+
+    def put(self, value: Any, n: int) -> None:
+        """The part of add that may be captured: the sum grows in place."""
+        value = unwrap(value)
+        part = (value.astype(np.float64) if hasattr(value, "astype") else value) * n
+        if self.total is None:
+            self.total = part
+        else:
+            self.total += part
+
+    def restart(self) -> None:
+        """Begin anew, with the sum in its place."""
+        self.count = 0
+        if backend.on_card(self.total):
+            self.total.fill(0)
+        else:
+            self.total = None
 
     def read(self) -> float:
         """The mean; waits for the device."""
@@ -153,6 +169,7 @@ def fit(
     checkpoint: str | os.PathLike[str] | None = None,
     resume: bool = False,
     on_epoch: Any = None,
+    graph: bool = False,
     progress: bool | None = None,
     report: Callable[[str], None] | None = print,
 ) -> History:
@@ -167,6 +184,8 @@ def fit(
     checkpoint    a file that is replaced after every epoch, all at once
     resume        go on from the checkpoint, if there is one: the same bits as if training had not stopped
     on_epoch      called with (epoch, {name: value}) after every epoch, one function or several; True ends training
+    graph         capture the training step as one CUDA graph, for batches of the first one's shapes; others, such as a
+                  smaller last batch, run as they are. See gradflow.cuda.graph for what a step may hold
     progress      show a bar; None does where the standard error is a terminal
     report        gets one line per epoch; None is silent
 
@@ -174,6 +193,8 @@ def fit(
     """
     where, measures = _home(model, device), _metrics(metrics)
     state = _State(model, optimizer, scheduler, train_loader, checkpoint)
+    step = _Training(model, optimizer, loss_fn, measures, clip_norm)
+    run = step.captured(where) if graph else step
     say = report or (lambda line: None)
     if resume and checkpoint is not None:
         found = state.load()
@@ -184,7 +205,7 @@ def fit(
     try:
         while state.epoch < epochs and not stopped:
             began = time.perf_counter()
-            row = _epoch(state, loss_fn, measures, where, clip_norm, progress, f"epoch {state.epoch + 1}/{epochs}")
+            row = _epoch(step, run, train_loader, where, progress, f"epoch {state.epoch + 1}/{epochs}")
             row["lr"] = float(optimizer.param_groups[0]["lr"])
             if valid_loader is not None:
                 scores = evaluate(model, valid_loader, loss_fn, measures, None, progress)
@@ -251,26 +272,52 @@ class _State:
         return parts
 
 
-def _epoch(state: _State, loss_fn: Any, measures: dict, where: Any, clip_norm: Any, progress: Any, title: str) -> dict:
-    """One pass over the training batches: the means of the loss and the metrics."""
-    model, optimizer = state.model, state.optimizer
-    means = {name: Mean() for name in ("loss", *measures)}
-    for batch in _Bar(state.loader, title, progress):
-        inputs, target = _split("fit", to_device(batch, where))
-        optimizer.zero_grad()
-        output = model(*inputs)
-        loss = loss_fn(output, target)
+class _Training:
+    """The training step, and the means over an epoch of what it gives."""
+
+    def __init__(self, model: Module, optimizer: Any, loss_fn: Any, measures: dict[str, Any], clip_norm: Any) -> None:
+        self.model, self.optimizer, self.loss_fn, self.measures, self.clip_norm = model, optimizer, loss_fn, measures, clip_norm
+        self.means = {name: Mean() for name in ("loss", *measures)}
+
+    def __call__(self, *batch: Any) -> None:
+        """Step for a batch (input, ..., target): only what stays on the device."""
+        *inputs, target = batch
+        self.optimizer.zero_grad()
+        output = self.model(*inputs)
+        loss = self.loss_fn(output, target)
         loss.backward()
-        if clip_norm is not None:
-            clip_grad_norm_(model.parameters(), clip_norm)
-        optimizer.step()
+        if self.clip_norm is not None:
+            clip_grad_norm_(self.model.parameters(), self.clip_norm)
+        self.optimizer.step()
         n = _rows(target)
-        means["loss"].add(loss, n)
-        for name, measure in measures.items():
-            means[name].add(measure(output, target), n)
-    if not means["loss"].count:
+        values = {"loss": loss} | {name: measure(output, target) for name, measure in self.measures.items()}
+        for name, value in values.items():
+            if backend.capture.graph is not None and not backend.on_card(unwrap(value)):
+                raise TypeError(f"fit: wanted {name} as a tensor on the card with graph=True, saw {type(value).__name__}")
+            self.means[name].put(value, n)
+
+    def captured(self, where: backend.device) -> Callable[..., None]:
+        """The step as one CUDA graph, for batches like the first one."""
+        if where.type != "cuda":
+            raise RuntimeError(f"fit: wanted a model on the card with graph=True, saw one on the {where}")
+        from .graphs import Step
+
+        step = Step(self, limit=1)
+        return lambda *batch: step(*batch) if step.fits(*batch) else self(*batch)
+
+
+def _epoch(step: _Training, run: Callable[..., None], loader: Any, where: Any, progress: Any, title: str) -> dict:
+    """One pass over the training batches: the means of the loss and the metrics."""
+    for mean in step.means.values():
+        mean.restart()
+    for batch in _Bar(loader, title, progress):
+        inputs, target = _split("fit", to_device(batch, where))
+        run(*inputs, target)
+        for mean in step.means.values():
+            mean.count += _rows(target)
+    if not step.means["loss"].count:
         raise ValueError("fit: wanted at least one batch, saw none")
-    return {name: mean.read() for name, mean in means.items()}
+    return {name: mean.read() for name, mean in step.means.items()}
 
 
 def _line(epoch: int, epochs: int, row: dict[str, float]) -> str:

@@ -100,6 +100,12 @@ class Step:
         self._capture(kind, leaves, arrays)
         return kind.outputs
 
+    def fits(self, *args: Any) -> bool:
+        """Whether such inputs need no other graph than there is, or were the first."""
+        leaves, spec = flatten(args)
+        signature = tuple([_signature(i, v) for i, v in enumerate(leaves)])
+        return not self._kinds or any(k.signature == signature and k.spec == spec for k in self._kinds)
+
     def _kind(self, leaves: list[Any], spec: Spec) -> _Kind:
         """The kind of these inputs; RuntimeError if there are too many, or one is not on the card."""
         signature = tuple([_signature(i, v) for i, v in enumerate(leaves)])
