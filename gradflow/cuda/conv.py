@@ -10,6 +10,7 @@ from __future__ import annotations
 from functools import lru_cache
 from itertools import product
 from math import prod
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -77,7 +78,7 @@ def variants(job: Job, processors: int) -> list[tuple]:
     found = [(LAUNCH + job.operations / DIRECT, ("direct",))]
     if conv_mma.takes(job):
         found += conv_mma.variants(job, processors)
-    return [v for _, v in sorted(found)]
+    return [v for _, v in sorted(found, key=itemgetter(0))]
 
 
 def _do(job: Job, arrays: tuple[Array | None, ...]) -> Array:
