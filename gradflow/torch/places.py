@@ -106,6 +106,7 @@ PLACES: dict[str, tuple[Any, ...]] = {
     "torch.cpu.amp": (Private(autocast="torch.amp_of_card:autocast_of_cpu", GradScaler="torch.amp_of_card:GradScaler_of_cpu"),),
     "torch.cuda": (_OWN + "card", "gradflow.cuda"),
     "torch.cuda.amp": (_OWN + "amp_of_card",),
+    "torch.cuda.graphs": ("gradflow.graphs",),
     "torch.cuda.memory": ("gradflow.cuda",),
     "torch.cuda.random": (_OWN + "card",),
     "torch.cuda.nvtx": ({"range_push": _nothing, "range_pop": _nothing, "mark": _nothing},),
