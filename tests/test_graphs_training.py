@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -150,4 +152,44 @@ def test_the_models_of_the_benchmark_are_captured(name, card):
         step = gf.cuda.graph(step, warmup=1) if graphed else step
         out.append([step(*[x(i) for x in inputs]).item() for i in range(4)])
         out[-1] += [p.numpy(force=True).tobytes() for p in net.parameters()]
+    assert out[0] == out[1]
+
+
+# --- mixed precision --------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy speaks of overflow where a card is silent
+@pytest.mark.parametrize("clipped", [False, True])
+def test_mixed_precision_with_a_scaler_is_captured(clipped, card):
+    """The scale overflows float16, falls, and grows again, and skipped steps count for nothing, in replays as eagerly."""
+    out = []
+    for graphed in (False, True):
+        gf.manual_seed(3)
+        net = mlp().to("cuda")
+        o = optim.AdamW(net.parameters(), 0.02)
+        schedule = optim.lr_scheduler.ExponentialLR(o, 0.9)
+        scaler = gf.amp.GradScaler(init_scale=2.0**22, growth_interval=3)
+
+        def step(x, y):
+            o.zero_grad()
+            with gf.amp.autocast("cuda", gf.float16):
+                loss = F.cross_entropy(net(x), y)
+            scaler.scale(loss).backward()
+            if clipped:
+                scaler.unscale_(o)
+                nn.utils.clip_grad_norm_(net.parameters(), 0.5)
+            scaler.step(o)
+            scaler.update()
+            schedule.step()
+            return loss
+
+        step = gf.cuda.graph(step) if graphed else step
+        seen = []
+        for i in range(12):
+            seen += [step(floats(6, 1, 3, 3)(i), ints(3, 6)(i)).item(), scaler.get_scale()]
+        counts = {int(v["step"].item()) for v in o.state.values()}
+        out.append((seen, counts, [p.numpy(force=True).tobytes() for p in net.parameters()]))
+        scales = seen[1::2]
+        assert min(scales) < 2.0**20 and any(b > a for a, b in pairwise(scales))
+        assert counts == {12 - sum(b < a for a, b in pairwise([2.0**22, *scales]))}
     assert out[0] == out[1]
