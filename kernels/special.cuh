@@ -32,6 +32,10 @@ FN A copysign(A a, A b) { return ::copysign(a, b); }
 FN A deg2rad(A x) { return x * (pi<A> / A(180)); }
 FN A rad2deg(A x) { return x * (A(180) / pi<A>); }
 
+// From here on a function takes hundreds of instructions: it is called, not written out for each of a thread's 16 values.
+#undef FN
+#define FN HEAVY
+
 // ---- the gamma function's family ----
 FN A lgamma(A x) { return ::lgamma(x); }
 FN A digamma(A x) {
