@@ -215,10 +215,10 @@ def compiled(text: str, names: list[str], arch: int, options: tuple, instruction
 def check(
     family: str, names: list[str], arch: int, fresh: bool = False, rows: bool = True
 ) -> tuple[str, int, float, list[Usage], str]:
-    """(family, arch, seconds, usage of each kernel, what went wrong or "")."""
+    """(family, arch, seconds of a core, usage of each kernel, what went wrong or "")."""
     from gradflow.cuda.launch import OPTIONS, source
 
-    start = time.perf_counter()
+    start = time.process_time()
     try:
         read = arch in READ and family in designed.ROWS and disassembler() is not None
         used = compiled(source(f"{family}.cu"), names, arch, OPTIONS, read, fresh)
@@ -227,7 +227,7 @@ def check(
         wrong = "\n".join(faults)
     except CompileError as e:
         used, wrong = [], str(e)
-    return family, arch, time.perf_counter() - start, used, wrong
+    return family, arch, time.process_time() - start, used, wrong
 
 
 def table(results: dict[tuple[str, int], list[Usage]], every: bool) -> list[str]:
