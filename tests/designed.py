@@ -20,6 +20,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from gradflow.cuda import conv_mma
+
 # Opcodes of the machine code, as the disassembler writes them: LDG.E.128.CONSTANT, LDGSTS.E.BYPASS.128, HMMA.1688.F32.TF32.
 INSTRUCTIONS = {
     "load16": r"LDG\..*\b128\b.*",  # 16 bytes of device memory by one thread at once
@@ -126,11 +128,54 @@ def found(name: str, opcodes: frozenset[str]) -> str:
 # Functions whose library code has a slow path with a table in local memory: reduction of large arguments modulo pi.
 REDUCED = r"(sin|cos|tan)\b"
 
+
+def _convolutions(m: int, n: int, tensor: str = "true", blocks: Any = 1) -> Row:
+    """Blocks on a multiprocessor of a tile of kernels/conv_mma.cu: its slices in shared memory limit them, or its sums."""
+
+    def shared(found: re.Match) -> int:
+        tile = next(t for t in (*conv_mma.TENSOR, *conv_mma.PLAIN) if t.name == found[3])
+        return conv_mma.shared(found[1], found[2], tile, 49)
+
+    pattern = rf"(conv_mma_\w+)<(\w+), (conv_mma_::Tile<{m}, {n}, .*, {tensor}>)>"
+    return Row(pattern, threads=128 if tensor == "true" else 256, shared=shared, blocks=blocks, since=80)
+
+
 ROWS: dict[str, list[Row]] = {
     # 2 packs of 16 bytes per array and thread: 512 threads on a multiprocessor keep 16 KB per array in flight.
     "pointwise": [
         Row(r"pointwise<(float|__half|__nv_bfloat16|bool), .*fn::(?!" + REDUCED + r").*const (float|__half|__nv_bfloat16)\*.*",
             threads=256, blocks=2, has="load16", never="local"),
         Row(r"pointwise<(?!bool).*const .*", threads=256, blocks=2, has="load16 store16"),
+    ],
+    # A warp owns 16 or 32 rows of a result of 64 or 128 columns, and as many of its scores: registers allow two blocks of
+    # four warps, so that one multiplies while the other takes exponentials. True float has room for as many as fit.
+    "flash": [
+        Row(r"attention_\w+<tensor_tile<__\w+, 64, .*", threads=128, shared=55808, blocks={80: 2, 90: 2, 100: 2, 120: 1},
+            has="copy_async16 ldmatrix mma store16", never="local", since=80),
+        Row(r"attention_\w+<tensor_tile<__\w+, 128, .*", threads=128, shared=70144, blocks={80: 2, 90: 2, 100: 2, 120: 1},
+            has="copy_async16 ldmatrix mma store16", never="local", since=80),
+        Row(r"attention_\w+<tensor_tile<float, 64, .*", threads=128, shared=70144, blocks={80: 2, 90: 2, 100: 2, 120: 1},
+            has="copy_async16 ldmatrix mma.tf32 store16", never="local", since=80),
+        Row(r"attention_\w+<tensor_tile<float, 128, .*", threads=128, shared=101632, blocks={80: 1, 90: 2, 100: 2},
+            has="copy_async16 ldmatrix mma.tf32 store16", never="local", since=80),
+        Row(r"attention_forward<plain_tile<64, .*", threads=64, shared=45056, blocks={75: 1, 80: 3, 90: 4, 100: 4, 120: 2},
+            has="copy_async16 fma shared_load16 store16", never="local"),
+        Row(r"attention_backward_\w+<plain_tile<64, .*", threads=128, shared=62720, blocks={75: 1, 80: 2, 90: 2, 100: 2, 120: 1},
+            has="copy_async16 fma shared_load16 store16", never="local"),
+        Row(r"attention_\w+<plain_tile<128, .*", threads=128, shared=111872, blocks={80: 1, 90: 2, 100: 2},
+            has="copy_async16 fma shared_load16 store16", never="local"),
+    ],
+    # Two blocks of the largest tile, 8 warps of 64 x 64, hide the copies; 49 taps have a table of 784 bytes.
+    "conv_mma": [
+        _convolutions(128, 128, blocks={80: 2, 90: 2, 100: 2, 120: 1}),
+        _convolutions(64, 128, blocks={80: 2, 90: 3, 100: 3, 120: 1}),
+        _convolutions(64, 64, blocks={80: 3, 90: 4, 100: 4, 120: 2}),
+        _convolutions(128, 128, "false", blocks={80: 1, 90: 1, 100: 1, 120: 1}),
+        _convolutions(64, 128, "false", blocks={80: 2, 90: 2, 100: 2, 120: 1}),
+        Row(r"conv_mma_\w+<__half, .*true>>", threads=128, has="copy_async16 ldmatrix mma.f16", never="local"),
+        Row(r"conv_mma_\w+<__nv_bfloat16, .*true>>", threads=128, has="copy_async16 ldmatrix mma.bf16", never="local"),
+        Row(r"conv_mma_\w+<float, .*true>>", threads=128, has="copy_async16 mma.tf32", never="local"),
+        Row(r"conv_mma_\w+<float, .*false>>", threads=256, has="copy_async16 shared_load16 fma", never="local mma"),
+        Row(r"conv_mma_turn<\w+>", threads=256, blocks={80: 4, 90: 4, 100: 4, 120: 4}, has="load16 store16", never="local"),
     ],
 }
