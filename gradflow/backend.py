@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 import threading
+from collections import deque
 from collections.abc import Iterator
 from typing import Any, Self
 
@@ -201,19 +202,67 @@ def device_of(x: Array) -> device:
 
 
 def to_device(x: Array, where: str | device, non_blocking: bool = False) -> Array:
-    """x on the device `where`; x itself if it is there. RuntimeError without a card."""
+    """x on the device `where`; x itself if it is there. RuntimeError without a card.
+
+    non_blocking   do not wait for a copy to the card; from page-locked memory (pinned) the card makes it by itself
+    """
     where = device(where)
     if where.type == "cpu":
         return namespace(x).asnumpy(x) if on_card(x) else x
     _refuse_named(where)
     cp = need_card("to('cuda')")
     with cp.cuda.Device(where.index or 0):
+        if non_blocking and is_pinned(x):
+            y = cp.empty(x.shape, x.dtype)
+            y.set(x, stream=(stream := cp.cuda.get_current_stream()))
+            hold(stream.record(), x)
+            return y
         return cp.asarray(x, blocking=not non_blocking) if not on_card(x) else cp.asarray(x)
 
 
 def asnumpy(x: Array) -> np.ndarray:
     """x as a NumPy array, copied from the card if it is there."""
     return to_device(x, CPU)
+
+
+# --- page-locked memory ---------------------------------------------------------------------------
+
+
+def pinned(x: Array) -> Array:
+    """x in page-locked memory of the CPU, from which the card copies beside its work; x itself if it is there.
+    RuntimeError without a card and for an array on it.
+    """
+    cp = need_card("pin_memory")
+    if on_card(x):
+        raise RuntimeError(f"pin_memory: wanted a tensor on the CPU, saw one on {device_of(x)}")
+    if not x.size or is_pinned(x):
+        return x
+    memory = cp.cuda.alloc_pinned_memory(x.nbytes)
+    y = np.frombuffer(memory, x.dtype, x.size).reshape(x.shape)
+    y[...] = x
+    return y
+
+
+def is_pinned(x: Array) -> bool:
+    """Whether x lies in page-locked memory, and without gaps."""
+    module = card()
+    if module is None or type(x) is not np.ndarray or not x.flags.c_contiguous:
+        return False
+    while isinstance(x.base, np.ndarray):
+        x = x.base
+    owner = x.base.obj if isinstance(x.base, memoryview) else x.base
+    return isinstance(owner, module.cuda.PinnedMemoryPointer)
+
+
+_held: deque[tuple[Any, Any]] = deque()
+
+
+def hold(event: Any, *sources: Any) -> None:
+    """Keep what the card copies from until the event has come: the pool would hand the memory out again."""
+    _held.append((event, sources))
+    with contextlib.suppress(IndexError):  # another thread was quicker
+        while _held[0][0].done:
+            _held.popleft()
 
 
 @contextlib.contextmanager

@@ -105,12 +105,16 @@ class Stored(Writable):
         return False
 
     def is_pinned(self, device: Any = None) -> bool:
-        """Whether its memory is pinned for copies to the card: it never is."""
-        return False
+        """Whether it lies in page-locked memory, from which the card copies by itself."""
+        return backend.is_pinned(self.array)
 
     def pin_memory(self, device: Any = None) -> Self:
-        """Itself: copies to the card pin what they need."""
-        return self
+        """A copy in page-locked memory, from which to(device, non_blocking=True) copies beside the card's work; itself where
+        there is no card. RuntimeError for a tensor on the card.
+        """
+        if backend.card() is None or self.is_pinned():
+            return self
+        return wrap(backend.pinned(self.array))
 
     def is_shared(self) -> bool:
         """Whether other processes see its memory: they do not."""

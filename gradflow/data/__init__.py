@@ -22,6 +22,7 @@ from .sampler import (
     SubsetRandomSampler,
     WeightedRandomSampler,
 )  # fmt: skip
+from .transfer import prefetch
 from .transforms import Compose, Normalize, RandomCrop, RandomHorizontalFlip, Transform
 
 __all__ = [
@@ -29,5 +30,5 @@ __all__ = [
     "DistributedSampler", "FashionMNIST", "IterableDataset", "Normalize", "RandomCrop", "RandomHorizontalFlip",
     "RandomSampler", "Sampler", "SequentialSampler", "StackDataset", "Subset", "SubsetRandomSampler", "TensorDataset",
     "Transform", "WeightedRandomSampler", "WorkerInfo", "default_collate", "default_convert", "digits", "get_worker_info",
-    "random_split",
+    "prefetch", "random_split",
 ]  # fmt: skip
