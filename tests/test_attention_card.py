@@ -76,6 +76,7 @@ SHAPES = {
     "odd rows": ((1, 2, 2, 19, 37, 5, 3), {"mask": "bool"}),
     "unaligned": ((1, 1, 1, 10, 10, 16, 16), {"layout": "shifted"}),
     "one query": ((2, 2, 2, 1, 70, 16, 16), {}),
+    "one key less than a tile": ((1, 1, 1, 5, 63, 16, 16), {}),
     "one key": ((2, 2, 2, 20, 1, 16, 16), {}),
     "one of each": ((1, 1, 1, 1, 1, 1, 1), {"causal": True}),
     "no key": ((1, 2, 2, 3, 0, 16, 16), {}),
