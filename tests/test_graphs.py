@@ -140,7 +140,11 @@ def test_more_replays_under_way_than_rows_to_send_from(card, monkeypatch):
     gf.manual_seed(5)
     eager = run(a, a.step, 9)
     gf.manual_seed(5)
-    assert run(b, gf.cuda.graph(b.step), 9) == eager
+    step = gf.cuda.graph(b.step)
+    assert run(b, step, 9) == eager
+    with card.launches() as work:
+        step(on_card((4, 24)))
+    assert [w.kind for w in work] == ["routine", "wait", "upload", "graph"]  # until the row was read
 
 
 def test_a_rate_that_the_program_sets_is_seen(card):
@@ -315,6 +319,22 @@ def test_memory_of_a_graph_is_its_own(card):
     for _ in range(3):  # what `other` drew
         backend.default_generator.reserve(2 * 4 * 24 // 4)
     assert len(again) == 2
+
+
+def test_constants_of_a_capture_lie_where_no_other_work_writes(card):
+    x, values = on_card(60), np.arange(60, dtype=np.float32)
+    g = gf.cuda.CUDAGraph()
+    with gf.cuda.graph(g):
+        y = x * 2
+        del y
+        constant = capture.graph.constant(values)
+        z = gf.tensor(constant) + x
+        del constant
+    others = [on_card(60) for _ in range(20)]
+    for _ in range(2):
+        g.replay()
+        np.testing.assert_array_equal(z.cpu().numpy(), values + x.cpu().numpy())
+    del others
 
 
 def test_kinds_of_inputs_share_memory(card):
