@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -11,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from . import backend, io
+from .amp import GradScaler, autocast
+from .data import prefetch
 from .nn.evaluation import evaluating
 from .nn.module import Module
 from .nn.utils import clip_grad_norm_
@@ -170,6 +173,7 @@ def fit(
     resume: bool = False,
     on_epoch: Any = None,
     graph: bool = False,
+    amp: Any = None,
     progress: bool | None = None,
     report: Callable[[str], None] | None = print,
 ) -> History:
@@ -186,14 +190,17 @@ def fit(
     on_epoch      called with (epoch, {name: value}) after every epoch, one function or several; True ends training
     graph         capture the training step as one CUDA graph, for batches of the first one's shapes; others, such as a
                   smaller last batch, run as they are. See gradflow.cuda.graph for what a step may hold
+    amp           mixed precision: the dtype to which autocast casts, or True for the device's own, float16 on the card and
+                  bfloat16 on the CPU; with float16 gradients are scaled (GradScaler)
     progress      show a bar; None does where the standard error is a terminal
     report        gets one line per epoch; None is silent
 
-    Nothing is read from the device within an epoch. Ctrl-C raises Interrupted, which says what the checkpoint holds.
+    On a card each batch is copied while the one before is used (data.prefetch), and nothing is read from it within an
+    epoch. Ctrl-C raises Interrupted, which says what the checkpoint holds.
     """
     where, measures = _home(model, device), _metrics(metrics)
-    state = _State(model, optimizer, scheduler, train_loader, checkpoint)
-    step = _Training(model, optimizer, loss_fn, measures, clip_norm)
+    step = _Training(model, optimizer, loss_fn, measures, clip_norm, _precision(amp, where))
+    state = _State(model, optimizer, scheduler, train_loader, checkpoint, step.scaler)
     run = step.captured(where) if graph else step
     say = report or (lambda line: None)
     if resume and checkpoint is not None:
@@ -208,7 +215,8 @@ def fit(
             row = _epoch(step, run, train_loader, where, progress, f"epoch {state.epoch + 1}/{epochs}")
             row["lr"] = float(optimizer.param_groups[0]["lr"])
             if valid_loader is not None:
-                scores = evaluate(model, valid_loader, loss_fn, measures, None, progress)
+                with step.precision:
+                    scores = evaluate(model, valid_loader, loss_fn, measures, None, progress)
                 row |= {f"valid_{name}": value for name, value in scores.items()}
             if isinstance(scheduler, lr_scheduler.ReduceLROnPlateau):
                 scheduler.step(row.get("valid_loss", row["loss"]))
@@ -227,10 +235,11 @@ def fit(
 
 
 class _State:
-    """What a checkpoint holds: model, optimizer, schedule, loader, the random stream, and how far it got."""
+    """What a checkpoint holds: model, optimizer, schedule, loader, scaler, the random stream, and how far it got."""
 
-    def __init__(self, model: Module, optimizer: Any, scheduler: Any, loader: Any, path: Any) -> None:
+    def __init__(self, model: Module, optimizer: Any, scheduler: Any, loader: Any, path: Any, scaler: Any) -> None:
         self.model, self.optimizer, self.scheduler, self.loader, self.path = model, optimizer, scheduler, loader, path
+        self.scaler = scaler
         self.epoch = self.saved = 0
         self.history: History = {}
 
@@ -267,28 +276,49 @@ class _State:
         parts = {"model": self.model, "optimizer": self.optimizer}
         if self.scheduler is not None:
             parts["scheduler"] = self.scheduler
+        if self.scaler is not None:
+            parts["scaler"] = self.scaler
         if hasattr(self.loader, "load_state_dict"):
             parts["loader"] = self.loader
         return parts
 
 
+def _precision(amp: Any, where: backend.device) -> Any:
+    """The autocast that fit(amp=...) asks for."""
+    if amp is None or amp is False:
+        return contextlib.nullcontext()
+    return autocast(where.type, None if amp is True else amp)
+
+
 class _Training:
     """The training step, and the means over an epoch of what it gives."""
 
-    def __init__(self, model: Module, optimizer: Any, loss_fn: Any, measures: dict[str, Any], clip_norm: Any) -> None:
+    def __init__(
+        self, model: Module, optimizer: Any, loss_fn: Any, measures: dict[str, Any], clip_norm: Any, precision: Any
+    ) -> None:  # fmt: skip
         self.model, self.optimizer, self.loss_fn, self.measures, self.clip_norm = model, optimizer, loss_fn, measures, clip_norm
+        self.precision = precision
+        scaled = isinstance(precision, autocast) and precision.fast_dtype == backend.float16
+        self.scaler = GradScaler(precision.device) if scaled else None
         self.means = {name: Mean() for name in ("loss", *measures)}
 
     def __call__(self, *batch: Any) -> None:
         """Step for a batch (input, ..., target): only what stays on the device."""
         *inputs, target = batch
         self.optimizer.zero_grad()
-        output = self.model(*inputs)
-        loss = self.loss_fn(output, target)
-        loss.backward()
+        with self.precision:
+            output = self.model(*inputs)
+            loss = self.loss_fn(output, target)
+        (loss if self.scaler is None else self.scaler.scale(loss)).backward()
         if self.clip_norm is not None:
+            if self.scaler is not None:
+                self.scaler.unscale_(self.optimizer)
             clip_grad_norm_(self.model.parameters(), self.clip_norm)
-        self.optimizer.step()
+        if self.scaler is None:
+            self.optimizer.step()
+        else:
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
         n = _rows(target)
         values = {"loss": loss} | {name: measure(output, target) for name, measure in self.measures.items()}
         for name, value in values.items():
@@ -310,11 +340,12 @@ def _epoch(step: _Training, run: Callable[..., None], loader: Any, where: Any, p
     """One pass over the training batches: the means of the loss and the metrics."""
     for mean in step.means.values():
         mean.restart()
-    for batch in _Bar(loader, title, progress):
-        inputs, target = _split("fit", to_device(batch, where))
-        run(*inputs, target)
-        for mean in step.means.values():
-            mean.count += _rows(target)
+    with contextlib.closing(prefetch(loader, where)) as batches:
+        for batch in _Bar(batches if where.type == "cuda" else loader, title, progress):
+            inputs, target = _split("fit", to_device(batch, where))
+            run(*inputs, target)
+            for mean in step.means.values():
+                mean.count += _rows(target)
     if not step.means["loss"].count:
         raise ValueError("fit: wanted at least one batch, saw none")
     return {name: mean.read() for name, mean in step.means.items()}
