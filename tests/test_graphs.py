@@ -13,6 +13,7 @@ import gradflow as gf
 from gradflow import backend, nn, optim
 from gradflow.autograd.checkpoint import checkpoint
 from gradflow.backend import capture
+from gradflow.cuda import optim as cuda_optim
 from gradflow.graphs import recording
 from gradflow.graphs.capture import Pool
 
@@ -142,8 +143,9 @@ def test_more_replays_under_way_than_rows_to_send_from(card, monkeypatch):
     gf.manual_seed(5)
     step = gf.cuda.graph(b.step)
     assert run(b, step, 9) == eager
+    x = on_card((4, 24))
     with card.launches() as work:
-        step(on_card((4, 24)))
+        step(x)
     assert [w.kind for w in work] == ["routine", "wait", "upload", "graph"]  # until the row was read
 
 
@@ -334,6 +336,23 @@ def test_constants_of_a_capture_lie_where_no_other_work_writes(card):
     for _ in range(2):
         g.replay()
         np.testing.assert_array_equal(z.cpu().numpy(), values + x.cpu().numpy())
+    del others
+
+
+def test_tables_that_a_graph_reads_stay(card):
+    """Captured after the same step ran eagerly: the table of addresses is the cached one."""
+    w = nn.Parameter(on_card(100))
+    w.grad = on_card(100, 1)
+    o = optim.SGD([w], lr=0.5)
+    o.step()
+    g = gf.cuda.CUDAGraph()
+    with gf.cuda.graph(g):
+        o.step()
+    cuda_optim._tables.clear()
+    gc.collect()
+    others = [on_card(n) for n in range(1, 60)]
+    g.replay()
+    assert_close(w.numpy(force=True), on_card(100).cpu().numpy() - on_card(100, 1).cpu().numpy())
     del others
 
 
