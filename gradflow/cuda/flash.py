@@ -83,7 +83,9 @@ def instantiations() -> list[str]:
     """Every kernel that may be launched."""
     kernels = "attention_forward", "attention_backward_queries", "attention_backward_keys"
     ways = [w for kind in WAYS.values() for w in kind.values()]
-    found = [_name(kernel, t, extra) for w in ways for kernel, t in zip(kernels, w, strict=True) for extra in (False, True)]
+    found = [
+        _name(kernel, t, extra) for w in ways for kernel, t in zip(kernels, w, strict=True) for extra in (False, True)
+    ]
     return list(dict.fromkeys(found))
 
 
@@ -134,26 +136,26 @@ class _Call:
         self, q: Array, k: Array, v: Array, mask: Any, scale: float, causal: bool, drop: float, seed: Any
     ) -> None:
         self.group = group_of(q, k, v)
+        self.queries, self.keys, self.e, self.f = q.shape[-2], k.shape[-2], q.shape[-1], v.shape[-1]
         leads = [q.shape[:-2], *[(*x.shape[:-3], 1) if self.group > 1 else x.shape[:-2] for x in (k, v)]]
         if mask is not None:
             leads.append(mask.shape[:-2])
-        self.lead = np.broadcast_shapes(*leads)
+        self.lead = leads[0] if leads[0] == leads[1] == leads[2] == leads[-1] else np.broadcast_shapes(*leads)
+        self.pairs = math.prod(self.lead)
+        del leads[2]  # dropout's bits are those of a matrix of weights, which knows nothing of v
+        self.taken = not drop or math.prod(np.broadcast_shapes(*leads)) == self.pairs
         heads = self.lead[-1] if self.lead else 1
         if all(x.ndim < 3 or x.shape[-3] == 1 for x in (k, v)):
             self.group = heads  # all queries share one head of keys: its gradient is summed in the kernel
-        self.queries, self.keys, self.e, self.f = q.shape[-2], k.shape[-2], q.shape[-1], v.shape[-1]
-        self.pairs, self.drop = math.prod(self.lead), drop
-        del leads[2]  # dropout's bits are those of a matrix of weights, which knows nothing of v
-        self.taken = not drop or math.prod(np.broadcast_shapes(*leads)) == self.pairs
         self.extra = mask is not None or drop > 0
         self.way: Any = _way(q, max(self.e, self.f))
-        self.packed, self.replay = 0, replay(seed[0])
-        self.told = t = np.zeros((), _PROBLEM)
-        t["queries"], t["keys"], t["e"], t["f"] = self.queries, self.keys, self.e, self.f
-        t["heads"], t["group"], t["pairs"], t["causal"] = heads, self.group, self.pairs, causal
-        t["scale"], t["back"], t["keep"] = scale * LOG2_E, scale, kept(drop) if drop else 1
-        if drop:
-            t["key"], t["counter"], t["limit"] = int(seed[0]) & WORD, int(seed[1]) & WORD, limit(drop)
+        self.replay = replay(seed[0])
+        # What the kernels are told, but for where rows are and which of them move by 16 bytes.
+        self.sizes = self.queries, self.keys, self.e, self.f, heads, self.group, self.pairs, causal
+        self.factors = scale * LOG2_E, scale, kept(drop) if drop else 1.0
+        self.draws = (int(seed[0]) & WORD, int(seed[1]) & WORD, limit(drop)) if drop else (0, 0, 0)
+        self.steps = [(0, 0, 0)] * len(_STEPS)
+        self.packed = self.mask_key = 0
 
     def takes(self, name: str, x: Array) -> Array:
         """x as kernels can read it: tells them where its rows are."""
@@ -166,12 +168,13 @@ class _Call:
         steps = [0] * (4 - x.ndim) + steps
         if len(self.lead) > 2 and x.ndim > 3 and x.shape[0] not in (1, math.prod(self.lead[:-1])):
             self.taken = False  # it has some of the leading dimensions, and one step does not do for them
-        self.told[name] = steps[:3]
+        place = _STEPS.index(name)
+        self.steps[place] = tuple(steps[:3])
         if name == "mask":
-            self.told["mask_key"] = steps[3]
+            self.mask_key = steps[3]
         else:
-            whole = x.data.ptr % 16 == 0 and x.shape[-1] * size % 16 == 0 and not any(s * size % 16 for s in steps[:3])
-            self.packed |= whole << _STEPS.index(name)
+            places = (x.data.ptr, *[size * n for n in (x.shape[-1], *steps[:3])])
+            self.packed |= (not any(n % 16 for n in places)) << place
         return x
 
     def makes(self, name: str, like: Array, rows: int, width: int, group: int = 1) -> Array:
@@ -192,12 +195,12 @@ class _Call:
 
     def run(self, kernel: str, tile: Tile, blocks: int, shared: int, *arrays: Any) -> None:
         """Launch a kernel."""
-        self.told["packed"] = self.packed
+        told = (*self.sizes, self.packed, *self.factors, *self.steps, self.mask_key, *self.draws)
         name = _name(kernel, tile, self.extra)
         f = launch.load("flash", name)
         if shared > launch.STATIC_SHARED:
             launch._grant("flash", name, f, shared, self.q)
-        values = (*arrays, self.replay, self.told)  # `launch` would want contiguous arrays
+        values = (*arrays, self.replay, np.array(told, _PROBLEM))  # `launch` would want contiguous arrays
         launch.fire(f, (blocks,), (32 * tile.warps,), values, self.q, shared)
 
 
