@@ -172,13 +172,49 @@ def test_events(stream):
         card.cuda.get_elapsed_time(start, end)
 
 
-def test_pinned_memory_and_copies():
-    x = card.zeros(4, "f4")
-    pinned = card.cuda.alloc_pinned_memory(16)
-    host = np.frombuffer(pinned, "f4", 4)
-    host[...] = [1, 2, 3, 4]
+def pinned(values):
+    host = np.frombuffer(card.cuda.alloc_pinned_memory(4 * len(values)), "f4", len(values))
+    host[...] = values
+    return host
+
+
+def test_copies_happen_as_late_as_they_may():
+    x, host, copying = card.empty(4, "f4"), pinned([1, 2, 3, 4]), card.cuda.Stream(non_blocking=True)
+    x.set(host, stream=copying)
+    done = copying.record()
+    assert not done.done and np.isnan((x + 0).get()).all()  # nothing waited for the copy
+    card.cuda.get_current_stream().wait_event(done)
+    assert done.done and (x + 1).tolist() == [2, 3, 4, 5]
+    x.set(host, stream=copying)
+    host[...] = 9  # before the copy was done
+    copying.synchronize()
+    assert x.tolist() == [9] * 4
+    pageable = np.ones(4, "f4")
+    x.set(pageable, stream=copying)
+    pageable[...] = 7
+    copying.synchronize()
+    assert x.tolist() == [1] * 4
+    with copying:
+        x.data.copy_from_host_async(host.ctypes.data, 16)
+        assert (x + 0).tolist() == [9] * 4  # the same stream comes after
+
+
+def test_a_source_that_went_too_early():
+    x, host, copying = card.empty(4, "f4"), pinned([1, 2, 3, 4]), card.cuda.Stream(non_blocking=True)
+    x.set(host, stream=copying)
+    host = None
+    with pytest.raises(card.CardError, match="freed before"):
+        copying.synchronize()
+
+
+def test_results_come_late():
+    x, host, copying = card.ones(4, "f4"), pinned([0] * 4), card.cuda.Stream(non_blocking=True)
     card.counts.reset()
-    x.data.copy_from_host_async(pinned, 16)
-    x += 1
-    x.data.copy_to_host_async(pinned.ptr, 16)
-    assert host.tolist() == [2, 3, 4, 5] and (card.counts.host_copies, card.counts.device_copies) == (1, 1)
+    x.get(stream=copying, out=host, blocking=False)
+    assert np.isnan(host).all() and card.counts.host_copies == 0
+    card.cuda.Device().synchronize()
+    assert host.tolist() == [1] * 4 and card.counts.synchronisations == 1
+    blocking = card.cuda.Stream()
+    x.data.copy_to_host_async(host.ctypes.data, 8, blocking)
+    x + 1  # the default stream waits for blocking ones
+    assert host.tolist() == [1] * 4

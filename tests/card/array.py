@@ -372,12 +372,28 @@ class ndarray:
         return self._a
 
     def get(self, stream=None, order="C", out=None, blocking=True):
+        if not blocking and self.size and self._a.flags.c_contiguous and (out is None or out.flags.c_contiguous):
+            return self._get_later(stream, out)
         a = self._host("get")
         if out is None:
             return np.array(a, order=order if order in "CF" else "C")
-        if out.shape != a.shape or out.dtype != a.dtype:
-            raise ValueError(f"out has shape {out.shape} and dtype {out.dtype}, the array {a.shape} and {a.dtype}")
+        self._fits(out)
         out[...] = a
+        return out
+
+    def _fits(self, out):
+        if out.shape != self.shape or out.dtype != self.dtype:
+            raise ValueError(f"out has shape {out.shape} and dtype {out.dtype}, the array {self.shape} and {self.dtype}")
+
+    def _get_later(self, stream, out):
+        from . import late
+        from .cuda import queue_of
+
+        refuse_capture("get: a copy from device to host")
+        out = np.empty(self.shape, self.dtype) if out is None else out
+        self._fits(out)
+        work.note("download", "get", 0, self.nbytes)
+        late.download(queue_of(stream), self._memory, self.data.ptr, out.ctypes.data, out.nbytes, out)
         return out
 
     def set(self, arr, stream=None):
@@ -387,10 +403,16 @@ class ndarray:
             raise TypeError(f"{arr.dtype} array cannot be set to {self.dtype} array")
         if arr.shape != self.shape:
             raise ValueError(f"Shape mismatch. Old shape: {self.shape}, new shape: {arr.shape}")
+        from . import late
+        from .cuda import queue_of
+
         refuse_capture("set: a copy from host to device")
         counts.device_copies += 1
         work.note("upload", "set", self.nbytes)
-        self._a[...] = arr
+        if stream is None or not self.size or not (self._a.flags.c_contiguous and arr.flags.c_contiguous):
+            self._a[...] = arr
+        else:
+            late.upload(queue_of(stream), self._memory, self.data.ptr, arr.ctypes.data, arr.nbytes)
 
     def item(self, *index):
         return self._host("item").item(*index)

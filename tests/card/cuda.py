@@ -4,13 +4,13 @@ import contextlib
 import itertools
 import threading
 import time
-
-import numpy as np
+import weakref
 
 from . import cublas, work
 from . import memory as _memory
 from .build import CompileException
 from .graph import Capture, Graph, open_captures
+from .late import PinnedMemoryPointer, Queue, alloc_pinned_memory, waiting  # noqa: F401 - CuPy has it here
 from .memory import (
     CardError,
     Memory,
@@ -84,14 +84,17 @@ class Device:
 
 
 _numbers = itertools.count(16)
+_streams = weakref.WeakSet()
 
 
-def wait(what, capture):
-    """The host waits for the device, which cannot be captured."""
+def wait(what, capture, queue=None, upto=None):
+    """The host waits for the device, or for the copies of one stream, which cannot be captured."""
     if capture:
         raise CardError("cudaErrorStreamCaptureUnsupported: operation not permitted when stream is capturing")
     _memory.counts.synchronisations += 1
     work.note("wait", what)
+    for copies in [queue] if queue is not None else list(waiting):
+        copies.finish(upto)
     _memory.check()
 
 
@@ -101,9 +104,12 @@ class Stream:
     def __init__(self, null=False, non_blocking=False, ptds=False, priority=0):
         self.null, self.non_blocking, self.priority = null, non_blocking, priority
         self.ptr = 0 if null else 2 if ptds else next(_numbers)
-        self.device_id, self._capture = 0, None
+        self.device_id, self._capture, self._queue = 0, None, Queue()
+        _streams.add(self)
 
-    done = True
+    @property
+    def done(self):
+        return not self._queue.copies
 
     def use(self):
         _here.stream = self
@@ -117,7 +123,7 @@ class Stream:
         _here.stack.pop().use()
 
     def synchronize(self):
-        wait("Stream.synchronize", self._capture)
+        wait("Stream.synchronize", self._capture, self._queue)
 
     def record(self, event=None):
         event = event or Event()
@@ -126,6 +132,8 @@ class Stream:
 
     def wait_event(self, event):
         """After an event of a capture this stream captures too, until the first stream waits for it in turn."""
+        if event.stream is not None:
+            event.stream._queue.finish(event.upto)
         if event.capture is None or event.capture not in open_captures:
             return
         if self._capture is None:
@@ -190,8 +198,26 @@ def get_current_stream(device_id=-1):
     return getattr(_here, "stream", Stream.null)
 
 
+def catch_up(stream):
+    """Do the copies that come before new work of a stream: its own, for the default stream also those of blocking ones."""
+    stream._queue.finish()
+    if stream.ptr == 0:
+        for other in list(_streams):
+            if not other.non_blocking:
+                other._queue.finish()
+
+
+def queue_of(stream):
+    """The copies of a stream, given as an object, an address, or None for the current one."""
+    if isinstance(stream, int):
+        stream = next((s for s in _streams if s.ptr == stream), None)
+    return (stream or get_current_stream())._queue
+
+
 def capturing():
-    """The capture of the current stream, or None."""
+    """The capture of the current stream, or None. All work asks, so copies that must come before it are done here."""
+    if waiting:
+        catch_up(get_current_stream())
     if not open_captures:
         return None
     stream = get_current_stream()
@@ -205,13 +231,15 @@ class Event:
 
     def __init__(self, block=False, disable_timing=False, interprocess=False):
         self.moment, self.ptr, self.timed = None, next(_numbers), not disable_timing
-        self.capture = self.stream = None
+        self.capture = self.stream = self.upto = None
 
-    done = True
+    @property
+    def done(self):
+        return self.stream is None or self.upto <= self.stream._queue.done
 
     def record(self, stream=None):
         self.stream = stream = stream or get_current_stream()
-        self.capture = stream._capture
+        self.capture, self.upto = stream._capture, stream._queue.issued
         if self.capture is not None:
             self.capture.add("event", self._now, ())
         self._now()
@@ -220,7 +248,7 @@ class Event:
         self.moment = time.perf_counter()
 
     def synchronize(self):
-        wait("Event.synchronize", self.capture)
+        wait("Event.synchronize", self.capture, self.stream and self.stream._queue, self.upto)
 
 
 def get_elapsed_time(start, end):
@@ -235,21 +263,6 @@ def get_elapsed_time(start, end):
 
 def alloc(size):
     return MemoryPointer(_memory.allocate(size), 0)
-
-
-class PinnedMemoryPointer(bytearray):
-    """Page-locked host memory; np.frombuffer reads and writes it."""
-
-    @property
-    def ptr(self):
-        return np.frombuffer(self, np.uint8).ctypes.data
-
-    def size(self):
-        return len(self)
-
-
-def alloc_pinned_memory(size):
-    return PinnedMemoryPointer(size)
 
 
 class _Runtime:

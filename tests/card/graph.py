@@ -39,10 +39,12 @@ class Graph:
                     raise CardError(f"graph: {block.size} bytes that node {i}, {node.what}, uses: the memory {reason}")
 
     def launch(self, stream=None):
-        from .cuda import get_current_stream
+        from .cuda import catch_up, get_current_stream
 
         self.check()
-        capture = (stream or get_current_stream())._capture
+        stream = stream or get_current_stream()
+        catch_up(stream)
+        capture = stream._capture
         counts.graphs += 1
         work.note("graph", f"graph of {len(self._nodes)}")
         for node in self._nodes:

@@ -305,21 +305,34 @@ class MemoryPointer:
         refuse_capture("a copy on the device that waits")
         self.copy_from_device_async(other, size)
 
-    def copy_from_host_async(self, mem, size, stream=None):
+    def copy_from_host(self, mem, size):
         refuse_capture("a copy from host to device")
-        work.note("upload", "copy_from_host_async", size)
+        work.note("upload", "copy_from_host", size)
         counts.device_copies += 1
         ctypes.memmove(self.ptr, host_address(mem), size)
 
-    copy_from_host = copy_from_host_async
+    def copy_from_host_async(self, mem, size, stream=None):
+        from . import late
+        from .cuda import queue_of
 
-    def copy_to_host_async(self, mem, size, stream=None):
+        refuse_capture("a copy from host to device")
+        work.note("upload", "copy_from_host_async", size)
+        counts.device_copies += 1
+        late.upload(queue_of(stream), self.mem, self.ptr, host_address(mem), size)
+
+    def copy_to_host(self, mem, size):
         refuse_capture("a copy from device to host")
-        work.note("download", "copy_to_host_async", 0, size)
+        work.note("download", "copy_to_host", 0, size)
         counts.host_copies += 1
         ctypes.memmove(host_address(mem), self.ptr, size)
 
-    copy_to_host = copy_to_host_async
+    def copy_to_host_async(self, mem, size, stream=None):
+        from . import late
+        from .cuda import queue_of
+
+        refuse_capture("a copy from device to host")
+        work.note("download", "copy_to_host_async", 0, size)
+        late.download(queue_of(stream), self.mem, self.ptr, host_address(mem), size, mem)
 
     def copy_from_async(self, mem, size, stream=None):
         (self.copy_from_device_async if isinstance(mem, MemoryPointer) else self.copy_from_host_async)(mem, size)
