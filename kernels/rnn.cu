@@ -1,12 +1,17 @@
-// Recurrent cells: the arithmetic of one step of one layer after the recurrent matrix product, one launch each way.
+// Recurrent layers: the arithmetic of one step of one layer, each way, with the recurrent matrix product or after it.
 //
-// A thread has one hidden unit j of one sequence i and works on all its gates, which lie m apart in a row: the 32 threads
-// of a warp read 32 neighbours of each gate. The input's part of the gates is read and the gates themselves are written in
-// the same place; with them, and the cell states in the accumulation type, the way back recomputes no product.
-// Sequences i >= k have ended (or, backwards, not begun): their output is zero and their state stays.
-#include "common.cuh"
+// A thread has one hidden unit j of one sequence i and works on all its gates, which lie m apart in a row. The input's part of
+// the gates is read and the gates themselves are written in the same place; with them, and the cell states in the
+// accumulation type, the way back recomputes no product. Sequences i >= k have ended (or, backwards, not begun): their output
+// is zero and their state stays.
+//
+// *_step: one launch for a step. A block sums all gates of 8 units for 32 sequences, h u^T, and its 256 threads go on with one
+// unit of one sequence each; what they need besides is on its way during the sum. Backwards 16 units of 16 sequences: the
+// gradients of the later step's gates by the weight, turned over, and with them this step's.
+// *_forward, *_backward: after the product of a library, which is better for many sequences.
+#include "rnn_step.cuh"
 
-constexpr int UNITS = 32, SEQUENCES = 4;  // of a block
+constexpr int UNITS = 32, SEQUENCES = 4;  // of a block after a library's product
 
 template <class A> __device__ __forceinline__ A sigmoid(A a) { return A(1) / (A(1) + A(::exp(-a))); }
 template <class A> __device__ __forceinline__ A tangent(A a) { return A(::tanh(a)); }
@@ -21,21 +26,77 @@ template <class F> __device__ __forceinline__ void for_each_unit(index_t n, inde
   if (i < n && j < m) f(i, j);
 }
 
-// The sum of a gate: the input's part x, the state's part h, and their biases.
+// The sum of a gate but for the state's part: the input's part x and both biases.
 template <class T> struct sums {
-  const T *x, *h, *b, *d;
+  const T *x, *b, *d;
   __device__ __forceinline__ acc_t<T> operator()(index_t row, index_t unit) const {
-    return load(x + row + unit) + load(h + row + unit) + load_or_zero(b, unit) + load_or_zero(d, unit);
+    return load(x + row + unit) + load_or_zero(b, unit) + load_or_zero(d, unit);
   }
 };
 
+// ---- the product of a step, in the launch of its arithmetic -------------------------------------------------------------
+
+// A block's place in an n x m matrix, and the product of its tile: GATES numbers for each thread.
+template <class T, bool MMA, int ROWS, int GATES> struct step {
+  static constexpr int units = STEP_THREADS / ROWS;
+  using tile = step_tile<T, MMA, ROWS, GATES * units>;
+  void* memory;
+  const index_t i0 = index_t(blockIdx.y) * ROWS, j0 = index_t(blockIdx.x) * units;
+  const index_t i = i0 + threadIdx.x / units, j = j0 + threadIdx.x % units;
+
+  // Lines a(i), or zeros where it gives null, by lines j, m + j, ... of w, of k numbers each.
+  template <class Line> __device__ __forceinline__ void multiply(Line a, const T* w, index_t m, int k) const {
+    const auto weight = [&](int c) { return j0 + c % units < m ? w + (c / units * m + j0 + c % units) * k : nullptr; };
+    tile::product(memory, [&](int r) { return a(i0 + r); }, weight, w, k);
+  }
+  __device__ __forceinline__ acc_t<T> operator[](int gate) const {
+    return tile::total(memory, threadIdx.x / units, gate * units + threadIdx.x % units);
+  }
+};
+template <class T, bool MMA, int GATES> using step_forward = step<T, MMA, 32, GATES>;
+template <class T, bool MMA> using step_backward = step<T, MMA, 16, 1>;
+
+// The states (n x m) that a step starts from: of the step before for its sequences i < k, else those that were given.
+template <class T> struct states {
+  const T *h, *given;
+  index_t k, m;
+  __device__ __forceinline__ const T* operator()(index_t i) const { return (i < k ? h : given) + i * m; }
+};
+
 // ---- LSTM: gates i f g o, (n, 4m) -------------------------------------------------------------------------------------
+
+// From the gates' sums s to gates, state and output, all pointers at this unit.
+template <class T>
+__device__ __forceinline__ acc_t<T> lstm_cell(const acc_t<T> (&s)[4], acc_t<T> before, T* gates, index_t m, acc_t<T>* after) {
+  using A = acc_t<T>;
+  const A in = sigmoid(s[0]), forget = sigmoid(s[1]), g = tangent(s[2]), out = sigmoid(s[3]), c = forget * before + in * g;
+  store(gates, in);
+  store(gates + m, forget);
+  store(gates + 2 * m, g);
+  store(gates + 3 * m, out);
+  *after = c;
+  return out * tangent(c);
+}
+
+// From the output's gradient e and the state's d to those of the gates' sums; the gradient of the state before.
+template <class T>
+__device__ __forceinline__ acc_t<T> lstm_cell_backward(acc_t<T> e, acc_t<T> d, const T* gates, index_t m, acc_t<T> before,
+                                                       acc_t<T> after, T* dsums) {
+  using A = acc_t<T>;
+  const A in = load(gates), forget = load(gates + m), g = load(gates + 2 * m), out = load(gates + 3 * m), tc = tangent(after);
+  d += e * out * (A(1) - tc * tc);
+  store(dsums, d * g * in * (A(1) - in));
+  store(dsums + m, d * before * forget * (A(1) - forget));
+  store(dsums + 2 * m, d * in * (A(1) - g * g));
+  store(dsums + 3 * m, e * tc * out * (A(1) - out));
+  return d * forget;
+}
 
 template <class T>
 __global__ void __launch_bounds__(UNITS * SEQUENCES)
 lstm_forward(T* gates, const T* part, const T* b, const T* d, const acc_t<T>* before, acc_t<T>* after, T* y, index_t n,
              index_t m, index_t k) {
-  const sums<T> sum{gates, part, b, d};
+  const sums<T> sum{gates, b, d};
   for_each_unit(n, m, [=](index_t i, index_t j) {
     using A = acc_t<T>;
     const index_t at = i * m + j, row = i * 4 * m;
@@ -44,19 +105,39 @@ lstm_forward(T* gates, const T* part, const T* b, const T* d, const acc_t<T>* be
       store(y + at, A(0));
       return;
     }
-    T* mine = gates + row + j;
-    const A forget = sigmoid(sum(row, m + j));
-    store(mine + m, forget);
-    const A in = sigmoid(sum(row, j));
-    store(mine, in);
-    const A g = tangent(sum(row, 2 * m + j));
-    store(mine + 2 * m, g);
-    const A c = forget * before[at] + in * g;
-    after[at] = c;
-    const A out = sigmoid(sum(row, 3 * m + j));
-    store(mine + 3 * m, out);
-    store(y + at, out * tangent(c));
+    A s[4];
+    for (int q = 0; q < 4; ++q) s[q] = sum(row, q * m + j) + load(part + row + q * m + j);
+    store(y + at, lstm_cell(s, before[at], gates + row + j, m, after + at));
   });
+}
+
+// last, if it is given: the states after this step.
+template <class T, bool MMA>
+__global__ void __launch_bounds__(STEP_THREADS, 2)
+lstm_step(T* gates, const T* h, index_t kh, const T* given, const T* u, const T* b, const T* d, const acc_t<T>* before,
+          acc_t<T>* after, T* y, T* last, index_t n, index_t m, index_t k) {
+  using A = acc_t<T>;
+  using tile = step_forward<T, MMA, 4>;
+  __shared__ alignas(16) unsigned char memory[tile::tile::bytes];
+  const tile part{memory};
+  const index_t i = part.i, j = part.j, at = i * m + j, row = i * 4 * m;
+  const bool live = i < n && j < m, there = live && i < k;
+  const sums<T> sum{gates, b, d};
+  A s[4] = {};
+  if (there)
+    for (int q = 0; q < 4; ++q) s[q] = sum(row, q * m + j);
+  const A c = live ? before[at] : A(0);
+  const states<T> state{h, given, kh, m};
+  if (part.i0 < k) part.multiply([&](index_t r) { return r < k ? state(r) : nullptr; }, u, m, int(m));
+  if (live && !there) {
+    after[at] = c;
+    store(y + at, A(0));
+  }
+  if (!there) return;
+  for (int q = 0; q < 4; ++q) s[q] += part[q];
+  const A v = lstm_cell(s, c, gates + row + j, m, after + at);
+  store(y + at, v);
+  if (last) store(last + at, v);
 }
 
 // dsums: the gradients of the gates' sums. dc goes from the state after to the state before, in place.
@@ -67,29 +148,84 @@ lstm_backward(const T* gy, const T* dh, acc_t<T>* dc, const T* gates, const acc_
   for_each_unit(n, m, [=](index_t i, index_t j) {
     using A = acc_t<T>;
     const index_t at = i * m + j, row = i * 4 * m + j;
-    T* mine = dsums + row;
     if (i >= k) {
-      for (int q = 0; q < 4; ++q) store(mine + q * m, A(0));
+      for (int q = 0; q < 4; ++q) store(dsums + row + q * m, A(0));
       return;
     }
-    const A in = load(gates + row), forget = load(gates + row + m), g = load(gates + row + 2 * m),
-            out = load(gates + row + 3 * m), tc = tangent(after[at]);
-    const A e = load(gy + at) + load_or_zero(dh, at), d = dc[at] + e * out * (A(1) - tc * tc);
-    store(mine, d * g * in * (A(1) - in));
-    store(mine + m, d * before[at] * forget * (A(1) - forget));
-    store(mine + 2 * m, d * in * (A(1) - g * g));
-    store(mine + 3 * m, e * tc * out * (A(1) - out));
-    dc[at] = d * forget;
+    const A e = load(gy + at) + load_or_zero(dh, at);
+    dc[at] = lstm_cell_backward(e, dc[at], gates + row, m, before[at], after[at], dsums + row);
   });
 }
 
+// later: dsums of the step after this one, of whose sequences kl were there. carry, if it is given: what else reaches the state
+// after this step, (n, m); it stays for sequences that are not there yet, with what reaches them, and is spent otherwise.
+template <class T, bool MMA>
+__global__ void __launch_bounds__(STEP_THREADS, 2)
+lstm_step_backward(const T* gy, const T* later, index_t kl, const T* ut, acc_t<T>* carry, acc_t<T>* dc, const T* gates,
+                   const acc_t<T>* before, const acc_t<T>* after, T* dsums, index_t n, index_t m, index_t k) {
+  using A = acc_t<T>;
+  using tile = step_backward<T, MMA>;
+  __shared__ alignas(16) unsigned char memory[tile::tile::bytes];
+  const tile part{memory};
+  const index_t i = part.i, j = part.j, at = i * m + j, row = i * 4 * m + j;
+  const bool live = i < n && j < m;
+  A e = live && carry ? carry[at] : A(0);
+  if (part.i0 < kl) {
+    part.multiply([&](index_t r) { return r < kl ? later + r * 4 * m : nullptr; }, ut, m, int(4 * m));
+    e += part[0];
+  }
+  if (!live) return;
+  if (carry) carry[at] = i < k ? A(0) : e;
+  if (i < k) {
+    dc[at] = lstm_cell_backward(e + load(gy + at), dc[at], gates + row, m, before[at], after[at], dsums + row);
+  } else {
+    for (int q = 0; q < 4; ++q) store(dsums + row + q * m, A(0));
+  }
+}
+
 // ---- GRU: gates r z n, (n, 3m); inner is u_n h + d_n --------------------------------------------------------------------
+
+// From the sums of r, z and n but for the state's part of n, which is q, to gates and output.
+template <class T>
+__device__ __forceinline__ acc_t<T> gru_cell(const acc_t<T> (&s)[3], acc_t<T> q, acc_t<T> before, T* gates, index_t m,
+                                             T* inner) {
+  using A = acc_t<T>;
+  const A r = sigmoid(s[0]), z = sigmoid(s[1]), v = tangent(s[2] + r * q);
+  store(gates, r);
+  store(gates + m, z);
+  store(gates + 2 * m, v);
+  store(inner, q);
+  return v + z * (before - v);
+}
+
+// From the output's gradient e to those of the input's part dx and of the state's part dh of the sums; what reaches the state
+// before directly.
+template <class T>
+__device__ __forceinline__ acc_t<T> gru_cell_backward(acc_t<T> e, const T* gates, index_t m, acc_t<T> before, acc_t<T> inner,
+                                                      T* dx, T* dh) {
+  using A = acc_t<T>;
+  const A r = load(gates), z = load(gates + m), v = load(gates + 2 * m);
+  const A dv = e * (A(1) - z) * (A(1) - v * v), dr = dv * inner * r * (A(1) - r), dz = e * (before - v) * z * (A(1) - z);
+  store(dx, dr);
+  store(dx + m, dz);
+  store(dx + 2 * m, dv);
+  store(dh, dr);
+  store(dh + m, dz);
+  store(dh + 2 * m, dv * r);
+  return e * z;
+}
+
+template <class T> __device__ __forceinline__ void gru_no_cell_backward(index_t m, T* dx, T* dh) {
+  for (int q = 0; q < 3; ++q) {
+    store(dx + q * m, acc_t<T>(0));
+    store(dh + q * m, acc_t<T>(0));
+  }
+}
 
 template <class T>
 __global__ void __launch_bounds__(UNITS * SEQUENCES)
 gru_forward(T* gates, const T* part, const T* b, const T* d, const T* before, T* inner, T* y, index_t n, index_t m,
             index_t k) {
-  const sums<T> sum{gates, part, b, d};
   for_each_unit(n, m, [=](index_t i, index_t j) {
     using A = acc_t<T>;
     const index_t at = i * m + j, row = i * 3 * m, unit = 2 * m + j;
@@ -97,19 +233,42 @@ gru_forward(T* gates, const T* part, const T* b, const T* d, const T* before, T*
       store(y + at, A(0));
       return;
     }
-    const A r = sigmoid(sum(row, j)), z = sigmoid(sum(row, m + j)), q = load(part + row + unit) + load_or_zero(d, unit);
-    const A v = tangent(load(gates + row + unit) + load_or_zero(b, unit) + r * q);
-    T* mine = gates + row + j;
-    store(mine, r);
-    store(mine + m, z);
-    store(mine + 2 * m, v);
-    store(inner + at, q);
-    store(y + at, v + z * (load(before + at) - v));
+    const sums<T> sum{gates, b, d};
+    const A r = sum(row, j) + load(part + row + j), z = sum(row, m + j) + load(part + row + m + j);
+    const A s[3] = {r, z, load(gates + row + unit) + load_or_zero(b, unit)};
+    const A q = load(part + row + unit) + load_or_zero(d, unit);
+    store(y + at, gru_cell(s, q, load(before + at), gates + row + j, m, inner + at));
   });
 }
 
-// dx and dh: the gradients of the input's and of the state's part of the sums. through: what reaches the state before
-// not by a product but directly, in place; the gradient of the state after is gy + part + through.
+template <class T, bool MMA>
+__global__ void __launch_bounds__(STEP_THREADS, 2)
+gru_step(T* gates, const T* h, index_t kh, const T* given, const T* u, const T* b, const T* d, T* inner, T* y, T* last,
+         index_t n, index_t m, index_t k) {
+  using A = acc_t<T>;
+  using tile = step_forward<T, MMA, 3>;
+  __shared__ alignas(16) unsigned char memory[tile::tile::bytes];
+  const tile part{memory};
+  const index_t i = part.i, j = part.j, at = i * m + j, row = i * 3 * m, unit = 2 * m + j;
+  const bool live = i < n && j < m, there = live && i < k;
+  const states<T> state{h, given, kh, m};
+  A s[3] = {}, q = 0, old = 0;
+  if (there) {
+    const sums<T> sum{gates, b, d};
+    s[0] = sum(row, j), s[1] = sum(row, m + j), s[2] = load(gates + row + unit) + load_or_zero(b, unit);
+    q = load_or_zero(d, unit), old = load(state(i) + j);
+  }
+  if (part.i0 < k) part.multiply([&](index_t r) { return r < k ? state(r) : nullptr; }, u, m, int(m));
+  if (live && !there) store(y + at, A(0));
+  if (!there) return;
+  s[0] += part[0], s[1] += part[1], q += part[2];
+  const A v = gru_cell(s, q, old, gates + row + j, m, inner + at);
+  store(y + at, v);
+  if (last) store(last + at, v);
+}
+
+// through: what reaches the state before not by a product but directly, in place; the gradient of the state after is
+// gy + part + through.
 template <class T>
 __global__ void __launch_bounds__(UNITS * SEQUENCES)
 gru_backward(const T* gy, const T* part, acc_t<T>* through, const T* gates, const T* before, const T* inner, T* dx, T* dh,
@@ -119,37 +278,73 @@ gru_backward(const T* gy, const T* part, acc_t<T>* through, const T* gates, cons
     const index_t at = i * m + j, row = i * 3 * m + j;
     const A later = load_or_zero(part, at) + through[at];
     if (i >= k) {
-      for (int q = 0; q < 3; ++q) {
-        store(dx + row + q * m, A(0));
-        store(dh + row + q * m, A(0));
-      }
+      gru_no_cell_backward(m, dx + row, dh + row);
       through[at] = later;
       return;
     }
-    const A r = load(gates + row), z = load(gates + row + m), v = load(gates + row + 2 * m), e = load(gy + at) + later;
-    const A dv = e * (A(1) - z) * (A(1) - v * v);
-    const A dr = dv * load(inner + at) * r * (A(1) - r), dz = e * (load(before + at) - v) * z * (A(1) - z);
-    store(dx + row, dr);
-    store(dx + row + m, dz);
-    store(dx + row + 2 * m, dv);
-    store(dh + row, dr);
-    store(dh + row + m, dz);
-    store(dh + row + 2 * m, dv * r);
-    through[at] = e * z;
+    const A old = load(before + at), q = load(inner + at);
+    through[at] = gru_cell_backward(load(gy + at) + later, gates + row, m, old, q, dx + row, dh + row);
   });
+}
+
+// later: dh of the step after this one, of whose sequences kl were there.
+template <class T, bool MMA>
+__global__ void __launch_bounds__(STEP_THREADS, 2)
+gru_step_backward(const T* gy, const T* later, index_t kl, const T* ut, acc_t<T>* through, const T* gates, const T* before,
+                  const T* inner, T* dx, T* dh, index_t n, index_t m, index_t k) {
+  using A = acc_t<T>;
+  using tile = step_backward<T, MMA>;
+  __shared__ alignas(16) unsigned char memory[tile::tile::bytes];
+  const tile part{memory};
+  const index_t i = part.i, j = part.j, at = i * m + j, row = i * 3 * m + j;
+  const bool live = i < n && j < m;
+  A e = live ? through[at] : A(0);
+  if (part.i0 < kl) {
+    part.multiply([&](index_t r) { return r < kl ? later + r * 3 * m : nullptr; }, ut, m, int(3 * m));
+    e += part[0];
+  }
+  if (!live) return;
+  if (i < k) {
+    const A old = load(before + at), q = load(inner + at);
+    through[at] = gru_cell_backward(load(gy + at) + e, gates + row, m, old, q, dx + row, dh + row);
+  } else {
+    gru_no_cell_backward(m, dx + row, dh + row);
+    through[at] = e;
+  }
 }
 
 // ---- the plain cell: tanh or relu of the sum, in place ------------------------------------------------------------------
 
+template <class A> __device__ __forceinline__ A rnn_cell(A a, bool relu) { return !relu ? tangent(a) : a > A(0) || a != a ? a : A(0); }
+template <class A> __device__ __forceinline__ A rnn_slope(A v, bool relu) { return relu ? A(v > A(0)) : A(1) - v * v; }
+
 template <class T, bool relu>
 __global__ void __launch_bounds__(UNITS * SEQUENCES)
 rnn_forward(T* y, const T* part, const T* b, const T* d, index_t n, index_t m, index_t k) {
-  const sums<T> sum{y, part, b, d};
+  const sums<T> sum{y, b, d};
   for_each_unit(n, m, [=](index_t i, index_t j) {
     using A = acc_t<T>;
-    const A a = i < k ? sum(i * m, j) : A(0);
-    store(y + i * m + j, relu ? (a > A(0) || a != a ? a : A(0)) : tangent(a));
+    store(y + i * m + j, i < k ? rnn_cell(sum(i * m, j) + load(part + i * m + j), relu) : A(0));
   });
+}
+
+template <class T, bool MMA>
+__global__ void __launch_bounds__(STEP_THREADS, 2)
+rnn_step(T* y, const T* h, index_t kh, const T* given, const T* u, const T* b, const T* d, T* last, bool relu, index_t n,
+         index_t m, index_t k) {
+  using A = acc_t<T>;
+  using tile = step_forward<T, MMA, 1>;
+  __shared__ alignas(16) unsigned char memory[tile::tile::bytes];
+  const tile part{memory};
+  const index_t i = part.i, j = part.j, at = i * m + j;
+  const bool live = i < n && j < m, there = live && i < k;
+  const sums<T> sum{y, b, d};
+  const A s = there ? sum(i * m, j) : A(0);
+  const states<T> state{h, given, kh, m};
+  if (part.i0 < k) part.multiply([&](index_t r) { return r < k ? state(r) : nullptr; }, u, m, int(m));
+  const A v = there ? rnn_cell(s + part[0], relu) : A(0);
+  if (live) store(y + at, v);
+  if (there && last) store(last + at, v);
 }
 
 template <class T, bool relu>
@@ -158,7 +353,27 @@ rnn_backward(const T* gy, const T* dh, const T* y, T* dsum, index_t n, index_t m
   for_each_unit(n, m, [=](index_t i, index_t j) {
     using A = acc_t<T>;
     const index_t at = i * m + j;
-    const A v = load(y + at), slope = relu ? A(v > A(0)) : A(1) - v * v;
-    store(dsum + at, i < k ? (load(gy + at) + load_or_zero(dh, at)) * slope : A(0));
+    store(dsum + at, i < k ? (load(gy + at) + load_or_zero(dh, at)) * rnn_slope(load(y + at), relu) : A(0));
   });
+}
+
+// later, kl and carry as above.
+template <class T, bool MMA>
+__global__ void __launch_bounds__(STEP_THREADS, 2)
+rnn_step_backward(const T* gy, const T* later, index_t kl, const T* ut, acc_t<T>* carry, const T* y, T* dsum, bool relu,
+                  index_t n, index_t m, index_t k) {
+  using A = acc_t<T>;
+  using tile = step_backward<T, MMA>;
+  __shared__ alignas(16) unsigned char memory[tile::tile::bytes];
+  const tile part{memory};
+  const index_t i = part.i, j = part.j, at = i * m + j;
+  const bool live = i < n && j < m;
+  A e = live && carry ? carry[at] : A(0);
+  if (part.i0 < kl) {
+    part.multiply([&](index_t r) { return r < kl ? later + r * m : nullptr; }, ut, m, int(m));
+    e += part[0];
+  }
+  if (!live) return;
+  if (carry) carry[at] = i < k ? A(0) : e;
+  store(dsum + at, i < k ? (load(gy + at) + e) * rnn_slope(load(y + at), relu) : A(0));
 }

@@ -1,17 +1,24 @@
-"""Recurrent layers on the card: for each step one matrix product and one launch, each way (kernels/rnn.cu)."""
+"""Recurrent layers on the card: for each step one launch that has the matrix product in it, each way (kernels/rnn.cu).
+
+Where a library multiplies faster, for many sequences or units, a step is its product and a launch; the tuner may know better
+than the guess. In float32 the products inside are of TF32 if torch.backends.cudnn.allow_tf32 says so, as cuDNN's are.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from itertools import product
 from typing import Any
 
 import numpy as np
 
 from ..backend import Array, is_floating, namespace
-from . import gemm
-from .launch import blocks, contiguous, ctype, launch
+from . import gemm, precision, tune
+from .launch import aligned, blocks, capability, contiguous, ctype, launch
 
 UNITS, SEQUENCES = 32, 4  # as in kernels/rnn.cu
+THREADS, FORWARD, BACKWARD = 256, 32, 16  # of a block whose launch multiplies too: threads, and sequences each way
+FUSED_UP_TO = 32 << 20  # bytes that the blocks of a step read in all (a guess: what the second-level cache gives in 6 us)
 
 
 def instantiations() -> list[str]:
@@ -19,12 +26,19 @@ def instantiations() -> list[str]:
     types = ("float", "double", "__half", "__nv_bfloat16")
     cells = [f"{kind}_{way}<{t}>" for kind, way, t in product(("lstm", "gru"), ("forward", "backward"), types)]
     plain = product(("forward", "backward"), types, ("true", "false"))
-    return cells + [f"rnn_{way}<{t}, {relu}>" for way, t, relu in plain]
+    kinds = ("float, true", "float, false", "double, false", "__half, true", "__nv_bfloat16, true")
+    steps = [f"{kind}_{way}<{t}>" for kind, way, t in product(("lstm", "gru", "rnn"), ("step", "step_backward"), kinds)]
+    return cells + [f"rnn_{way}<{t}, {relu}>" for way, t, relu in plain] + steps
 
 
 def _step(kernel: str, *args: Any, n: int, m: int, k: int) -> None:
-    """Launch a cell's kernel for n sequences of m units, of which the first k are there."""
+    """Launch a cell's kernel for n sequences of m units, of which the first k are there, after the product."""
     launch("rnn", kernel, (blocks(n, SEQUENCES), blocks(m, UNITS)), (UNITS, SEQUENCES), *args, n, m, k)
+
+
+def _whole(kernel: str, *args: Any, n: int, m: int, k: int, sequences: int = FORWARD) -> None:
+    """The same of a kernel that multiplies itself."""
+    launch("rnn", kernel, (blocks(m, THREADS // sequences), blocks(n, sequences)), THREADS, *args, n, m, k)
 
 
 def _takes(*arrays: Any) -> bool:
@@ -33,19 +47,22 @@ def _takes(*arrays: Any) -> bool:
     return is_floating(dtype) and all(a is None or a.dtype == dtype for a in arrays)
 
 
-def _order(steps: int, reverse: bool) -> range:
-    return range(steps - 1, -1, -1) if reverse else range(steps)
+def _steps(steps: int, n: int, sizes: Any, reverse: bool) -> Iterator[tuple[int, int]]:
+    """(step, how many sequences are there) in the order of computation."""
+    for t in range(steps - 1, -1, -1) if reverse else range(steps):
+        yield t, n if sizes is None else sizes[t]
 
 
-def _accumulated(x: Array) -> Array:
-    """A copy of x, without gaps, in the dtype to accumulate in."""
-    return x.astype(np.float32 if x.dtype.itemsize == 2 else x.dtype, order="C")
+def _accumulated(x: Array, copy: bool = True) -> Array:
+    """A copy of x, without gaps, in the dtype to accumulate in; x itself if it is so and copy is False."""
+    kind = np.float32 if x.dtype.itemsize == 2 else x.dtype
+    return x.astype(kind, order="C") if copy else contiguous(x.astype(kind, copy=False))
 
 
 def _product(x: Array, w: Array) -> Array:
     """x (t, n, f) by w (k, f) transposed: (t, n, k), without gaps."""
     t, n, f = x.shape
-    return gemm.product(contiguous(x).reshape(t * n, f), w.T).reshape(t, n, w.shape[0])
+    return contiguous(gemm.product(x.reshape(t * n, f), w.T)).reshape(t, n, w.shape[0])
 
 
 def _maybe(x: Any) -> Any:
@@ -59,6 +76,36 @@ def _state(h: Array, y: Array, sizes: Any, t: int) -> Array:
     return namespace(y).concatenate((y[: sizes[t]], h[sizes[t] :]))
 
 
+# --- which way ----------------------------------------------------------------------------------------------
+
+
+def _chosen(kind: str, x: Array, h: Array, u: Array, p: Any, sizes: Any, run: Callable[[str], Any]) -> Any:
+    """run(way) by the better way: "" for a product and a launch, else what *_step of kernels/rnn.cu is named with."""
+    ways = _ways(kind, x.dtype, h, u, p)
+    if len(ways) == 1:
+        return run(ways[0])
+    key = (kind, x.dtype.name, *ways, len(h), *u.shape, int(sizes is None))
+    return run(tune.choose("rnn", key, ways, run))
+
+
+def _ways(kind: str, dtype: np.dtype, h: Array, u: Array, p: Any) -> list[str]:
+    """The ways to do a layer's steps, the better first by a guess."""
+    (n, m), g = h.shape, u.shape[0]
+    tensor_cores = capability() >= (8, 0) and (dtype.itemsize == 2 or (dtype == np.float32 and precision.conv_tf32()))
+    if p is not None or m * dtype.itemsize % 16 or not aligned(h, u) or (dtype.itemsize == 2 and not tensor_cores):
+        return [""]
+    sequences, length = (BACKWARD, g) if kind.endswith("backward") else (FORWARD, m)
+    lines = sequences + THREADS // sequences * (1 if kind.endswith("backward") else g // m)
+    read = blocks(n, sequences) * blocks(m, THREADS // sequences) * lines * length * dtype.itemsize
+    own = f"{ctype(dtype)}, {str(bool(tensor_cores)).lower()}"
+    return [own, ""] if read <= FUSED_UP_TO else ["", own]
+
+
+def _kept(h: Array, steps: int, sizes: Any) -> Array:
+    """Where the states after the last step of each sequence will be."""
+    return namespace(h).empty_like(h, order="C") if sizes is None and steps else h.copy()
+
+
 # --- LSTM ---------------------------------------------------------------------------------------------------
 
 
@@ -69,19 +116,30 @@ def lstm_layer(
     if not _takes(x, h, c, w, u, b, d, p):
         return NotImplemented
     xp, (steps, n, _), m = namespace(x), x.shape, c.shape[1]
-    name, b, d = f"lstm_forward<{ctype(x.dtype)}>", _maybe(b), _maybe(d)
-    gates, c, h = _product(x, w), _accumulated(c), contiguous(h)
-    cells, y = xp.empty((steps, n, m), c.dtype), xp.empty((steps, n, u.shape[1]), x.dtype)
-    for t in _order(steps, reverse):
-        out = y[t] if p is None else xp.empty((n, m), x.dtype)
-        k = n if sizes is None else sizes[t]
-        _step(name, gates[t], gemm.product(h, u.T), b, d, c, cells[t], out, n=n, m=m, k=k)
-        if p is not None:
-            gemm.product(out, p.T, y[t])
-        h, c = _state(h, y[t], sizes, t), cells[t]
-    if reserve is not None:
-        reserve[:] = [gates, cells]
-    return y, h.copy(), c.astype(x.dtype)
+    b, d, u, given, first = _maybe(b), _maybe(d), contiguous(u), contiguous(h), _accumulated(c, copy=False)
+
+    def run(way: str) -> tuple[Array, Array, Array]:
+        gates, h, c = _product(x, w), given, first
+        cells, y = xp.empty((steps, n, m), c.dtype), xp.empty((steps, n, u.shape[1]), x.dtype)
+        if reserve is not None:
+            reserve[:] = [gates, cells]
+        if way:
+            last, before, kh = _kept(h, steps, sizes), None, 0
+            for i, (t, k) in enumerate(_steps(steps, n, sizes, reverse)):
+                end = None if sizes is None and i < steps - 1 else last
+                _whole(f"lstm_step<{way}>", gates[t], before, kh, h, u, b, d, c, cells[t], y[t], end, n=n, m=m, k=k)
+                before, kh, c = y[t], k, cells[t]
+            return y, last, c.astype(x.dtype)
+        name = f"lstm_forward<{ctype(x.dtype)}>"
+        for t, k in _steps(steps, n, sizes, reverse):
+            out = y[t] if p is None else xp.empty((n, m), x.dtype)
+            _step(name, gates[t], contiguous(gemm.product(h, u.T)), b, d, c, cells[t], out, n=n, m=m, k=k)
+            if p is not None:
+                y[t] = gemm.product(out, p.T)
+            h, c = _state(h, y[t], sizes, t), cells[t]
+        return y, h.copy(), c.astype(x.dtype)
+
+    return _chosen("lstm", x, given, u, p, sizes, run)
 
 
 def lstm_layer_backward(
@@ -98,20 +156,33 @@ def lstm_layer_backward(
         reserve = []
         y, _, _ = lstm_layer(x, h, c, w, u, b, d, p, sizes, reverse, reserve)
     gates, cells = reserve
-    name, gy, c = f"lstm_backward<{ctype(x.dtype)}>", contiguous(gy), _accumulated(c)
-    dsums, dc, dh = xp.empty((steps, n, 4 * m), x.dtype), _accumulated(gc), contiguous(gh)
-    projected = None if p is None else xp.empty_like(y)
-    first = steps - 1 if reverse else 0
-    for t in reversed(_order(steps, reverse)):
-        k = n if sizes is None else sizes[t]
-        state = c if t == first else cells[t + 1 if reverse else t - 1]
-        e, later = gy[t], dh
-        if projected is not None:
-            xp.add(e, dh, out=projected[t])
-            projected[t, k:] = 0
-            e, later = gemm.product(projected[t], p), None
-        _step(name, e, later, dc, gates[t], state, cells[t], dsums[t], n=n, m=m, k=k)
-        dh = _state(dh, gemm.product(dsums[t], u), sizes, t)
+    gy, u, first = contiguous(gy), contiguous(u), _accumulated(c, copy=False)
+    backwards = [*_steps(steps, n, sizes, reverse)][::-1]
+    states = [first if t == (steps - 1 if reverse else 0) else cells[t + 1 if reverse else t - 1] for t, _ in backwards]
+
+    def run(way: str) -> tuple[Array, Any, Array, Any]:
+        dsums, dc, dh = xp.empty((steps, n, 4 * m), x.dtype), _accumulated(gc), contiguous(gh)
+        if way:
+            ut, later, kl, carry = xp.ascontiguousarray(u.T), None, 0, _accumulated(gh)
+            for i, (t, k) in enumerate(backwards):
+                carried = carry if sizes is not None or i == 0 else None
+                args = (gy[t], later, kl, ut, carried, dc, gates[t], states[i], cells[t], dsums[t])
+                _whole(f"lstm_step_backward<{way}>", *args, n=n, m=m, k=k, sequences=BACKWARD)
+                later, kl = dsums[t], k
+            return dsums, _first(later, u, carry, sizes, needs[1]), dc, None
+        name = f"lstm_backward<{ctype(x.dtype)}>"
+        projected = None if p is None else xp.empty_like(y)
+        for i, (t, k) in enumerate(backwards):
+            e, then = gy[t], dh
+            if projected is not None:
+                xp.add(e, dh, out=projected[t])
+                projected[t, k:] = 0
+                e, then = contiguous(gemm.product(projected[t], p)), None
+            _step(name, e, then, dc, gates[t], states[i], cells[t], dsums[t], n=n, m=m, k=k)
+            dh = _state(dh, contiguous(gemm.product(dsums[t], u)), sizes, t)
+        return dsums, dh, dc, projected
+
+    dsums, dh, dc, projected = _chosen("lstm_backward", x, h, u, p, sizes, run)
     flat = rows(dsums)
     hp = before(h, y, sizes, reverse) if needs[4] else None
     dx, dw, du, db, dd = weight_gradients((needs[0], *needs[3:7]), x, hp, w, b, d, flat, flat)
@@ -119,6 +190,16 @@ def lstm_layer_backward(
     if projected is not None and needs[7]:
         dp = gemm.product(rows(projected).T, rows(gates[:, :, 3 * m :] * xp.tanh(cells).astype(x.dtype)))
     return dx, dh if needs[1] else None, dc.astype(x.dtype) if needs[2] else None, dw, du, db, dd, dp
+
+
+def _first(dsums: Any, u: Array, carry: Array, sizes: Any, needed: bool) -> Any:
+    """The gradient of the given state, from those of the first step's sums and what reaches it besides."""
+    if not needed:
+        return None
+    if dsums is None:  # no steps
+        return carry.astype(u.dtype)
+    dh = gemm.product(dsums, u)
+    return dh if sizes is None else (dh + carry).astype(u.dtype)
 
 
 # --- GRU ----------------------------------------------------------------------------------------------------
@@ -131,17 +212,27 @@ def gru_layer(
     if not _takes(x, h, w, u, b, d):
         return NotImplemented
     xp, (steps, n, _), m = namespace(x), x.shape, h.shape[1]
-    name, b, d = f"gru_forward<{ctype(x.dtype)}>", _maybe(b), _maybe(d)
-    gates, h = _product(x, w), contiguous(h)
-    y = xp.empty((steps, n, m), x.dtype)
-    inner = xp.zeros_like(y) if sizes else xp.empty_like(y)
-    for t in _order(steps, reverse):
-        k = n if sizes is None else sizes[t]
-        _step(name, gates[t], gemm.product(h, u.T), b, d, h, inner[t], y[t], n=n, m=m, k=k)
-        h = _state(h, y[t], sizes, t)
-    if reserve is not None:
-        reserve[:] = [gates, inner]
-    return y, h.copy()
+    b, d, u, given = _maybe(b), _maybe(d), contiguous(u), contiguous(h)
+
+    def run(way: str) -> tuple[Array, Array]:
+        gates, h, y = _product(x, w), given, xp.empty((steps, n, m), x.dtype)
+        inner = xp.zeros_like(y) if sizes else xp.empty_like(y)
+        if reserve is not None:
+            reserve[:] = [gates, inner]
+        if way:
+            last, before, kh = _kept(h, steps, sizes), None, 0
+            for i, (t, k) in enumerate(_steps(steps, n, sizes, reverse)):
+                end = None if sizes is None and i < steps - 1 else last
+                _whole(f"gru_step<{way}>", gates[t], before, kh, h, u, b, d, inner[t], y[t], end, n=n, m=m, k=k)
+                before, kh = y[t], k
+            return y, last
+        name = f"gru_forward<{ctype(x.dtype)}>"
+        for t, k in _steps(steps, n, sizes, reverse):
+            _step(name, gates[t], contiguous(gemm.product(h, u.T)), b, d, h, inner[t], y[t], n=n, m=m, k=k)
+            h = _state(h, y[t], sizes, t)
+        return y, h.copy()
+
+    return _chosen("gru", x, given, u, None, sizes, run)
 
 
 def gru_layer_backward(
@@ -158,15 +249,28 @@ def gru_layer_backward(
         reserve = []
         y, _ = gru_layer(x, h, w, u, b, d, sizes, reverse, reserve)
     gates, inner = reserve
-    name, gy, hp = f"gru_backward<{ctype(x.dtype)}>", contiguous(gy), before(h, y, sizes, reverse)
-    gx, gu = xp.empty((steps, n, 3 * m), x.dtype), xp.empty((steps, n, 3 * m), x.dtype)
-    through, part = _accumulated(gh), None
-    for t in reversed(_order(steps, reverse)):
-        k = n if sizes is None else sizes[t]
-        _step(name, gy[t], part, through, gates[t], hp[t], inner[t], gx[t], gu[t], n=n, m=m, k=k)
-        part = gemm.product(gu[t], u)
+    gy, u, hp = contiguous(gy), contiguous(u), before(h, y, sizes, reverse)
+    backwards = [*_steps(steps, n, sizes, reverse)][::-1]
+
+    def run(way: str) -> tuple[Array, Array, Any]:
+        gx, gu = xp.empty((steps, n, 3 * m), x.dtype), xp.empty((steps, n, 3 * m), x.dtype)
+        through = _accumulated(gh)
+        if way:
+            ut, later, kl = xp.ascontiguousarray(u.T), None, 0
+            for t, k in backwards:
+                args = (gy[t], later, kl, ut, through, gates[t], hp[t], inner[t], gx[t], gu[t])
+                _whole(f"gru_step_backward<{way}>", *args, n=n, m=m, k=k, sequences=BACKWARD)
+                later, kl = gu[t], k
+            return gx, gu, _first(later, u, through, (), needs[1])
+        name, part = f"gru_backward<{ctype(x.dtype)}>", None
+        for t, k in backwards:
+            _step(name, gy[t], part, through, gates[t], hp[t], inner[t], gx[t], gu[t], n=n, m=m, k=k)
+            part = contiguous(gemm.product(gu[t], u))
+        return gx, gu, (through + part).astype(x.dtype) if part is not None else through.astype(x.dtype)
+
+    gx, gu, dh = _chosen("gru_backward", x, h, u, None, sizes, run)
     dx, dw, du, db, dd = weight_gradients((needs[0], *needs[2:]), x, hp, w, b, d, rows(gx), rows(gu))
-    return dx, (through + part).astype(x.dtype) if needs[1] else None, dw, du, db, dd
+    return dx, dh if needs[1] else None, dw, du, db, dd
 
 
 # --- the plain layer ------------------------------------------------------------------------------------------
@@ -178,13 +282,25 @@ def rnn_layer(
     """The twin of gradflow.ops.recurrence.rnn_layer."""
     if not _takes(x, h, w, u, b, d):
         return NotImplemented
-    (steps, n, _), m = x.shape, h.shape[1]
-    name, b, d = f"rnn_forward<{ctype(x.dtype)}, {str(bool(relu)).lower()}>", _maybe(b), _maybe(d)
-    y = _product(x, w)
-    for t in _order(steps, reverse):
-        _step(name, y[t], gemm.product(h, u.T), b, d, n=n, m=m, k=n if sizes is None else sizes[t])
-        h = _state(h, y[t], sizes, t)
-    return y, h.copy()
+    (steps, n, _), m, relu = x.shape, h.shape[1], bool(relu)
+    b, d, u, given = _maybe(b), _maybe(d), contiguous(u), contiguous(h)
+
+    def run(way: str) -> tuple[Array, Array]:
+        y, h = _product(x, w), given
+        if way:
+            last, before, kh = _kept(h, steps, sizes), None, 0
+            for i, (t, k) in enumerate(_steps(steps, n, sizes, reverse)):
+                end = None if sizes is None and i < steps - 1 else last
+                _whole(f"rnn_step<{way}>", y[t], before, kh, h, u, b, d, end, relu, n=n, m=m, k=k)
+                before, kh = y[t], k
+            return y, last
+        name = f"rnn_forward<{ctype(x.dtype)}, {str(relu).lower()}>"
+        for t, k in _steps(steps, n, sizes, reverse):
+            _step(name, y[t], contiguous(gemm.product(h, u.T)), b, d, n=n, m=m, k=k)
+            h = _state(h, y[t], sizes, t)
+        return y, h.copy()
+
+    return _chosen("rnn", x, given, u, None, sizes, run)
 
 
 def rnn_layer_backward(
@@ -196,14 +312,29 @@ def rnn_layer_backward(
 
     if not _takes(x, gy, gh, h, w, u, b, d):
         return NotImplemented
-    (steps, n, _), m = x.shape, h.shape[1]
+    xp, (steps, n, _), m, relu = namespace(x), x.shape, h.shape[1], bool(relu)
     if y is None:
         y, _ = rnn_layer(x, h, w, u, b, d, relu, sizes, reverse)
-    name, y, gy = f"rnn_backward<{ctype(x.dtype)}, {str(bool(relu)).lower()}>", contiguous(y), contiguous(gy)
-    dsums, dh = namespace(x).empty((steps, n, m), x.dtype), contiguous(gh)
-    for t in reversed(_order(steps, reverse)):
-        _step(name, gy[t], dh, y[t], dsums[t], n=n, m=m, k=n if sizes is None else sizes[t])
-        dh = _state(dh, gemm.product(dsums[t], u), sizes, t)
+    y, gy, u = contiguous(y), contiguous(gy), contiguous(u)
+    backwards = [*_steps(steps, n, sizes, reverse)][::-1]
+
+    def run(way: str) -> tuple[Array, Any]:
+        dsums, dh = xp.empty((steps, n, m), x.dtype), contiguous(gh)
+        if way:
+            ut, later, kl, carry = xp.ascontiguousarray(u.T), None, 0, _accumulated(gh)
+            for i, (t, k) in enumerate(backwards):
+                carried = carry if sizes is not None or i == 0 else None
+                args = (gy[t], later, kl, ut, carried, y[t], dsums[t], relu)
+                _whole(f"rnn_step_backward<{way}>", *args, n=n, m=m, k=k, sequences=BACKWARD)
+                later, kl = dsums[t], k
+            return dsums, _first(later, u, carry, sizes, needs[1])
+        name = f"rnn_backward<{ctype(x.dtype)}, {str(relu).lower()}>"
+        for t, k in backwards:
+            _step(name, gy[t], dh, y[t], dsums[t], n=n, m=m, k=k)
+            dh = _state(dh, contiguous(gemm.product(dsums[t], u)), sizes, t)
+        return dsums, dh
+
+    dsums, dh = _chosen("rnn_backward", x, h, u, None, sizes, run)
     hp = before(h, y, sizes, reverse) if needs[3] else None
     flat = rows(dsums)
     dx, dw, du, db, dd = weight_gradients((needs[0], *needs[2:]), x, hp, w, b, d, flat, flat)
