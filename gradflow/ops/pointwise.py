@@ -438,7 +438,7 @@ clamp = row(
 
 
 @op(
-    dx=lambda g, x_dtype: cast(g, x_dtype),
+    dx=lambda g: g,  # the tape casts it back
     cases=lambda r: [
         case(r(3, 4), np.dtype("float32"), order=0),
         case(r.integers(0, 5, 3), np.dtype("float64")),
