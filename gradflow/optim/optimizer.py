@@ -256,7 +256,7 @@ class Optimizer(Saved):
         graph = backend.capture.graph
         # counts from which more follows than a kernel works out are kept on the card where steps are captured
         moved = scaler.found_inf is not None or (len(self.scalars) > 1 and (graph is not None or backend.capture.near))
-        counted: list[Array] = []  # counts of steps on the CPU
+        counted: list[Tensor] = []  # counts of steps on the CPU
         for p in group["params"]:
             if p.grad is None:
                 continue
@@ -270,7 +270,7 @@ class Optimizer(Saved):
             if cells and type(cells[0]) is np.ndarray:
                 if "step" in state:
                     cells[0][...] += 1
-                    counted.append(cells[0])
+                    counted.append(state["step"])
                 values = tuple([c.item() for c in cells])
             kind = (here or x.device.id, x.dtype, values, fresh, tuple(state))
             found = kinds.get(kind)
@@ -289,8 +289,7 @@ class Optimizer(Saved):
                 for name, column in columns.items():
                     column.append(state[name].array)
             p.version.bump()
-        if graph is not None and kinds:
-            self._repeat(group, graph, counted)
+        counts = self._repeat(group, graph, counted) if graph is not None and kinds else {}
         for (here, _, values, fresh, _), (xs, gs, columns) in kinds.items():
             step = None
             if graph is not None and fresh and columns:
@@ -301,7 +300,7 @@ class Optimizer(Saved):
                     many(count_step, steps, None, [])
                 step = values[0] if values else steps
                 if values and graph is not None and here is not True:
-                    step = [graph.number(steps[0].item, steps[0].dtype)] * len(steps)
+                    step = [graph.number(counts[id(steps[0])].item, steps[0].dtype)] * len(steps)
             self.update(numbers, xs, gs, columns, step, fresh)
 
     def _move_counts(self, state: dict[str, Any], x: Array) -> None:
@@ -312,19 +311,33 @@ class Optimizer(Saved):
                     raise RuntimeError(f"{type(self).__name__}: wanted counts on the card (capturable=True) before the capture")
                 state[name] = wrap(backend.to_device(state[name].array.astype(float32), backend.device_of(x)))
 
-    def _repeat(self, group: dict[str, Any], graph: Any, counted: list[Array]) -> None:
-        """What replays of a captured step do on the CPU: count, and note that parameters were written."""
+    def _repeat(self, group: dict[str, Any], graph: Any, counted: list[Tensor]) -> dict[int, Array]:
+        """Have replays of a captured step do the CPU's part: count, and note that parameters were written.
+
+        Counts become parts of one array, which is quick to count on; gives each by the id of the array it was before.
+        """
         held = [p for p in group["params"] if p.grad is not None]
+        bumps = [p.version.bump for p in held]
+        before = [t.array for t in counted]
+        cells, bases = before, {id(c.base): c.base for c in before}
+        if len(bases) == 1 and cells[0].base is not None and cells[0].base.shape == (len(cells),):  # by another graph
+            cells = [cells[0].base]
+        elif bases == {id(None): None}:
+            cells = [np.array(before)]
+            for i, t in enumerate(counted):
+                t.array = cells[0][i, ...]
+        counts = {id(c): t.array for c, t in zip(before, counted, strict=True)}
 
         def count() -> None:
-            for cell in counted:
+            for cell in cells:
                 cell[...] += 1
-            for p in held:
-                p.version.bump()
+            for bump in bumps:
+                bump()
 
         graph.again(count, already=True)
         graph.same(f"the state of {type(self).__name__}", lambda: [self.state])
         graph.same(f"the parameters of {type(self).__name__}", lambda: [p.array for p in held])
+        return counts
 
     def step_recorded(self, group: dict[str, Any], numbers: dict[str, Any]) -> None:
         """Update the parameters of a group one by one, each write recorded, so that a step can be differentiated."""
