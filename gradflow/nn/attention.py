@@ -93,20 +93,19 @@ class MultiheadAttention(Module):
     def _project(self, query: Any, key: Any, value: Any) -> tuple[Any, Any, Any]:
         e, bias = self.embed_dim, self.in_proj_bias
         if not self._qkv_same_embed_dim:
-            bq, bk, bv = (None, None, None) if bias is None else (bias[:e], bias[e : 2 * e], bias[2 * e :])
+            bq, bk, bv = (None, None, None) if bias is None else join.split(bias, e)
             q = F.linear(query, self.q_proj_weight, bq)
             return q, F.linear(key, self.k_proj_weight, bk), F.linear(value, self.v_proj_weight, bv)
         w = self.in_proj_weight
         if query is key and key is value:  # one product for all three
             qkv = F.linear(query, w, bias)
-            return qkv[..., :e], qkv[..., e : 2 * e], qkv[..., 2 * e :]
-        bq, rest = (None, None) if bias is None else (bias[:e], bias[e:])
-        q = F.linear(query, w[:e], bq)
+            return join.split(qkv, e, -1)
         if key is value:
-            kv = F.linear(key, w[e:], rest)
-            return q, kv[..., :e], kv[..., e:]
-        bk, bv = (None, None) if bias is None else (bias[e : 2 * e], bias[2 * e :])
-        return q, F.linear(key, w[e : 2 * e], bk), F.linear(value, w[2 * e :], bv)
+            (wq, rest), (bq, br) = (join.split(x, [e, 2 * e]) if x is not None else (None, None) for x in (w, bias))
+            return F.linear(query, wq, bq), *join.split(F.linear(key, rest, br), e, -1)
+        parts = zip((query, key, value), join.split(w, e), (None,) * 3 if bias is None else join.split(bias, e), strict=True)
+        q, k, v = (F.linear(*part) for part in parts)
+        return q, k, v
 
     def _heads(self, x: Any) -> Any:
         """(l, n, heads d) as (n, heads, l, d)."""

@@ -55,12 +55,15 @@ def _need(value: Any, what: str) -> Any:
     return value
 
 
-def _projected(x: tuple, weights: tuple, bias: Any) -> list[Any]:
-    """Query, key and value by their weights and their thirds of the bias."""
-    biases = [None] * 3
-    if bias is not None:
-        e = bias.shape[0] // 3
-        biases = [shape.narrow(bias, 0, i * e, e) for i in range(3)]
+def _projected(x: tuple, weights: Any, bias: Any) -> list[Any]:
+    """Query, key and value by their weights, one array or three, and their thirds of the bias."""
+    q, k, v = x
+    if type(weights) is not tuple:
+        e = weights.shape[0] // 3
+        if q is k and k is v:  # one product for all three
+            return list(join.split(linalg.linear(q, weights, bias), e, -1))
+        weights = join.split(weights, e)
+    biases = (None,) * 3 if bias is None else join.split(bias, bias.shape[0] // 3)
     return [linalg.linear(v, w, b) for v, w, b in zip(x, weights, biases, strict=True)]
 
 
@@ -143,8 +146,7 @@ def multi_head_attention_forward(
         given = (q_proj_weight, k_proj_weight, v_proj_weight)
         weights = tuple(_need(w, f"{c}_proj_weight") for w, c in zip(given, "qkv", strict=True))
     else:
-        _need(in_proj_weight, "in_proj_weight")
-        weights = tuple(shape.narrow(in_proj_weight, 0, i * e, e) for i in range(3))
+        weights = _need(in_proj_weight, "in_proj_weight")
     q, k, v = _projected((query, key, value), weights, in_proj_bias)
     mask = None if mask is None else _checked_mask(mask, n, num_heads, rows, columns)
     more = 0
