@@ -17,6 +17,7 @@ from weakref import ref
 import numpy as np
 
 from .backend import Array, namespace
+from .kernel import kernel
 
 clock = count(1).__next__  # one clock for recordings and for writes in place, so the two can be ordered
 
@@ -109,6 +110,13 @@ class Output:
 # --- the walk back --------------------------------------------------------------------------------
 
 
+@kernel("reduce")
+def axis_sum(x: Array, axes: tuple[int, ...], dtype: np.dtype | None) -> Array:
+    """The sum over axes, in a dtype or, for None, in the one that sums are taken in."""
+    y = x.sum(axes, dtype=np.float32 if x.dtype.itemsize == 2 else None)
+    return y if dtype is None or y.dtype == dtype else y.astype(dtype)
+
+
 def fit(g: Array, shape: tuple[int, ...], dtype: np.dtype) -> Array:
     """The gradient g as one of an input of this shape and dtype: summed over what the op broadcast, spread over what the
     rule left at size one, cast. The one place where rules' broadcasting and dtypes are settled.
@@ -117,9 +125,8 @@ def fit(g: Array, shape: tuple[int, ...], dtype: np.dtype) -> Array:
         extra = g.ndim - len(shape)
         axes = (*range(extra), *(i + extra for i, n in enumerate(shape) if n == 1 and g.shape[i + extra] != 1))
         if axes:
-            g = g.sum(axes, dtype=np.float32 if g.dtype.itemsize == 2 else None).reshape(
-                [1 if i in axes else n for i, n in enumerate(g.shape)][extra:]
-            )
+            kept = [1 if i in axes else n for i, n in enumerate(g.shape)][extra:]
+            g = axis_sum(g, axes, dtype if g.dtype == dtype else None).reshape(kept)
         if g.shape != shape:
             g = namespace(g).broadcast_to(g, shape)
     if g.dtype != dtype:

@@ -261,27 +261,6 @@ def test_nan_and_infinity_on_the_card(card, how):
 
 
 @pytest.mark.cuda
-def test_wide_counters_on_the_card(card, monkeypatch):
-    """Past 2^31 elements 64-bit counters are used; here they are for a few."""
-    from gradflow.cuda import pool as cuda
-
-    monkeypatch.setattr(cuda, "NARROW", 0)
-    rng = np.random.default_rng(8)
-    x = rng.standard_normal((2, 3, 7, 6))
-    values, indices = on_the_card(card, "max_pool2d_with_indices", x, 3, 2, 1)
-    expected = pool.max_pool2d_with_indices(x, 3, 2, 1)
-    assert_close(values, expected[0])
-    assert (indices == expected[1]).all()
-    g = rng.standard_normal(values.shape)
-    for name, args in (
-        ("max_pool2d_backward", (g, indices, x.shape, 3, 2, 1)),
-        ("avg_pool2d", (x, 3, 2, 1)),
-        ("avg_pool2d_backward", (g, x.shape, 3, 2, 1)),
-    ):
-        assert_close(on_the_card(card, name, *args)[0], NAMED[name](*args))
-
-
-@pytest.mark.cuda
 def test_other_dtypes_run_the_definition_on_the_card(card):
     x = np.random.default_rng(9).integers(0, 9, (1, 2, 5, 5))
     values, indices = pool.max_pool2d_with_indices(card.asarray(x), 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import product
 from math import prod
 from typing import Any
@@ -11,26 +12,82 @@ import numpy as np
 from ..backend import Array, need_card, on_card
 from ..ops.pool import check_divisor, check_gradient, check_places
 from ..ops.span import Span, adaptive, spans
+from . import row
 from .launch import blocks, contiguous, ctype, launch
+from .reduce import sum_of_rows
 
 THREADS = 256
-NARROW = 2**31  # outputs below this many are counted in 32 bits
+MOST = 2**31 - 2**16  # elements that a launch counts; larger arrays go by planes
+ALIGNED = 16  # so many planes of any size take a multiple of 16 bytes
 ONE = Span(1, 1, 1, 1, 0, 1)  # a dim that is not there
 
 
 def instantiations() -> list[str]:
     """Every kernel that the launchers below can ask for."""
-    kernels = ("max_pool_forward", "max_pool_backward", "avg_pool_forward", "avg_pool_backward")
-    types, counters = ("float", "double", "__half", "__nv_bfloat16"), ("unsigned", "unsigned long long")
-    return [f"{k}<{t}, {i}>" for k, t, i in product(kernels, types, counters)]
+    found = []
+    for t, size in row.types():
+        found += [f"{k}<{t}, {n}>" for k, n in product(("max_pool_forward", "avg_pool_forward"), WINDOWS)]
+        found += [f"{k}<{t}, {n}, {min(16 // size, 4)}>" for k, n in product(("max_pool_backward", "avg_pool_backward"), (0, 1, 2))]
+    return found
 
 
-def _run(kernel: str, dims: list[Span], arrays: tuple[Array, ...], out: Array, *more: Any) -> None:
-    """Launch a thread for each element of `out`; `more` goes between the arrays and the dims."""
-    count = "unsigned" if out.size < NARROW else "unsigned long long"
-    numbers = [np.int32(v) for span in [ONE] * (3 - len(dims)) + dims for v in span]
-    name = f"{kernel}<{ctype(out.dtype)}, {count}>"
-    launch("pool", name, blocks(out.size, THREADS), THREADS, *arrays, out.size, *more, *numbers)
+WINDOWS = (0, 2, 3)  # kernels of K x K of which a thread loads a whole window at once; 0: any
+
+
+@lru_cache(1024)
+def reciprocal(d: int) -> tuple[np.uint32, np.int32]:
+    """(m, s) with n // d = ((n m >> 32) + n) >> s for 0 <= n < 2^31."""
+    s = (d - 1).bit_length()
+    return np.uint32((2**32 * (2**s - d)) // d + 1), np.int32(s)
+
+
+def _regular(span: Span) -> Span:
+    """Adaptive windows that are all of one size and apart by it, as regular ones."""
+    if span.kernel or not span.out or span.size % span.out:
+        return span
+    return span._replace(kernel=span.size // span.out, stride=span.size // span.out)
+
+
+@lru_cache(1024)
+def _numbers(dims: tuple[Span, ...], backward: bool) -> tuple[str, tuple[Any, ...]]:
+    """(the template's word for these windows, the parameters of the kernels)."""
+    found: list[Any] = []
+    for s in dims:
+        found += [*map(np.int32, s), *reciprocal(max(s.size if backward else s.out, 1)), *reciprocal(s.stride)]
+    depth, h, w = dims
+    plain = all(s.kernel and s.dilation == 1 for s in (h, w)) and depth == ONE
+    if backward:
+        most = max(blocks(s.kernel, s.stride) for s in (h, w)) if plain else 0
+        return str(most if most <= 2 else 0), tuple(found)
+    return str(h.kernel if plain and h.kernel == w.kernel and h.kernel in WINDOWS else 0), tuple(found)
+
+
+def _run(kernel: str, dims: list[Span], arrays: tuple[Array, ...], out: Array, *more: Any, backward: bool = False) -> None:
+    """Launch for each element of `out`, the last of the arrays or before it; `more` goes between the arrays and the dims."""
+    if not out.size:
+        return
+    spans = tuple([ONE] * (3 - len(dims)) + [_regular(s) for s in dims])
+    word, numbers = _numbers(spans, backward)
+    pack = min(16 // out.dtype.itemsize, 4)
+    name = f"{kernel}<{ctype(out.dtype)}, {word}{f', {pack}' if backward else ''}>"
+    inside, outside = prod(s.size for s in spans), prod(s.out for s in spans)
+    planes = out.size // (inside if backward else outside)
+    each = MOST // max(inside, outside) // ALIGNED * ALIGNED
+    for first in range(0, planes, each):  # once, but for arrays beyond 2^31 elements
+        some = arrays if planes <= each else tuple(a.reshape(planes, -1)[first : first + each] for a in arrays)
+        size = (inside if backward else outside) * min(each, planes - first)
+        launch("pool", name, blocks(size, THREADS * (pack if backward else 2)), THREADS, *some, np.int32(size), *more, *numbers)
+
+
+def _uniform(dims: list[Span], padded: bool, divisor: int | None) -> int:
+    """By what all sums are divided, or 0 if windows differ in that."""
+    if divisor:
+        return divisor
+    for s in map(_regular, dims):
+        over = (s.out - 1) * s.stride + s.kernel - s.padding - s.size  # how far the last window reaches out
+        if not s.kernel or (s.padding and not padded) or over > (s.padding if padded else 0):
+            return 0
+    return prod(_regular(s).kernel for s in dims)
 
 
 def _refused(name: str, dims: list[Span], *arrays: Array) -> bool:
@@ -38,7 +95,7 @@ def _refused(name: str, dims: list[Span], *arrays: Array) -> bool:
     if not all(on_card(a) for a in arrays):
         raise RuntimeError(f"{name}: wanted all tensors on one device, saw the card and the CPU")
     planes = prod(s.size for s in dims), prod(s.out for s in dims)
-    return arrays[0].dtype.name not in ("float32", "float64", "float16", "bfloat16") or max(planes) >= 2**31
+    return arrays[0].dtype.name not in ("float32", "float64", "float16", "bfloat16") or max(planes) > MOST // ALIGNED
 
 
 def _output(x: Array, dims: list[Span], dtype: Any = None) -> Array:
@@ -56,8 +113,11 @@ def _largest(name: str, x: Array, dims: list[Span]) -> Any:
 def _average(name: str, x: Array, dims: list[Span], padded: bool = False, divisor: int | None = None) -> Any:
     if _refused(name, dims, x):
         return NotImplemented
+    size = prod(s.size for s in dims)
+    if x.size and not divisor and all(s.out == 1 and s.padding == 0 and s.kernel in (0, s.size) for s in dims):
+        return sum_of_rows(x, x.size // size, size, x.dtype, 1 / size).reshape((*x.shape[: -len(dims)], *(1 for _ in dims)))
     y = _output(x, dims)
-    _run("avg_pool_forward", dims, (contiguous(x), y), y, bool(padded), divisor or 0)
+    _run("avg_pool_forward", dims, (contiguous(x), y), y, bool(padded), np.int32(_uniform(dims, padded, divisor)))
     return y
 
 
@@ -67,7 +127,8 @@ def _average_backward(
     if _refused(name, dims, g):
         return NotImplemented
     dx = need_card("pool").empty(x_shape, g.dtype)
-    _run("avg_pool_backward", dims, (contiguous(g), dx), dx, bool(padded), divisor or 0)
+    uniform = np.int32(_uniform(dims, padded, divisor))
+    _run("avg_pool_backward", dims, (contiguous(g), dx), dx, bool(padded), uniform, backward=True)
     return dx
 
 
@@ -92,7 +153,7 @@ def _max_twins(rank: int) -> tuple[Any, ...]:
         if _refused(backward_name, dims, g, indices):
             return NotImplemented
         dx = need_card("pool").empty(x_shape, g.dtype)
-        _run("max_pool_backward", dims, (contiguous(g), contiguous(indices), dx), dx)
+        _run("max_pool_backward", dims, (contiguous(g), contiguous(indices), dx), dx, backward=True)
         return dx
 
     return pool, adaptive_pool, backward

@@ -70,6 +70,7 @@ def _reductions(r: Any) -> list[case]:
 
 @op(
     dx=lambda g, x_shape, dim, keepdim: restore(g, x_shape, dim, keepdim),
+    twin="reduce",
     cases=lambda r: [
         *_reductions(r),
         case(r()),
@@ -100,6 +101,7 @@ def _floating(name: str, x: Any, dtype: Any) -> np.dtype:
 
 @op(
     dx=lambda g, x_shape, dim, keepdim: restore(g, x_shape, dim, keepdim) / builtins.max(count(x_shape, dim), 1),
+    twin="reduce",
     cases=lambda r: [*_reductions(r), case(r()), case(r(0, 3), dim=1), case(r(0, 3), dim=0, grad=False)],
 )
 def mean(x, dim=None, keepdim=False, dtype=None):
