@@ -193,3 +193,22 @@ def test_mixed_precision_with_a_scaler_is_captured(clipped, card):
         assert min(scales) < 2.0**20 and any(b > a for a, b in pairwise(scales))
         assert counts == {12 - sum(b < a for a, b in pairwise([2.0**22, *scales]))}
     assert out[0] == out[1]
+
+
+def test_muon_is_captured(card):
+    out = []
+    for graphed in (False, True):
+        w = nn.Parameter(floats(6, 4)(0))
+        o = optim.Muon([w], lr=0.1)
+
+        def step(x):
+            o.zero_grad()
+            loss = ((x @ w) ** 2).mean()
+            loss.backward()
+            o.step()
+            return loss
+
+        step = gf.cuda.graph(step) if graphed else step
+        out.append([step(floats(3, 6)(i)).item() for i in range(5)])
+    assert np.allclose(*out, rtol=2e-2)  # of bfloat16 inside; the rate is float64 on the card
+    assert out[0][:2] == out[1][:2]

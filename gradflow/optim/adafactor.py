@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ..backend import Array, float32, namespace
+from ..backend import Array, float32, namespace, on_card
 from ..dtypes import finfo
 from .optimizer import Optimizer, zeros
 
@@ -22,6 +22,8 @@ class Adafactor(Optimizer):
     """
 
     real_only = True
+    by_rules = False
+    _step_supports_amp_scaling = True
 
     def __init__(
         self, params: Iterable[Any], lr: Any = 1e-2, beta2_decay: float = -0.8,
@@ -50,14 +52,15 @@ class Adafactor(Optimizer):
 
     def update(self, group: dict, p: list, g: list, state: dict, step: Any, fresh: bool) -> None:
         """One step for each of p."""
-        weight, rate = step ** group["beta2_decay"], min(float(group["lr"]), step**-0.5)
         for i, x in enumerate(p):
             if not x.size:
                 continue
+            t = step[i] if type(step) is list else step
+            weight, rate = t ** group["beta2_decay"], _extreme("minimum", group["lr"], t**-0.5)
             xp, wide = namespace(x), float32 if x.dtype.itemsize == 2 else x.dtype
             least = finfo(x.dtype).eps if group["eps"][0] is None else group["eps"][0]
             y, dy = x.astype(wide, copy=False), g[i].astype(wide, copy=False)
-            size = max(group["eps"][1], _rms(y)) * rate
+            size = _extreme("maximum", group["eps"][1], _rms(y)) * rate
             if group["weight_decay"]:
                 y = y * (1 - group["lr"] * group["weight_decay"])
             squares = dy * dy
@@ -69,16 +72,26 @@ class Adafactor(Optimizer):
             else:
                 v = _blend(state["variance"][i], squares, weight, wide)
             u = dy / xp.sqrt(xp.maximum(v, least * least))
-            u *= size / max(1.0, _rms(u) / group["d"])
+            u *= size / _extreme("maximum", 1.0, _rms(u) / group["d"])
             x[...] = y + u if group["maximize"] else y - u
 
 
-def _rms(x: Array) -> float:
+def _rms(x: Array) -> Any:
+    """The root of the mean square: a number, or of an array on the card one of no dimensions there."""
+    if on_card(x):
+        return namespace(x).sqrt((x * x).mean())
     flat = x.reshape(-1)
     return float(flat @ flat / flat.size) ** 0.5
 
 
-def _blend(mean: Array, new: Array, weight: float, wide: Any) -> Array:
+def _extreme(name: str, a: Any, b: Any) -> Any:
+    """The minimum or maximum of two numbers, worked out where they are."""
+    if on_card(a) or on_card(b):
+        return getattr(namespace(a if on_card(a) else b), name)(a, b)
+    return (min if name == "minimum" else max)(float(a), b)
+
+
+def _blend(mean: Array, new: Array, weight: Any, wide: Any) -> Array:
     """Move a running mean towards `new` by `weight`; what it is now, in the dtype that is computed in."""
     old = mean.astype(wide, copy=False)
     now = (1 - weight) * old + weight * new

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..backend import Array, float32, namespace
+from ..ops.linalg import matmul
 from .optimizer import Optimizer, zeros
 
 
@@ -27,6 +28,8 @@ class Muon(Optimizer):
     """
 
     real_only = True
+    by_rules = False
+    _step_supports_amp_scaling = True
 
     def __init__(
         self, params: Iterable[Any], lr: Any = 1e-3, weight_decay: float = 0.1, momentum: float = 0.95,
@@ -87,9 +90,9 @@ def orthogonal(x: Array, coefficients: tuple[float, float, float], steps: int, e
     norm = rounded(xp.sqrt((y * y).sum()).reshape(1))
     y = rounded(y / xp.maximum(norm, rounded(xp.full(1, eps, float32))))
     for _ in range(steps):
-        gram = rounded(y @ y.T)
-        gram = rounded(b * gram + c * (gram @ gram))
-        y = rounded(a * y + gram @ y)
+        gram = rounded(matmul(y, y.T))
+        gram = rounded(b * gram + c * matmul(gram, gram))
+        y = rounded(a * y + matmul(gram, y))
     return y.T if x.shape[0] > x.shape[1] else y
 
 

@@ -17,7 +17,7 @@ from ..tape import Traced, mode
 from ..tensor import Tensor
 from .hooks import MOMENTS, hooked, register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 from .saved import Saved
-from .update import count_step, many, scaler
+from .update import count_step, many, scaler, tentative
 
 __all__ = [
     "REQUIRED", "Optimizer", "full", "pairs", "real", "register_optimizer_step_post_hook",
@@ -70,6 +70,7 @@ class Optimizer(Saved):
     """
 
     real_only = False  # whether complex parameters are refused
+    by_rules = True  # whether update() writes by many() alone, which knows what a gradient scaler says
 
     # What a gradient scaler sets around step() where _step_supports_amp_scaling: float32 arrays or tensors of one element.
     # Gradients are divided by grad_scale as they are read (they stay as they are), and nothing changes if found_inf is not 0.
@@ -301,7 +302,12 @@ class Optimizer(Saved):
                 step = values[0] if values else steps
                 if values and graph is not None and here is not True:
                     step = [graph.number(counts[id(steps[0])].item, steps[0].dtype)] * len(steps)
-            self.update(numbers, xs, gs, columns, step, fresh)
+            if self.by_rules or (scaler.scale is None and scaler.found_inf is None):
+                self.update(numbers, xs, gs, columns, step, fresh)
+                continue
+            written = [x for name, column in columns.items() if name not in self.scalars for x in column]
+            with tentative(gs, [*xs, *written]) as plain:
+                self.update(numbers, xs, plain or gs, columns, step, fresh)
 
     def _move_counts(self, state: dict[str, Any], x: Array) -> None:
         """Keep the counts of a state where its parameter x is: the CPU is not told whether a step was skipped."""

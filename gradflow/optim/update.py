@@ -16,6 +16,7 @@ steps), so that a captured graph sees new values.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from functools import wraps
@@ -108,21 +109,28 @@ def many(k: kernel.Kernel, p: list[Any], g: list[Any] | None, state: list[list[A
 
 def _tentatively(k: kernel.Kernel, p: list[Any], g: list[Any] | None, state: list[list[Any] | None], numbers: Any) -> None:
     """A step by the formula that is taken back, where the arrays are, if the scaler found a gradient that is not finite."""
-    home = device_of(p[0])
-    scale, found = (None if x is None else to_device(x, home).reshape(()) for x in (scaler.scale, scaler.found_inf))
-    if g is not None and k is not count_step:
-        xp, wide = namespace(p[0]), float32 if p[0].dtype.itemsize == 2 else p[0].dtype
+    written = [x for column in (p, *state) if column is not None for x in column]
+    with tentative(g, written) as plain:
+        many(k, p, plain, state, *numbers)
+
+
+@contextlib.contextmanager
+def tentative(g: list[Any] | None, written: list[Any]) -> Iterator[list[Any] | None]:
+    """A block that writes into arrays, given plain gradients; what it wrote is taken back if the scaler found one bad."""
+    home, (scale, found) = device_of(written[0]), (scaler.scale, scaler.found_inf)
+    scale, found = (None if x is None else to_device(x, home).reshape(()) for x in (scale, found))
+    if g is not None:
+        xp, wide = namespace(written[0]), float32 if g[0].dtype.itemsize == 2 else g[0].dtype
         g = [x.astype(wide, copy=False) for x in g]
         if found is not None:
             g = [xp.where(found != 0, xp.zeros((), wide), x) for x in g]
         if scale is not None:
             g = [x * (1 / scale).astype(wide) for x in g]
-    written = [x for column in (p, *state) if column is not None for x in column]
     before = [x.copy() for x in written] if found is not None else []
     outer = scaler.scale, scaler.found_inf
     scaler.scale = scaler.found_inf = None
     try:
-        many(k, p, g, state, *numbers)
+        yield g
     finally:
         scaler.scale, scaler.found_inf = outer
     for x, old in zip(written, before, strict=False):
