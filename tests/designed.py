@@ -165,6 +165,7 @@ ROWS: dict[str, list[Row]] = {
         Row(r"attention_\w+<plain_tile<128, .*", threads=128, shared=111872, blocks={80: 1, 90: 2, 100: 2},
             has="copy_async16 fma shared_load16 store16", never="local"),
     ],
+    "depthwise": [Row(r"depthwise_column<\w+, (3|5), \d>", threads=256, blocks=2, has="fma", never="local division")],
     # Two blocks of the largest tile, 8 warps of 64 x 64, hide the copies; 49 taps have a table of 784 bytes.
     "conv_mma": [
         _convolutions(128, 128, blocks={80: 2, 90: 2, 100: 2, 120: 1}),

@@ -15,6 +15,7 @@ from gradflow import backend
 from gradflow.cuda import conv as cuda
 from gradflow.cuda import conv_mma, launch, precision, tune
 from gradflow.cuda.conv_job import Job
+from gradflow.cuda.launch import ctype
 from gradflow.ops import conv as ops
 from gradflow.ops.window import window
 
@@ -81,6 +82,13 @@ def only(monkeypatch, m=0, n=0):
         return [("planes" if conv_mma._flat(job) else "see", m, n) if m else ("direct",)]
 
     monkeypatch.setattr(cuda, "variants", one)
+
+
+def launched(call):
+    """How many kernels a call launches."""
+    before = launch.count
+    call()
+    return launch.count - before
 
 
 def numbers(dtype):
@@ -173,22 +181,20 @@ def test_transposed(card, dtype, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["remainders of channels and positions", "pointwise, whole chunks"])
-@pytest.mark.parametrize("way", ["tensor", "direct", "depthwise"])
+@pytest.mark.parametrize("way", ["pipeline", "direct", "depthwise"])
 def test_activations(card, way, name, monkeypatch):
-    """In the same launch as the convolution, in the tensor cores' kernels; all agree with the function applied after."""
-    low = numbers("float16")
+    """In the same launch as the convolution in the pipeline's kernels; all agree with the function applied after."""
+    low = numbers("float32")  # in which gelu and its formula by tanh differ
     x, w, b, _, how, (y, *_), _ = draw(GEOMETRIES[name], low)
     if way == "depthwise":
         x, w, b, _, how, (y, *_), _ = draw(((2, 4, 5, 4), (4, 1, 3, 3), 1, 1, 1, 4), low)
-    only(monkeypatch, *(TILES["float16"][-1] if way == "tensor" else ()))
+    only(monkeypatch, *(TILES["float32"][-1] if way == "pipeline" else ()))
     x, w, b = map(card.asarray, (x, w, b))
-    before = launch.count
-    ops.conv2d(x, w, b, *how)
-    plain = launch.count - before
+    plain = launched(lambda: ops.conv2d(x, w, b, *how))
     for word, activation in ops.ACTIVATIONS.items():
         before = launch.count
         got = card.asnumpy(ops.conv2d_activation(x, w, b, word, *how))
-        assert way != "tensor" or launch.count - before == plain
+        assert way != "pipeline" or launch.count - before == plain
         assert_close(got, activation.function(y).astype(low), what=word)
     with pytest.raises(ValueError, match="conv2d_activation: wanted an activation among relu, .* saw 'elu'"):
         ops.conv2d_activation(x, w, b, "elu", *how)
@@ -206,13 +212,35 @@ def test_infinities_and_nans_stay(card, monkeypatch):
                 np.testing.assert_array_equal(y, ops.conv2d(x, weight, None, 1, padding))
 
 
+DEPTHWISE = {  # x, w, stride, padding, dilation, groups; whether y and dx are made by columns
+    "3 x 3": (((2, 3, 9, 7), (3, 1, 3, 3), 1, 1, 1, 3), True, True),
+    "3 x 3, strided": (((1, 4, 8, 9), (4, 1, 3, 3), 2, 1, 1, 4), True, False),
+    "5 x 5, a multiplier": (((1, 2, 7, 6), (4, 1, 5, 5), 1, (2, 0), 1, 2), True, False),
+    "7 x 7, same": (((1, 2, 9, 5), (2, 1, 7, 7), 1, "same", 1, 2), True, True),
+    "5 x 5, strided": (((1, 2, 11, 8), (2, 1, 5, 5), 2, 3, 1, 2), True, False),
+    "7 x 7, padding over the kernel": (((1, 2, 3, 3), (2, 1, 7, 7), 2, 8, 1, 2), True, False),
+    "dilated": (((1, 2, 9, 8), (2, 1, 3, 3), 1, 2, 2, 2), False, False),
+    "stride 3": (((1, 2, 9, 8), (2, 1, 3, 3), 3, 1, 1, 2), False, False),
+    "2 x 3, strides of two kinds": (((1, 2, 9, 8), (2, 1, 2, 3), (2, 1), 0, 1, 2), False, False),
+}
+
+
+@pytest.mark.parametrize("name", DEPTHWISE)
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_depthwise(cards, card, dtype, name):
+    geometry, *columns = DEPTHWISE[name]
+    x, w, b, g, how, wanted, sizes = draw(geometry, numbers(dtype))
+    if hasattr(cards, "launches"):
+        with cards.launches() as work:
+            got = all_three(card, x, w, b, g, how)
+        assert [f"depthwise_column<{ctype(x.dtype)}" in k.name for k in work.of("kernel")[:2]] == columns
+    else:
+        got = all_three(card, x, w, b, g, how)
+    for y, want, size in zip(got, wanted, sizes, strict=True):
+        close(y, want, size, dtype, name)
+
+
 # --- launches and bytes -----------------------------------------------------------------------------------------------
-
-
-def launched(call):
-    before = launch.count
-    call()
-    return launch.count - before
 
 
 def test_launches(card, monkeypatch):

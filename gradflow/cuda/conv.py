@@ -19,7 +19,7 @@ from ..backend import Array, need_card, on_card
 from ..ops.conv import ACTIVATIONS, batched, check_activation, check_arrays, check_gradient, like
 from ..ops.window import Window, transposed, window
 from . import conv_mma, cudnn, depthwise, precision, tune
-from .conv_job import Job
+from .conv_job import Job, dims
 from .launch import aligned, blocks, contiguous, ctype, launch, multiprocessors
 
 TYPES = ("float", "double", "__half", "__nv_bfloat16")
@@ -61,12 +61,6 @@ def _fitting(rows: int, columns: int, groups: int, type: str) -> tuple[str, int,
         sizes = LARGE
     m, n, *_ = map(int, sizes.split(", "))
     return _tile(sizes), m, n
-
-
-def dims(win: Window) -> list[np.int32]:
-    """The geometry as the kernels take it: six numbers for each dim."""
-    columns = (win.sizes, win.kernel, win.out, win.stride, win.before, win.dilation)
-    return [np.int32(v) for dim in zip(*columns, strict=True) for v in dim]
 
 
 # --- ways to do a job -------------------------------------------------------------------------------------------------
@@ -120,7 +114,7 @@ def _forward(x: Array, w: Array, b: Array | None, win: Window, activation: int =
         return y
     x, w, b = contiguous(x), contiguous(w), None if b is None else contiguous(b)
     if len(win.sizes) == 2 and depthwise.takes(w, win):
-        depthwise.forward(x, w, b, y, dims(win))
+        depthwise.forward(x, w, b, y, win)
         _activate(y, activation)
         return y
     arrays = (x, w, b, y)
@@ -135,7 +129,7 @@ def _input(g: Array, w: Array, b: Array | None, win: Window) -> Array:
         return dx
     g, w, b = contiguous(g), contiguous(w), None if b is None else contiguous(b)
     if len(win.sizes) == 2 and depthwise.takes(w, win):
-        return depthwise.input_gradient(g, w, b, dx, dims(win))
+        return depthwise.input_gradient(g, w, b, dx, win)
     arrays = (g, w, b, dx)
     return _do(_job("input", ctype(g.dtype), n, cg, k // win.groups, win, arrays), arrays)
 
@@ -151,7 +145,7 @@ def _weight(g: Array, x: Array, win: Window) -> Array:
         return dw
     g, x = contiguous(g), contiguous(x)
     if len(win.sizes) == 2 and depthwise.takes(dw, win):
-        return depthwise.weight_gradient(g, x, dw, dims(win))
+        return depthwise.weight_gradient(g, x, dw, win)
     arrays = (g, x, dw)
     return _do(_job("weight", ctype(x.dtype), n, cg, k // win.groups, win, arrays), arrays)
 

@@ -5,9 +5,17 @@ from __future__ import annotations
 from math import prod
 from typing import NamedTuple
 
+import numpy as np
+
 from ..ops.window import Window
 
 SIZES = {"float": 4, "double": 8, "__half": 2, "__nv_bfloat16": 2}  # bytes
+
+
+def dims(win: Window, rank: int = 0) -> list[np.int32]:
+    """The geometry as kernels take it: six numbers for each dim, of which there are `rank` at least."""
+    columns = (win.sizes, win.kernel, win.out, win.stride, win.before, win.dilation)
+    return [np.int32(v) for dim in [(1, 1, 1, 1, 0, 1)] * (rank - len(win.sizes)) + [*zip(*columns, strict=True)] for v in dim]
 
 
 class Job(NamedTuple):

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..backend import Array, need_card
 from ..ops.window import Window
-from .conv_job import SIZES, Job
+from .conv_job import SIZES, Job, dims
 from .launch import aligned, blocks, capability, contiguous, launch
 
 STAGES, SLICE = 4, 64  # as in kernels/conv_mma.cuh: slices in shared memory, bytes of k in one
@@ -175,13 +175,6 @@ def _ints(*values: int) -> list[np.int32]:
     return [np.int32(v) for v in values]
 
 
-def _three(win: Window) -> list[np.int32]:
-    """The geometry as the kernels take it, for three dims."""
-    columns = (win.sizes, win.kernel, win.out, win.stride, win.before, win.dilation)
-    dims = [(1, 1, 1, 1, 0, 1)] * (3 - len(win.sizes)) + list(zip(*columns, strict=True))
-    return [np.int32(v) for dim in dims for v in dim]
-
-
 # --- the products -----------------------------------------------------------------------------------------------------
 
 
@@ -227,7 +220,7 @@ def _see(tile: Tile, job: Job, source: Array, w: Array, b: Array | None, y: Arra
     grid = (blocks(rows, tile.m) * blocks(job.n * places, tile.n), win.groups, phases)
     launch(
         "conv_mma", f"{SEE}<{type}, {tile.name}>", grid, tile.threads, x, w, b, y,
-        *_ints(job.n, rows, chunks, job.activation), reverse, wide, *_three(win),
+        *_ints(job.n, rows, chunks, job.activation), reverse, wide, *dims(win, 3),
         shared=shared(SEE, type, tile, prod(win.kernel)),
     )  # fmt: skip
 
@@ -265,7 +258,7 @@ def _weight(way: str, tile: Tile, job: Job, g: Array, x: Array, dw: Array) -> No
         kernel = WEIGHT
         g, g_chunks = channels_last(g, type, n * groups, job.k, outputs, job.tf32)
         x, chunks = channels_last(x, type, n * groups, job.c, prod(win.sizes), job.tf32)
-        sizes = [*_ints(length, n, job.k, g_chunks, chunks), *_three(win)]
+        sizes = [*_ints(length, n, job.k, g_chunks, chunks), *dims(win, 3)]
     grid = (blocks(job.k, tile.m) * blocks(pitch, tile.n), groups, count)
     size = shared(kernel, type, tile)
     launch("conv_mma", f"{kernel}<{type}, {tile.name}>", grid, tile.threads, g, x, part, *sizes, shared=size)
