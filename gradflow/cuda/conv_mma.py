@@ -94,9 +94,11 @@ def chunk(type: str) -> int:
 
 
 def takes(job: Job) -> bool:
-    """Whether the kernels do this: what they compute in, places counted in 32 bits, taps that fit, a card of 8.0."""
-    places = job.n * max(prod(job.win.sizes), prod(job.win.out))
-    return job.type != "double" and places < 2**31 and prod(job.win.kernel) <= TAPS and capability() >= (8, 0)
+    """Whether the kernels do this: what they compute in, places that 32 bits count, taps that fit, a card of 8.0."""
+    win, most = job.win, 2**31 - 2**20
+    places, channels = max(prod(win.sizes), prod(win.out)), blocks(max(job.c, job.k), 8) * 8
+    fits = places * max(job.n, channels) < most and prod(win.kernel) <= TAPS and job.c > 0
+    return fits and job.type != "double" and capability() >= (8, 0)
 
 
 def variants(job: Job, processors: int) -> list[tuple[float, tuple]]:
