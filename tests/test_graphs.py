@@ -341,6 +341,22 @@ def test_constants_of_a_capture_lie_where_no_other_work_writes(card):
     del others
 
 
+def test_what_plain_calls_make_between_replays_is_no_memory_of_a_graph(card):
+    step = gf.cuda.graph(lambda x: ((x * 2).exp() + 1).log())
+    x, other = on_card((24,)), on_card((2, 12), 1)
+    for _ in range(3):
+        step(x)
+    kept = step(other)  # of as many bytes as what the graph made and freed inside
+    values = kept.cpu().numpy()
+    for i in range(3):
+        step(on_card((24,), i))
+    np.testing.assert_array_equal(kept.cpu().numpy(), values)
+    for _ in range(3):
+        y = step(other)
+        np.testing.assert_array_equal(y.cpu().numpy(), values)
+        step(x)
+
+
 def test_tables_that_a_graph_reads_stay(card):
     """Captured after the same step ran eagerly: the table of addresses is the cached one."""
     w = nn.Parameter(on_card(100))
@@ -531,6 +547,8 @@ def test_a_block_is_captured_and_replayed(card):
         np.testing.assert_array_equal(z.cpu().numpy(), nn.functional.dropout(y, 0.5).cpu().numpy())
     with pytest.raises(RuntimeError, match="new graph, or reset"), gf.cuda.graph(g):
         pass
+    with pytest.raises(RuntimeError, match=r"replay\(\) outside of a capture"), gf.cuda.graph(gf.cuda.CUDAGraph()):
+        g.replay()
     with pytest.raises(RuntimeError, match="one capture at a time"), gf.cuda.graph(gf.cuda.CUDAGraph()):  # noqa: SIM117
         with gf.cuda.graph(gf.cuda.CUDAGraph()):
             pass

@@ -31,6 +31,8 @@ class Pool:
 
     _outlived: ClassVar[list[Any]] = []
 
+    captured = False  # whether a graph has memory here: what it freed inside is not free for anything but other graphs
+
     def __init__(self) -> None:
         self._of = need_card("cuda.graph_pool_handle").cuda.MemoryPool()
         self.malloc = self._of.malloc
@@ -79,9 +81,13 @@ class CUDAGraph:
             raise RuntimeError("CUDAGraph: wanted one capture at a time, saw one inside another")
         if self._graph is not None:
             raise RuntimeError("CUDAGraph: wanted a new graph, or reset(), for another capture")
+        if not isinstance(pool, (Pool, type(None))):
+            raise TypeError(f"CUDAGraph: wanted a pool of graph_pool_handle() or of a graph, saw {type(pool).__name__}")
         self._pool = Pool() if pool is None else pool
         recording = Recording(self._cp)
+        self._pool.captured = True
         self._stream = self._cp.cuda.get_current_stream()
+        self._stream.synchronize()  # replays on other streams come after what is made here for them
         self._allocator = self._cp.cuda.using_allocator(self._pool.malloc)
         self._allocator.__enter__()
         try:
@@ -117,6 +123,8 @@ class CUDAGraph:
         """
         if self._graph is None or self._recording is None:
             raise RuntimeError("CUDAGraph: wanted a capture before replay(), saw none")
+        if backend.capture.graph is not None:
+            raise RuntimeError("CUDAGraph: wanted replay() outside of a capture, saw one inside")
         stream = self._cp.cuda.get_current_stream()
         try:
             self._recording.prepare(stream)

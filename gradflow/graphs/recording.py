@@ -36,7 +36,7 @@ class Recording:
         self._values = np.zeros(CAPACITY, np.uint64)
         self._count, self._sent = 0, np.zeros(0, np.uint64)
         self._rows: list[tuple[np.ndarray, Any]] = []  # pinned memory to send from, each with the event of its last copy
-        self._turn = 0
+        self._turn = -1
         self._work: list[Callable[[], Any]] = []
         self._checks: list[tuple[str, Callable[[], list[Any]], list[Any]]] = []
         self._streams: dict[int, _Stream] = {}
@@ -117,6 +117,8 @@ class Recording:
             stream.generator.counter = stream.first
         for x, host in self._constants:
             x.set(host)
+        if self._constants:
+            self._cp.cuda.get_current_stream().synchronize()
         self.grads = [(t, t.grad) for t in self._leaves.values()]
 
     def abandon(self) -> None:
@@ -144,15 +146,14 @@ class Recording:
         if np.array_equal(values, self._sent):
             return
         self._sent = values.copy()
-        if len(self._rows) < AHEAD:
-            row = np.frombuffer(self._cp.cuda.alloc_pinned_memory(8 * CAPACITY), np.uint64, CAPACITY)
-            self._rows.append((row, self._cp.cuda.Event(disable_timing=True)))
-            row, sent = self._rows[-1]
-        else:
-            row, sent = self._rows[self._turn]
-            self._turn = (self._turn + 1) % AHEAD
+        if not self._rows:
+            pinned = np.frombuffer(self._cp.cuda.alloc_pinned_memory(AHEAD * values.nbytes), np.uint64, AHEAD * self._count)
+            self._rows = [(row, self._cp.cuda.Event(disable_timing=True)) for row in pinned.reshape(AHEAD, -1)]
+        self._turn += 1
+        row, sent = self._rows[self._turn % AHEAD]
+        if self._turn >= AHEAD:
             sent.synchronize()
-        row[: self._count] = values
+        row[:] = values
         self._slots.data.copy_from_host_async(row.ctypes.data, values.nbytes, stream)
         sent.record(stream)
 

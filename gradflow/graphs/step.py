@@ -74,7 +74,7 @@ class Step:
     def __init__(self, step: Callable[..., Any], warmup: int = 2, limit: int = 4, pool: Any = None) -> None:
         if warmup < 1 or limit < 1:
             raise ValueError(f"graph: wanted warmup and limit of at least 1, saw {warmup} and {limit}")
-        self.step, self.warmup, self.limit, self._pool = step, warmup, limit, pool
+        self.step, self.warmup, self.limit, self._shared, self._pool = step, warmup, limit, pool, pool
         self._kinds: list[_Kind] = []
         self._anew = 0
         self.__doc__, self.__name__ = step.__doc__, getattr(step, "__name__", type(step).__name__)
@@ -126,18 +126,19 @@ class Step:
         self._anew += 1
         if self._anew > 16:
             raise RuntimeError(f"graph: the step was captured {self._anew} times, the last time as {why}")
+        self._pool = self._shared
         for kind in self._kinds:
             kind.graph, kind.inputs, kind.outputs, kind.calls = None, (), None, min(kind.calls, self.warmup - 1)
 
     @contextlib.contextmanager
     def _apart(self) -> Any:
-        """Work inside runs on the side stream, with memory of the pool."""
+        """Work inside runs on the side stream, with memory of the pool, where the first graph then finds it free again."""
         cp = need_card("graph")
         if self._pool is None:
             self._pool = graph_pool_handle()
         here, side = Stream(of=cp.cuda.get_current_stream()), side_stream()
         side.wait_stream(here)
-        with side, cp.cuda.using_allocator(self._pool.malloc):
+        with side, contextlib.nullcontext() if self._pool.captured else cp.cuda.using_allocator(self._pool.malloc):
             yield
         here.wait_stream(side)
 
@@ -151,8 +152,7 @@ class Step:
 
     def _capture(self, kind: _Kind, leaves: list[Any], arrays: tuple[Array, ...]) -> None:
         """Capture the step for inputs of this kind, and take it."""
-        with self._apart():
-            inputs = tuple([x.copy(order="C") for x in arrays])
+        inputs = tuple([x.copy(order="C") for x in arrays])
         at = iter(inputs)
         static = [wrap(next(at)) if isinstance(v, Traced) else next(at) if on_card(v) else v for v in leaves]
         captured = CUDAGraph()
@@ -163,7 +163,7 @@ class Step:
 
     def reset(self) -> Self:
         """Forget all graphs; the next calls run as they are and then capture anew."""
-        self._kinds, self._pool, self._anew = [], None, 0
+        self._kinds, self._pool, self._anew = [], self._shared, 0
         return self
 
 
