@@ -44,6 +44,7 @@ class Op:
     rules      (names of the inputs it is for, function) pairs
     promote    the inputs that are brought to one dtype first, by PyTorch's promotion rules
     floating   integers among them become the default floating dtype
+    absent       True if the rules take None for the gradient of an output, not the first, that nothing depended on
     holomorphic  False if the rules are right for complex numbers as they stand, also where the output is complex; True
                lets the plan conjugate around them, which is right for all that is differentiable in the complex sense
     real       complex numbers are refused
@@ -90,6 +91,7 @@ class Op:
         self.floating, self.view = bool(options.get("floating")), bool(options.get("view"))
         self.way = options["view"] if callable(options.get("view")) else None
         self.holomorphic, self.real = options.get("holomorphic", True), bool(options.get("real"))
+        self.absent = bool(options.get("absent"))
         self.refuses: str = options.get("refuses", "")
         self.words: dict[str, str] = options.get("words") or {}
         self.tensors = [tuple(map(self.inputs.index, names.split("|"))) for names in options.get("tensors", "").split()]
@@ -273,6 +275,7 @@ def op(definition: Callable[..., Any] | None = None, /, **options: Any) -> Calla
         "floating",
         "view",
         "holomorphic",
+        "absent",
         "real",
         "refuses",
         "tensors",

@@ -153,6 +153,8 @@ class Plan:
 
     def whole(self, gradients: list[Any], node: Node, create: bool) -> tuple:
         """The gradients of all outputs: zeros for those that nothing depended on, None for integers."""
+        if self.op.absent and not create and gradients[0] is not None:
+            return tuple(gradients)
         like = next(g for g in gradients if g is not None)
         xp = namespace(unwrap(like))
         return tuple(

@@ -50,7 +50,7 @@ cross_entropy_backward(const acc_t<T>* g, const T* x, const long long* target, c
   const long long t = target[at.row];
   A s = t == ignore ? A(0) : g[none ? at.row : 0];
   if (total && t != ignore) s /= A(*total);
-  const A most = lse[at.row], scale = s + glse[at.row], every = s * (A(smoothing) / A(n)), own = s * A(1 - smoothing);
+  const A most = lse[at.row], scale = glse ? s + glse[at.row] : s, every = s * (A(smoothing) / A(n)), own = s * A(1 - smoothing);
   r.each([&](A (&v)[VEC], index_t i) {
     A out[VEC];
 #pragma unroll

@@ -112,7 +112,7 @@ __device__ __forceinline__ void store_columns(A (&v)[K][VEC], A* part, index_t n
   }
 }
 
-// dx = rstd (gw - <gw> - xh (<gw xh> + grstd rstd / n)) + gmean / n; without centre no <gw> and no gmean. A row of part_g
+// dx = rstd (gw - <gw> - xh (<gw xh> + grstd rstd / n)) + gmean / n; without centre no <gw> and no gmean; null is zero. A row of part_g
 // and of part_gx to each block gets its sums of g and of g xh over rows: for n a multiple of VEC, and rows in registers.
 template <class T, class W, bool centre, class Team, int E, int VEC>
 __global__ void __launch_bounds__(Team::threads, Team::resident)
@@ -152,8 +152,8 @@ norm_rows_backward(const T* g, const T* x, const W* w, const acc_t<T>* mean, con
       }
     });
     team_sums<Team>(a, c);
-    c = (c + grstd[at.row] * r) * inverse;
-    a = centre ? (a - gmean[at.row] / r) * inverse : A(0);
+    c = (grstd ? c + grstd[at.row] * r : c) * inverse;
+    a = centre ? (gmean ? a - gmean[at.row] / r : a) * inverse : A(0);
     if (dx) {
       rg.each(rx, [&](A (&gv)[VEC], A (&xv)[VEC], index_t i) {
         A wv[VEC], out[VEC];
@@ -409,8 +409,8 @@ norm_dx(const T* __restrict__ g, const T* __restrict__ x, const W* w, const acc_
   if (at.plane >= planes) return;
   at.template begin<VEC>(x, l);
   const A m = mean[at.set], r = rstd[at.set], v = w ? load(w + at.channel) : A(1), f = times ? v : A(1);
-  const A scale = r * v, slope = (sum_gx[at.set] * f + grstd[at.set] * r) / A(n) * r * r;
-  const A offset = (gmean[at.set] - sum_g[at.set] * f * r) / A(n);
+  const A scale = r * v, slope = (sum_gx[at.set] * f + (grstd ? grstd[at.set] * r : A(0))) / A(n) * r * r;
+  const A offset = ((gmean ? gmean[at.set] : A(0)) - sum_g[at.set] * f * r) / A(n);
   g += at.plane * l, x += at.plane * l, dx += at.plane * l;
 #pragma unroll 2
   for (index_t i = at.first; i < l; i += at.step) {

@@ -295,6 +295,34 @@ def test_weight_gradients_summed_on_the_way(card, rng, shape):
             on_card(card, row_norm.layer_norm_backward, (g, x, n, w, *s), [needs])
 
 
+@pytest.mark.parametrize("where", ["numpy", pytest.param("card", marks=pytest.mark.cuda)])
+def test_no_gradient_of_statistics_is_one_of_zeros(request, rng, where):
+    put = np.asarray if where == "numpy" else request.getfixturevalue("card").asarray
+    back = np.asarray if where == "numpy" else request.getfixturevalue("card").asnumpy
+    x, g, w, s = (put(rng.uniform(0.5, 2, k).astype(np.float32)) for k in ((4, 6, 8), (4, 6, 8), 6, (4, 6, 1)))
+    c, k, v, needs = s[0, :, 0], s[:, :2, 0], x[0, 0], (True, True, True)
+    for backward, args in (
+        (norm.batch_norm_backward, (g, x, w, c, c)), (norm.group_norm_backward, (g, x, 2, w, k, k)),
+        (row_norm.layer_norm_backward, (g, x, 8, v, s, s)), (row_norm.rms_norm_backward, (g, x, 8, v, s)),
+    ):  # fmt: skip
+        none = 1 if backward is row_norm.rms_norm_backward else 2
+        wanted = needs[: none + 1]
+        zeros = [args[-1] * 0] * none
+        for a, b in zip(backward(*args, *[None] * none, wanted), backward(*args, *zeros, wanted), strict=True):
+            np.testing.assert_array_equal(back(a), back(b))
+
+
+@pytest.mark.cuda
+def test_a_layer_norm_goes_back_without_zeros(card, rng, monkeypatch):
+    x = gf.tensor(rng.standard_normal((4, 16)).astype(np.float32)).to("cuda").requires_grad_()
+    y = gf.nn.functional.layer_norm(x, (16,))
+    g = gf.ones_like(y)
+    monkeypatch.setattr(card, "zeros", None)
+    before = card.counts.launches
+    y.backward(g)
+    assert card.counts.launches == before + 1
+
+
 @pytest.mark.cuda
 @pytest.mark.parametrize("shape", [(2, 6, 3, 3), (3, 4, 8), (1, 4, 4200), (70, 2, 4200)])
 @pytest.mark.parametrize("dtype", ["float32", "float16"])

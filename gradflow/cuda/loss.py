@@ -74,7 +74,7 @@ def cross_entropy_backward(
     rows, n, inner = layout
     kind = row.wide(x.dtype)
     x, target = row.ready(x), _classes(target)
-    g, lse, glse = (contiguous(v.astype(kind, copy=False)) for v in (g, lse, glse))
+    g, lse, glse = (None if v is None else contiguous(v.astype(kind, copy=False)) for v in (g, lse, glse))
     dx = namespace(x).empty(x.shape, x.dtype)
     t = row.choose(n, inner, x.dtype.itemsize)
     arrays = g, x, target, lse, _classes(total) if reduction == "mean" else None, glse, dx

@@ -88,6 +88,7 @@ def _entropy_backward_cases(r: Sampler) -> list[case]:
         g[0], x, target, lse, total, g[1], ignore_index, reduction, label_smoothing
     ),
     outputs=("y", "lse", "total"),
+    absent=True,
     twin="loss",
     cases=_entropy_cases,
     reference=lambda torch, x, target, ignore_index, reduction, label_smoothing: torch.nn.functional.cross_entropy(
@@ -143,7 +144,7 @@ def cross_entropy_backward(g, x, target, lse, total, glse, ignore_index, reducti
     s = xp.where(kept, s.reshape((n, 1, d) if reduction == "none" else ()), v.dtype.type(0))
     dx = v - lse.reshape(n, 1, d).astype(v.dtype, copy=False)
     xp.exp(dx, out=dx)
-    dx *= s + glse.reshape(n, 1, d).astype(v.dtype, copy=False)
+    dx *= s if glse is None else s + glse.reshape(n, 1, d).astype(v.dtype, copy=False)
     if label_smoothing:
         dx -= s * (label_smoothing / c)
     dx[own] -= (s * (1 - label_smoothing)).reshape((n,) if d == 1 else (n, d))

@@ -60,6 +60,7 @@ def _check_channels(name: str, x: Any, **given: Any) -> None:
 @op(
     dx_dw_db=lambda g, x, w, mean, rstd, needs: batch_norm_backward(g[0], x, w, mean, rstd, g[1], g[2], needs),
     outputs=("y", "mean", "rstd"),
+    absent=True,
     twin="norm",
     cases=_channel_cases,
     reference=lambda torch, x, w=None, b=None, eps=1e-5: (
@@ -229,6 +230,7 @@ def _check_groups(x: Any, num_groups: int, **given: Any) -> None:
         g[0], x, num_groups, w, mean, rstd, g[1], g[2], needs
     ),
     outputs=("y", "mean", "rstd"),
+    absent=True,
     twin="norm",
     cases=lambda r: [
         case(r(2, 4, 3, 3), 2, r(4), r(4)),

@@ -54,6 +54,7 @@ def _layer_backward_cases(r: Sampler) -> list[case]:
         g[0], x, normalized_shape, w, mean, rstd, g[1], g[2], needs
     ),
     outputs=("y", "mean", "rstd"),
+    absent=True,
     twin="norm",
     cases=_layer_cases,
     reference=lambda torch, x, normalized_shape, w=None, b=None, eps=1e-5: torch.native_layer_norm(
@@ -95,6 +96,7 @@ def layer_norm(input: Any, normalized_shape: Any, weight: Any = None, bias: Any 
         g[0], x, normalized_shape, w, rstd, g[1], needs
     ),
     outputs=("y", "rstd"),
+    absent=True,
     twin="norm",
     cases=lambda r: [case(*c.args[:3], *c.args[4:], order=c.order, **c.kwargs) for c in _layer_cases(r)],
     reference=lambda torch, x, normalized_shape, w=None, eps=None: torch.nn.functional.rms_norm(

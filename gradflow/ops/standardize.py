@@ -131,7 +131,7 @@ def backward(
     frame: Frame,
     centre: bool = True,
 ) -> tuple[Any, Any, Any]:
-    """(dx, dw, db), dw and db in w's dtype; None for those not needed."""
+    """(dx, dw, db), dw and db in w's dtype; None for those not needed, and for a gmean or grstd that is zero."""
     old = x.shape
     dtype, w_dtype = x.dtype, x.dtype if w is None else w.dtype
     g, x = _wide(g).reshape(frame.x), _wide(x).reshape(frame.x)
@@ -163,11 +163,11 @@ def backward(
             g = g if w is None else g * w
             a, c, scale = _total(g, frame.over), _total(g, frame.over, xh), rstd
     if needs[0]:
-        xh *= (c + grstd * rstd) * rstd / frame.n
+        xh *= (c if grstd is None else c + grstd * rstd) * rstd / frame.n
         dx = g * scale
         dx -= xh
         if centre:
-            dx -= (a * rstd - gmean) / frame.n
+            dx -= (a * rstd if gmean is None else a * rstd - gmean) / frame.n
         dx = dx.reshape(old).astype(dtype, copy=False)
     return dx, *(None if v is None else v.reshape(frame.weight).astype(w_dtype, copy=False) for v in (dw, db))
 
