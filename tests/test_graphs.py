@@ -342,7 +342,7 @@ def test_constants_of_a_capture_lie_where_no_other_work_writes(card):
 
 
 def test_what_plain_calls_make_between_replays_is_no_memory_of_a_graph(card):
-    step = gf.cuda.graph(lambda x: ((x * 2).exp() + 1).log())
+    step = gf.cuda.graph(lambda x: (x * 2).exp().log())
     x, other = on_card((24,)), on_card((2, 12), 1)
     for _ in range(3):
         step(x)
