@@ -5,7 +5,7 @@
 // accumulation type, the way back recomputes no product. Sequences i >= k have ended (or, backwards, not begun): their output
 // is zero and their state stays.
 //
-// *_step: one launch for a step. A block sums all gates of 8 units for 32 sequences, h u^T, and its 256 threads go on with one
+// *_step: one launch for step t of arrays that hold all steps, after step s (-1: the given state). A block sums all gates of 8 units for 32 sequences, h u^T, and its 256 threads go on with one
 // unit of one sequence each; what they need besides is on its way during the sum. Backwards 16 units of 16 sequences: the
 // gradients of the later step's gates by the weight, turned over, and with them this step's.
 // *_forward, *_backward: after the product of a library, which is better for many sequences.
@@ -58,9 +58,9 @@ template <class T, bool MMA> using step_backward = step<T, MMA, 16, 1>;
 
 // The states (n x m) that a step starts from: of the step before for its sequences i < k, else those that were given.
 template <class T> struct states {
-  const T *h, *given;
+  const T *before, *given;
   index_t k, m;
-  __device__ __forceinline__ const T* operator()(index_t i) const { return (i < k ? h : given) + i * m; }
+  __device__ __forceinline__ const T* operator()(index_t i) const { return (i < k ? before : given) + i * m; }
 };
 
 // ---- LSTM: gates i f g o, (n, 4m) -------------------------------------------------------------------------------------
@@ -111,33 +111,33 @@ lstm_forward(T* gates, const T* part, const T* b, const T* d, const acc_t<T>* be
   });
 }
 
-// last, if it is given: the states after this step.
+// k sequences are there, and were ks at step s. given, c: the states before all steps. last: those after, if this is an end.
 template <class T, bool MMA>
 __global__ void __launch_bounds__(STEP_THREADS, 2)
-lstm_step(T* gates, const T* h, index_t kh, const T* given, const T* u, const T* b, const T* d, const acc_t<T>* before,
-          acc_t<T>* after, T* y, T* last, index_t n, index_t m, index_t k) {
+lstm_step(T* gates, const T* given, const T* u, const T* b, const T* d, const acc_t<T>* c, acc_t<T>* cells, T* y, T* last,
+          index_t n, index_t m, index_t t, index_t s, index_t k, index_t ks, bool end) {
   using A = acc_t<T>;
   using tile = step_forward<T, MMA, 4>;
   __shared__ alignas(16) unsigned char memory[tile::tile::bytes];
   const tile part{memory};
-  const index_t i = part.i, j = part.j, at = i * m + j, row = i * 4 * m;
+  const index_t i = part.i, j = part.j, size = n * m, at = t * size + i * m + j, row = (t * n + i) * 4 * m;
   const bool live = i < n && j < m, there = live && i < k;
   const sums<T> sum{gates, b, d};
-  A s[4] = {};
+  A a[4] = {};
   if (there)
-    for (int q = 0; q < 4; ++q) s[q] = sum(row, q * m + j);
-  const A c = live ? before[at] : A(0);
-  const states<T> state{h, given, kh, m};
+    for (int q = 0; q < 4; ++q) a[q] = sum(row, q * m + j);
+  const A old = live ? (s < 0 ? c : cells + s * size)[i * m + j] : A(0);
+  const states<T> state{y + s * size, given, ks, m};
   if (part.i0 < k) part.multiply([&](index_t r) { return r < k ? state(r) : nullptr; }, u, m, int(m));
   if (live && !there) {
-    after[at] = c;
+    cells[at] = old;
     store(y + at, A(0));
   }
   if (!there) return;
-  for (int q = 0; q < 4; ++q) s[q] += part[q];
-  const A v = lstm_cell(s, c, gates + row + j, m, after + at);
+  for (int q = 0; q < 4; ++q) a[q] += part[q];
+  const A v = lstm_cell(a, old, gates + row + j, m, cells + at);
   store(y + at, v);
-  if (last) store(last + at, v);
+  if (end) store(last + i * m + j, v);
 }
 
 // dsums: the gradients of the gates' sums. dc goes from the state after to the state before, in place.
@@ -157,27 +157,30 @@ lstm_backward(const T* gy, const T* dh, acc_t<T>* dc, const T* gates, const acc_
   });
 }
 
-// later: dsums of the step after this one, of whose sequences kl were there. carry, if it is given: what else reaches the state
-// after this step, (n, m); it stays for sequences that are not there yet, with what reaches them, and is spent otherwise.
+// l: the step after this one (-1: none), at which kl sequences were there. carry, if carried: what else reaches the state after
+// this step, (n, m); it stays for sequences that are not there yet, with what reaches them, and is spent otherwise.
 template <class T, bool MMA>
 __global__ void __launch_bounds__(STEP_THREADS, 2)
-lstm_step_backward(const T* gy, const T* later, index_t kl, const T* ut, acc_t<T>* carry, acc_t<T>* dc, const T* gates,
-                   const acc_t<T>* before, const acc_t<T>* after, T* dsums, index_t n, index_t m, index_t k) {
+lstm_step_backward(const T* gy, T* dsums, const T* ut, acc_t<T>* carry, acc_t<T>* dc, const T* gates, const acc_t<T>* c,
+                   const acc_t<T>* cells, index_t n, index_t m, index_t t, index_t s, index_t k, index_t l, index_t kl,
+                   bool carried) {
   using A = acc_t<T>;
   using tile = step_backward<T, MMA>;
   __shared__ alignas(16) unsigned char memory[tile::tile::bytes];
   const tile part{memory};
-  const index_t i = part.i, j = part.j, at = i * m + j, row = i * 4 * m + j;
+  const index_t i = part.i, j = part.j, own = i * m + j, at = t * n * m + own, row = (t * n + i) * 4 * m + j;
   const bool live = i < n && j < m;
-  A e = live && carry ? carry[at] : A(0);
+  A e = live && carried ? carry[own] : A(0);
   if (part.i0 < kl) {
+    const T* later = dsums + l * n * 4 * m;
     part.multiply([&](index_t r) { return r < kl ? later + r * 4 * m : nullptr; }, ut, m, int(4 * m));
     e += part[0];
   }
   if (!live) return;
-  if (carry) carry[at] = i < k ? A(0) : e;
+  if (carried) carry[own] = i < k ? A(0) : e;
   if (i < k) {
-    dc[at] = lstm_cell_backward(e + load(gy + at), dc[at], gates + row, m, before[at], after[at], dsums + row);
+    const A before = (s < 0 ? c : cells + s * n * m)[own];
+    dc[own] = lstm_cell_backward(e + load(gy + at), dc[own], gates + row, m, before, cells[at], dsums + row);
   } else {
     for (int q = 0; q < 4; ++q) store(dsums + row + q * m, A(0));
   }
@@ -243,28 +246,28 @@ gru_forward(T* gates, const T* part, const T* b, const T* d, const T* before, T*
 
 template <class T, bool MMA>
 __global__ void __launch_bounds__(STEP_THREADS, 2)
-gru_step(T* gates, const T* h, index_t kh, const T* given, const T* u, const T* b, const T* d, T* inner, T* y, T* last,
-         index_t n, index_t m, index_t k) {
+gru_step(T* gates, const T* given, const T* u, const T* b, const T* d, T* inner, T* y, T* last, index_t n, index_t m,
+         index_t t, index_t s, index_t k, index_t ks, bool end) {
   using A = acc_t<T>;
   using tile = step_forward<T, MMA, 3>;
   __shared__ alignas(16) unsigned char memory[tile::tile::bytes];
   const tile part{memory};
-  const index_t i = part.i, j = part.j, at = i * m + j, row = i * 3 * m, unit = 2 * m + j;
+  const index_t i = part.i, j = part.j, at = (t * n + i) * m + j, row = (t * n + i) * 3 * m, unit = 2 * m + j;
   const bool live = i < n && j < m, there = live && i < k;
-  const states<T> state{h, given, kh, m};
-  A s[3] = {}, q = 0, old = 0;
+  const states<T> state{y + s * n * m, given, ks, m};
+  A a[3] = {}, q = 0, old = 0;
   if (there) {
     const sums<T> sum{gates, b, d};
-    s[0] = sum(row, j), s[1] = sum(row, m + j), s[2] = load(gates + row + unit) + load_or_zero(b, unit);
+    a[0] = sum(row, j), a[1] = sum(row, m + j), a[2] = load(gates + row + unit) + load_or_zero(b, unit);
     q = load_or_zero(d, unit), old = load(state(i) + j);
   }
   if (part.i0 < k) part.multiply([&](index_t r) { return r < k ? state(r) : nullptr; }, u, m, int(m));
   if (live && !there) store(y + at, A(0));
   if (!there) return;
-  s[0] += part[0], s[1] += part[1], q += part[2];
-  const A v = gru_cell(s, q, old, gates + row + j, m, inner + at);
+  a[0] += part[0], a[1] += part[1], q += part[2];
+  const A v = gru_cell(a, q, old, gates + row + j, m, inner + at);
   store(y + at, v);
-  if (last) store(last + at, v);
+  if (end) store(last + i * m + j, v);
 }
 
 // through: what reaches the state before not by a product but directly, in place; the gradient of the state after is
@@ -287,29 +290,30 @@ gru_backward(const T* gy, const T* part, acc_t<T>* through, const T* gates, cons
   });
 }
 
-// later: dh of the step after this one, of whose sequences kl were there.
+// l and kl as above; through as in gru_backward.
 template <class T, bool MMA>
 __global__ void __launch_bounds__(STEP_THREADS, 2)
-gru_step_backward(const T* gy, const T* later, index_t kl, const T* ut, acc_t<T>* through, const T* gates, const T* before,
-                  const T* inner, T* dx, T* dh, index_t n, index_t m, index_t k) {
+gru_step_backward(const T* gy, T* dx, T* dh, const T* ut, acc_t<T>* through, const T* gates, const T* before, const T* inner,
+                  index_t n, index_t m, index_t t, index_t k, index_t l, index_t kl) {
   using A = acc_t<T>;
   using tile = step_backward<T, MMA>;
   __shared__ alignas(16) unsigned char memory[tile::tile::bytes];
   const tile part{memory};
-  const index_t i = part.i, j = part.j, at = i * m + j, row = i * 3 * m + j;
+  const index_t i = part.i, j = part.j, own = i * m + j, at = t * n * m + own, row = (t * n + i) * 3 * m + j;
   const bool live = i < n && j < m;
-  A e = live ? through[at] : A(0);
+  A e = live ? through[own] : A(0);
   if (part.i0 < kl) {
+    const T* later = dh + l * n * 3 * m;
     part.multiply([&](index_t r) { return r < kl ? later + r * 3 * m : nullptr; }, ut, m, int(3 * m));
     e += part[0];
   }
   if (!live) return;
   if (i < k) {
     const A old = load(before + at), q = load(inner + at);
-    through[at] = gru_cell_backward(load(gy + at) + e, gates + row, m, old, q, dx + row, dh + row);
+    through[own] = gru_cell_backward(load(gy + at) + e, gates + row, m, old, q, dx + row, dh + row);
   } else {
     gru_no_cell_backward(m, dx + row, dh + row);
-    through[at] = e;
+    through[own] = e;
   }
 }
 
@@ -330,21 +334,21 @@ rnn_forward(T* y, const T* part, const T* b, const T* d, index_t n, index_t m, i
 
 template <class T, bool MMA>
 __global__ void __launch_bounds__(STEP_THREADS, 2)
-rnn_step(T* y, const T* h, index_t kh, const T* given, const T* u, const T* b, const T* d, T* last, bool relu, index_t n,
-         index_t m, index_t k) {
+rnn_step(T* y, const T* given, const T* u, const T* b, const T* d, T* last, bool relu, index_t n, index_t m, index_t t,
+         index_t s, index_t k, index_t ks, bool end) {
   using A = acc_t<T>;
   using tile = step_forward<T, MMA, 1>;
   __shared__ alignas(16) unsigned char memory[tile::tile::bytes];
   const tile part{memory};
-  const index_t i = part.i, j = part.j, at = i * m + j;
+  const index_t i = part.i, j = part.j, row = (t * n + i) * m;
   const bool live = i < n && j < m, there = live && i < k;
   const sums<T> sum{y, b, d};
-  const A s = there ? sum(i * m, j) : A(0);
-  const states<T> state{h, given, kh, m};
+  const A a = there ? sum(row, j) : A(0);
+  const states<T> state{y + s * n * m, given, ks, m};
   if (part.i0 < k) part.multiply([&](index_t r) { return r < k ? state(r) : nullptr; }, u, m, int(m));
-  const A v = there ? rnn_cell(s + part[0], relu) : A(0);
-  if (live) store(y + at, v);
-  if (there && last) store(last + at, v);
+  const A v = there ? rnn_cell(a + part[0], relu) : A(0);
+  if (live) store(y + row + j, v);
+  if (there && end) store(last + i * m + j, v);
 }
 
 template <class T, bool relu>
@@ -357,23 +361,24 @@ rnn_backward(const T* gy, const T* dh, const T* y, T* dsum, index_t n, index_t m
   });
 }
 
-// later, kl and carry as above.
+// l, kl and carry as above.
 template <class T, bool MMA>
 __global__ void __launch_bounds__(STEP_THREADS, 2)
-rnn_step_backward(const T* gy, const T* later, index_t kl, const T* ut, acc_t<T>* carry, const T* y, T* dsum, bool relu,
-                  index_t n, index_t m, index_t k) {
+rnn_step_backward(const T* gy, T* dsums, const T* ut, acc_t<T>* carry, const T* y, bool relu, index_t n, index_t m,
+                  index_t t, index_t k, index_t l, index_t kl, bool carried) {
   using A = acc_t<T>;
   using tile = step_backward<T, MMA>;
   __shared__ alignas(16) unsigned char memory[tile::tile::bytes];
   const tile part{memory};
-  const index_t i = part.i, j = part.j, at = i * m + j;
+  const index_t i = part.i, j = part.j, own = i * m + j, at = t * n * m + own;
   const bool live = i < n && j < m;
-  A e = live && carry ? carry[at] : A(0);
+  A e = live && carried ? carry[own] : A(0);
   if (part.i0 < kl) {
+    const T* later = dsums + l * n * m;
     part.multiply([&](index_t r) { return r < kl ? later + r * m : nullptr; }, ut, m, int(m));
     e += part[0];
   }
   if (!live) return;
-  if (carry) carry[at] = i < k ? A(0) : e;
-  store(dsum + at, i < k ? (load(gy + at) + e) * rnn_slope(load(y + at), relu) : A(0));
+  if (carried) carry[own] = i < k ? A(0) : e;
+  store(dsums + at, i < k ? (load(gy + at) + e) * rnn_slope(load(y + at), relu) : A(0));
 }

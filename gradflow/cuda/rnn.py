@@ -6,7 +6,7 @@ than the guess. In float32 the products inside are of TF32 if torch.backends.cud
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import product
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from ..backend import Array, is_floating, namespace
 from . import gemm, precision, tune
-from .launch import aligned, blocks, capability, contiguous, ctype, launch
+from .launch import aligned, blocks, capability, contiguous, ctype, fire, launch, load
 
 UNITS, SEQUENCES = 32, 4  # as in kernels/rnn.cu
 THREADS, FORWARD, BACKWARD = 256, 32, 16  # of a block whose launch multiplies too: threads, and sequences each way
@@ -36,9 +36,12 @@ def _step(kernel: str, *args: Any, n: int, m: int, k: int) -> None:
     launch("rnn", kernel, (blocks(n, SEQUENCES), blocks(m, UNITS)), (UNITS, SEQUENCES), *args, n, m, k)
 
 
-def _whole(kernel: str, *args: Any, n: int, m: int, k: int, sequences: int = FORWARD) -> None:
-    """The same of a kernel that multiplies itself."""
-    launch("rnn", kernel, (blocks(m, THREADS // sequences), blocks(n, sequences)), THREADS, *args, n, m, k)
+def _whole(kernel: str, sequences: int, arrays: tuple, n: int, m: int, steps: Iterable[tuple]) -> None:
+    """The same of a kernel that multiplies itself, for all steps: their numbers, after arrays without gaps of all steps."""
+    if n and m:
+        f, grid = load("rnn", kernel), (blocks(m, THREADS // sequences), blocks(n, sequences))
+        for step in steps:
+            fire(f, grid, (THREADS,), (*arrays, n, m, *step), arrays[0])
 
 
 def _takes(*arrays: Any) -> bool:
@@ -47,10 +50,10 @@ def _takes(*arrays: Any) -> bool:
     return is_floating(dtype) and all(a is None or a.dtype == dtype for a in arrays)
 
 
-def _steps(steps: int, n: int, sizes: Any, reverse: bool) -> Iterator[tuple[int, int]]:
+def _walk(steps: int, n: int, sizes: Any, reverse: bool) -> list[tuple[int, int]]:
     """(step, how many sequences are there) in the order of computation."""
-    for t in range(steps - 1, -1, -1) if reverse else range(steps):
-        yield t, n if sizes is None else sizes[t]
+    order = range(steps - 1, -1, -1) if reverse else range(steps)
+    return [(t, n if sizes is None else int(sizes[t])) for t in order]
 
 
 def _accumulated(x: Array, copy: bool = True) -> Array:
@@ -101,6 +104,27 @@ def _ways(kind: str, dtype: np.dtype, h: Array, u: Array, p: Any) -> list[str]:
     return [own, ""] if read <= FUSED_UP_TO else ["", own]
 
 
+def _forth(walk: list[tuple[int, int]], sizes: Any) -> Iterator[tuple]:
+    """Of each step: its number, that of the step before (-1 for none), how many sequences are and were there, and whether
+    the states after it are the last of some.
+    """
+    s, ks = -1, 0
+    for t, k in walk:
+        yield t, s, k, ks, np.bool_(sizes is not None or t == walk[-1][0])
+        s, ks = t, k
+
+
+def _back(walk: list[tuple[int, int]]) -> Iterator[tuple[int, int, int, int, int]]:
+    """Of each step, the last first: its number, that of the step before, how many sequences are there, and of the step
+    after the number and how many were there.
+    """
+    later, kl = -1, 0
+    for i in range(len(walk) - 1, -1, -1):
+        t, k = walk[i]
+        yield t, walk[i - 1][0] if i else -1, k, later, kl
+        later, kl = t, k
+
+
 def _kept(h: Array, steps: int, sizes: Any) -> Array:
     """Where the states after the last step of each sequence will be."""
     return namespace(h).empty_like(h, order="C") if sizes is None and steps else h.copy()
@@ -117,6 +141,7 @@ def lstm_layer(
         return NotImplemented
     xp, (steps, n, _), m = namespace(x), x.shape, c.shape[1]
     b, d, u, given, first = _maybe(b), _maybe(d), contiguous(u), contiguous(h), _accumulated(c, copy=False)
+    walk = _walk(steps, n, sizes, reverse)
 
     def run(way: str) -> tuple[Array, Array, Array]:
         gates, h, c = _product(x, w), given, first
@@ -124,14 +149,11 @@ def lstm_layer(
         if reserve is not None:
             reserve[:] = [gates, cells]
         if way:
-            last, before, kh = _kept(h, steps, sizes), None, 0
-            for i, (t, k) in enumerate(_steps(steps, n, sizes, reverse)):
-                end = None if sizes is None and i < steps - 1 else last
-                _whole(f"lstm_step<{way}>", gates[t], before, kh, h, u, b, d, c, cells[t], y[t], end, n=n, m=m, k=k)
-                before, kh, c = y[t], k, cells[t]
-            return y, last, c.astype(x.dtype)
+            last = _kept(h, steps, sizes)
+            _whole(f"lstm_step<{way}>", FORWARD, (gates, h, u, b, d, c, cells, y, last), n, m, _forth(walk, sizes))
+            return y, last, (cells[walk[-1][0]] if walk else c).astype(x.dtype)
         name = f"lstm_forward<{ctype(x.dtype)}>"
-        for t, k in _steps(steps, n, sizes, reverse):
+        for t, k in walk:
             out = y[t] if p is None else xp.empty((n, m), x.dtype)
             _step(name, gates[t], contiguous(gemm.product(h, u.T)), b, d, c, cells[t], out, n=n, m=m, k=k)
             if p is not None:
@@ -157,28 +179,25 @@ def lstm_layer_backward(
         y, _, _ = lstm_layer(x, h, c, w, u, b, d, p, sizes, reverse, reserve)
     gates, cells = reserve
     gy, u, first = contiguous(gy), contiguous(u), _accumulated(c, copy=False)
-    backwards = [*_steps(steps, n, sizes, reverse)][::-1]
-    states = [first if t == (steps - 1 if reverse else 0) else cells[t + 1 if reverse else t - 1] for t, _ in backwards]
+    walk = _walk(steps, n, sizes, reverse)
 
     def run(way: str) -> tuple[Array, Any, Array, Any]:
         dsums, dc, dh = xp.empty((steps, n, 4 * m), x.dtype), _accumulated(gc), contiguous(gh)
         if way:
-            ut, later, kl, carry = xp.ascontiguousarray(u.T), None, 0, _accumulated(gh)
-            for i, (t, k) in enumerate(backwards):
-                carried = carry if sizes is not None or i == 0 else None
-                args = (gy[t], later, kl, ut, carried, dc, gates[t], states[i], cells[t], dsums[t])
-                _whole(f"lstm_step_backward<{way}>", *args, n=n, m=m, k=k, sequences=BACKWARD)
-                later, kl = dsums[t], k
-            return dsums, _first(later, u, carry, sizes, needs[1]), dc, None
+            ut, carry = xp.ascontiguousarray(u.T), _accumulated(gh)
+            back = ((*step, np.bool_(sizes is not None or step[3] < 0)) for step in _back(walk))
+            arrays = (gy, dsums, ut, carry, dc, gates, first, cells)
+            _whole(f"lstm_step_backward<{way}>", BACKWARD, arrays, n, m, back)
+            return dsums, _given(walk, dsums, u, carry, sizes, needs[1]), dc, None
         name = f"lstm_backward<{ctype(x.dtype)}>"
         projected = None if p is None else xp.empty_like(y)
-        for i, (t, k) in enumerate(backwards):
+        for t, s, k, _, _ in _back(walk):
             e, then = gy[t], dh
             if projected is not None:
                 xp.add(e, dh, out=projected[t])
                 projected[t, k:] = 0
                 e, then = contiguous(gemm.product(projected[t], p)), None
-            _step(name, e, then, dc, gates[t], states[i], cells[t], dsums[t], n=n, m=m, k=k)
+            _step(name, e, then, dc, gates[t], first if s < 0 else cells[s], cells[t], dsums[t], n=n, m=m, k=k)
             dh = _state(dh, contiguous(gemm.product(dsums[t], u)), sizes, t)
         return dsums, dh, dc, projected
 
@@ -192,13 +211,13 @@ def lstm_layer_backward(
     return dx, dh if needs[1] else None, dc.astype(x.dtype) if needs[2] else None, dw, du, db, dd, dp
 
 
-def _first(dsums: Any, u: Array, carry: Array, sizes: Any, needed: bool) -> Any:
+def _given(walk: list[tuple[int, int]], dsums: Array, u: Array, carry: Array, sizes: Any, needed: bool) -> Any:
     """The gradient of the given state, from those of the first step's sums and what reaches it besides."""
     if not needed:
         return None
-    if dsums is None:  # no steps
+    if not walk:
         return carry.astype(u.dtype)
-    dh = gemm.product(dsums, u)
+    dh = gemm.product(dsums[walk[0][0]], u)
     return dh if sizes is None else (dh + carry).astype(u.dtype)
 
 
@@ -213,6 +232,7 @@ def gru_layer(
         return NotImplemented
     xp, (steps, n, _), m = namespace(x), x.shape, h.shape[1]
     b, d, u, given = _maybe(b), _maybe(d), contiguous(u), contiguous(h)
+    walk = _walk(steps, n, sizes, reverse)
 
     def run(way: str) -> tuple[Array, Array]:
         gates, h, y = _product(x, w), given, xp.empty((steps, n, m), x.dtype)
@@ -220,14 +240,11 @@ def gru_layer(
         if reserve is not None:
             reserve[:] = [gates, inner]
         if way:
-            last, before, kh = _kept(h, steps, sizes), None, 0
-            for i, (t, k) in enumerate(_steps(steps, n, sizes, reverse)):
-                end = None if sizes is None and i < steps - 1 else last
-                _whole(f"gru_step<{way}>", gates[t], before, kh, h, u, b, d, inner[t], y[t], end, n=n, m=m, k=k)
-                before, kh = y[t], k
+            last = _kept(h, steps, sizes)
+            _whole(f"gru_step<{way}>", FORWARD, (gates, h, u, b, d, inner, y, last), n, m, _forth(walk, sizes))
             return y, last
         name = f"gru_forward<{ctype(x.dtype)}>"
-        for t, k in _steps(steps, n, sizes, reverse):
+        for t, k in walk:
             _step(name, gates[t], contiguous(gemm.product(h, u.T)), b, d, h, inner[t], y[t], n=n, m=m, k=k)
             h = _state(h, y[t], sizes, t)
         return y, h.copy()
@@ -250,20 +267,18 @@ def gru_layer_backward(
         y, _ = gru_layer(x, h, w, u, b, d, sizes, reverse, reserve)
     gates, inner = reserve
     gy, u, hp = contiguous(gy), contiguous(u), before(h, y, sizes, reverse)
-    backwards = [*_steps(steps, n, sizes, reverse)][::-1]
+    walk = _walk(steps, n, sizes, reverse)
 
     def run(way: str) -> tuple[Array, Array, Any]:
         gx, gu = xp.empty((steps, n, 3 * m), x.dtype), xp.empty((steps, n, 3 * m), x.dtype)
         through = _accumulated(gh)
         if way:
-            ut, later, kl = xp.ascontiguousarray(u.T), None, 0
-            for t, k in backwards:
-                args = (gy[t], later, kl, ut, through, gates[t], hp[t], inner[t], gx[t], gu[t])
-                _whole(f"gru_step_backward<{way}>", *args, n=n, m=m, k=k, sequences=BACKWARD)
-                later, kl = gu[t], k
-            return gx, gu, _first(later, u, through, (), needs[1])
+            arrays = (gy, gx, gu, xp.ascontiguousarray(u.T), through, gates, hp, inner)
+            back = ((t, k, later, kl) for t, _, k, later, kl in _back(walk))
+            _whole(f"gru_step_backward<{way}>", BACKWARD, arrays, n, m, back)
+            return gx, gu, _given(walk, gu, u, through, (), needs[1])
         name, part = f"gru_backward<{ctype(x.dtype)}>", None
-        for t, k in backwards:
+        for t, k in reversed(walk):
             _step(name, gy[t], part, through, gates[t], hp[t], inner[t], gx[t], gu[t], n=n, m=m, k=k)
             part = contiguous(gemm.product(gu[t], u))
         return gx, gu, (through + part).astype(x.dtype) if part is not None else through.astype(x.dtype)
@@ -284,18 +299,16 @@ def rnn_layer(
         return NotImplemented
     (steps, n, _), m, relu = x.shape, h.shape[1], bool(relu)
     b, d, u, given = _maybe(b), _maybe(d), contiguous(u), contiguous(h)
+    walk = _walk(steps, n, sizes, reverse)
 
     def run(way: str) -> tuple[Array, Array]:
         y, h = _product(x, w), given
         if way:
-            last, before, kh = _kept(h, steps, sizes), None, 0
-            for i, (t, k) in enumerate(_steps(steps, n, sizes, reverse)):
-                end = None if sizes is None and i < steps - 1 else last
-                _whole(f"rnn_step<{way}>", y[t], before, kh, h, u, b, d, end, relu, n=n, m=m, k=k)
-                before, kh = y[t], k
+            last = _kept(h, steps, sizes)
+            _whole(f"rnn_step<{way}>", FORWARD, (y, h, u, b, d, last, np.bool_(relu)), n, m, _forth(walk, sizes))
             return y, last
         name = f"rnn_forward<{ctype(x.dtype)}, {str(relu).lower()}>"
-        for t, k in _steps(steps, n, sizes, reverse):
+        for t, k in walk:
             _step(name, y[t], contiguous(gemm.product(h, u.T)), b, d, n=n, m=m, k=k)
             h = _state(h, y[t], sizes, t)
         return y, h.copy()
@@ -316,20 +329,17 @@ def rnn_layer_backward(
     if y is None:
         y, _ = rnn_layer(x, h, w, u, b, d, relu, sizes, reverse)
     y, gy, u = contiguous(y), contiguous(gy), contiguous(u)
-    backwards = [*_steps(steps, n, sizes, reverse)][::-1]
+    walk = _walk(steps, n, sizes, reverse)
 
     def run(way: str) -> tuple[Array, Any]:
         dsums, dh = xp.empty((steps, n, m), x.dtype), contiguous(gh)
         if way:
-            ut, later, kl, carry = xp.ascontiguousarray(u.T), None, 0, _accumulated(gh)
-            for i, (t, k) in enumerate(backwards):
-                carried = carry if sizes is not None or i == 0 else None
-                args = (gy[t], later, kl, ut, carried, y[t], dsums[t], relu)
-                _whole(f"rnn_step_backward<{way}>", *args, n=n, m=m, k=k, sequences=BACKWARD)
-                later, kl = dsums[t], k
-            return dsums, _first(later, u, carry, sizes, needs[1])
+            ut, carry = xp.ascontiguousarray(u.T), _accumulated(gh)
+            back = ((t, k, later, kl, np.bool_(sizes is not None or later < 0)) for t, _, k, later, kl in _back(walk))
+            _whole(f"rnn_step_backward<{way}>", BACKWARD, (gy, dsums, ut, carry, y, np.bool_(relu)), n, m, back)
+            return dsums, _given(walk, dsums, u, carry, sizes, needs[1])
         name = f"rnn_backward<{ctype(x.dtype)}, {str(relu).lower()}>"
-        for t, k in backwards:
+        for t, k in reversed(walk):
             _step(name, gy[t], dh, y[t], dsums[t], n=n, m=m, k=k)
             dh = _state(dh, contiguous(gemm.product(dsums[t], u)), sizes, t)
         return dsums, dh
