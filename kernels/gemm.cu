@@ -17,12 +17,12 @@ enum { WIDE_A = 1, WIDE_B = 2, WIDE_Y = 4 };  // flags: slices are copied, resul
 // The tile, the part of k and the matrix of the stack that a block works on.
 template <int BM, int BN> struct block_place {
   int row, column, split;
-  index_t z;
+  unsigned z;
 
-  __device__ __forceinline__ block_place(int m, int n, int splits) {
-    constexpr int group = 8;
-    const unsigned down = ceil_div(m, BM), across = ceil_div(n, BN), tile = blockIdx.x % (down * across);
-    const unsigned first = tile / (group * across) * group, rows = min(down - first, unsigned(group));
+  __device__ __forceinline__ block_place(int m, int n, unsigned splits) {
+    constexpr unsigned group = 8;
+    const unsigned down = (m + BM - 1) / BM, across = (n + BN - 1) / BN, tile = blockIdx.x % (down * across);
+    const unsigned first = tile / (group * across) * group, rows = min(down - first, group);
     row = (first + tile % (group * across) % rows) * BM;
     column = tile % (group * across) / rows * BN;
     const unsigned rest = blockIdx.x / (down * across);
@@ -31,12 +31,17 @@ template <int BM, int BN> struct block_place {
   }
 };
 
+// Where matrix z of a stack of two steps is.
+__device__ __forceinline__ index_t of_stack(unsigned z, unsigned inner, index_t s_outer, index_t s_inner) {
+  return z / inner * s_outer + z % inner * s_inner;
+}
+
 // Which slices of `depth` numbers of k a block sums over.
 struct slice_range {
   int first, count;
 
   __device__ __forceinline__ slice_range(int k, int depth, int split, int splits) {
-    const int all = ceil_div(k, depth), each = ceil_div(all, splits);
+    const int all = (k + depth - 1) / depth, each = (all + splits - 1) / splits;
     first = split * each;
     count = max(min(all - first, each), 0);
   }
@@ -110,8 +115,8 @@ gemm_mma(const T* a, const T* b, const T* bias, T* y, float* part, index_t m, in
   const slice_range range(k, depth, at.split, splits);
   const index_t a_apart = A_RUNS_K ? a_m : a_k, b_apart = B_RUNS_K ? b_n : b_k;
   const index_t a_step = A_RUNS_K ? depth : depth * a_k, b_step = B_RUNS_K ? depth : depth * b_k;
-  a += at.z / inner * a_outer + at.z % inner * a_inner + at.row * (A_RUNS_K ? a_m : 1) + range.first * a_step;
-  b += at.z / inner * b_outer + at.z % inner * b_inner + at.column * (B_RUNS_K ? b_n : 1) + range.first * b_step;
+  a += of_stack(at.z, inner, a_outer, a_inner) + at.row * (A_RUNS_K ? a_m : 1) + range.first * a_step;
+  b += of_stack(at.z, inner, b_outer, b_inner) + at.column * (B_RUNS_K ? b_n : 1) + range.first * b_step;
   const int rows = int(m) - at.row, columns = int(n) - at.column;
   int left = int(k) - range.first * depth;  // numbers of k from here on
 
@@ -136,7 +141,7 @@ gemm_mma(const T* a, const T* b, const T* bias, T* y, float* part, index_t m, in
   sums.spread(spread);
   __syncthreads();
   const index_t size = m * n;
-  float* const mine = part ? part + (at.z * splits + at.split) * size : nullptr;
+  float* const mine = part ? part + (index_t(at.z) * splits + at.split) * size : nullptr;
   const sink<T> out{bias, y + at.z * size, mine, int(m), int(n), int(activation), bool(flags & WIDE_Y)};
   out.template take<BM, BM, tile::threads>(spread, tile::out_pitch, at.row, at.column);
 }
@@ -144,11 +149,6 @@ gemm_mma(const T* a, const T* b, const T* bias, T* y, float* part, index_t m, in
 // ---- ordinary units ---------------------------------------------------------------------------------------------------
 
 constexpr int fma_threads = 256, fma_depth = 8, fma_stages = 4;
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800  // what is copied passes through registers
-template <class A> constexpr int fma_blocks = 1;  // to a multiprocessor
-#else
-template <class A> constexpr int fma_blocks = sizeof(A) == 8 ? 1 : 2;
-#endif
 
 // Starts copies of a slice [fma_depth][PITCH] of `size` rows of a or columns of b, which stand `s_i` apart, and their
 // numbers along k `s_k`. Neighbouring threads copy numbers that are neighbours in memory; those of 16 bits are widened.
@@ -162,16 +162,18 @@ __device__ __forceinline__ void fill_fma(acc_t<T>* to, const T* from, index_t s_
         copy_async<16>(to + k * PITCH + i, from + k * s_k + i, k < left && i < size);
       }
   } else {
-    const bool along_k = s_k == 1;
-    int k = along_k ? threadIdx.x % fma_depth : threadIdx.x / SIZE, i = along_k ? threadIdx.x / fma_depth : threadIdx.x % SIZE;
-    const int next_k = along_k ? 0 : fma_threads / SIZE, next_i = along_k ? fma_threads / fma_depth : 0;
-    const T* p = from + i * s_i + k * s_k;
-    const index_t next = next_i * s_i + next_k * s_k;
-#pragma unroll 1
-    for (int e = 0; e < SIZE * fma_depth / fma_threads; ++e, p += next, k += next_k, i += next_i) {
+    const auto copy = [&](int k, int i) {
       const bool live = k < left && i < size;
+      const T* p = from + i * s_i + k * s_k;
       if constexpr (sizeof(T) > 2) copy_async<int(sizeof(T))>(to + k * PITCH + i, p, live);
       else to[k * PITCH + i] = live ? load(p) : 0;
+    };
+    if (s_k == 1) {
+#pragma unroll 1
+      for (int i = threadIdx.x / fma_depth; i < SIZE; i += fma_threads / fma_depth) copy(threadIdx.x % fma_depth, i);
+    } else {
+#pragma unroll 1
+      for (int k = threadIdx.x / SIZE; k < fma_depth; k += fma_threads / SIZE) copy(k, threadIdx.x % SIZE);
     }
   }
 }
@@ -179,7 +181,7 @@ __device__ __forceinline__ void fill_fma(acc_t<T>* to, const T* from, index_t s_
 // 16 x 16 threads, of which each makes BM / 16 rows and columns of a tile, in packs of 16 bytes that stand side by side
 // with those of the other threads.
 template <class T, int BM>
-__global__ void __launch_bounds__(fma_threads, fma_blocks<acc_t<T>>)
+__global__ void __launch_bounds__(fma_threads, 2)
 gemm_fma(const T* a, const T* b, const T* bias, T* y, acc_t<T>* part, index_t m, index_t n, index_t k, index_t a_m,
          index_t a_k, index_t b_k, index_t b_n, index_t inner, index_t a_outer, index_t a_inner, index_t b_outer,
          index_t b_inner, index_t splits, index_t activation, index_t flags) {
@@ -189,8 +191,8 @@ gemm_fma(const T* a, const T* b, const T* bias, T* y, acc_t<T>* part, index_t m,
 
   const block_place<BM, BM> at(m, n, splits);
   const slice_range range(k, fma_depth, at.split, splits);
-  a += at.z / inner * a_outer + at.z % inner * a_inner + at.row * a_m + index_t(range.first) * fma_depth * a_k;
-  b += at.z / inner * b_outer + at.z % inner * b_inner + at.column * b_n + index_t(range.first) * fma_depth * b_k;
+  a += of_stack(at.z, inner, a_outer, a_inner) + at.row * a_m + index_t(range.first) * fma_depth * a_k;
+  b += of_stack(at.z, inner, b_outer, b_inner) + at.column * b_n + index_t(range.first) * fma_depth * b_k;
   int left = int(k) - range.first * fma_depth;
   const int row = threadIdx.x / 16 * per, column = threadIdx.x % 16 * per;
 
@@ -205,7 +207,7 @@ gemm_fma(const T* a, const T* b, const T* bias, T* y, acc_t<T>* part, index_t m,
       },
       [&](int stage) {
         const A* const s = memory + stage * 2 * slice;
-#pragma unroll
+#pragma unroll 2  // more spills registers
         for (int k = 0; k < fma_depth; ++k) {
           pack<A, per> u[packs], v[packs];
 #pragma unroll
@@ -221,7 +223,7 @@ gemm_fma(const T* a, const T* b, const T* bias, T* y, acc_t<T>* part, index_t m,
       });
 
   const index_t size = m * n;
-  A* const mine = part ? part + (at.z * splits + at.split) * size : nullptr;
+  A* const mine = part ? part + (index_t(at.z) * splits + at.split) * size : nullptr;
   const sink<T> out{bias, y + at.z * size, mine, int(m), int(n), int(activation), bool(flags & WIDE_Y)};
   constexpr int passes = BM / 64, some = packs / passes;  // 64 rows of sums fit where slices were
   static_assert(64 * pitch <= fma_stages * 2 * slice);

@@ -32,7 +32,7 @@ __device__ __forceinline__ void fill_slice(T* to, const T* from, index_t apart, 
       copy_async<16>(to + (line + i) * Slice::pitch + at, p + i * apart, live);
     }
   } else {
-#pragma unroll 4
+#pragma unroll 1  // more spills registers
     for (int e = threadIdx.x; e < Slice::lines * Slice::run; e += THREADS) {
       const int line = e / Slice::run, at = e % Slice::run;
       const bool live = line < lines && at < numbers;

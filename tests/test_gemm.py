@@ -66,7 +66,7 @@ def captured(card, step):
 # --- the own kernels -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind, tile", KERNELS)
+@pytest.mark.parametrize(("kind", "tile"), KERNELS)
 @pytest.mark.parametrize("turns", ["nn", "nt", "tn", "tt"])
 @pytest.mark.parametrize("ahead", [0, 1])
 def test_every_kernel_gives_every_element(card, kind, turns, tile, ahead):
