@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from gradflow.cuda import conv_mma
+from gradflow.cuda import conv_mma, gemm
 
 # Opcodes of the machine code, as the disassembler writes them: LDG.E.128.CONSTANT, LDGSTS.E.BYPASS.128, HMMA.1688.F32.TF32.
 INSTRUCTIONS = {
@@ -140,6 +140,16 @@ def _convolutions(m: int, n: int, tensor: str = "true", blocks: Any = 1) -> Row:
     return Row(pattern, threads=128 if tensor == "true" else 256, shared=shared, blocks=blocks, since=80)
 
 
+def _products(types: str, itemsize: int, tile: int, has: str, blocks: dict[int, int]) -> Row:
+    """Tiles of kernels/gemm.cu on the tensor cores: four stages of slices of both operands in shared memory."""
+
+    def shared(found: re.Match) -> int:
+        return gemm.shared_bytes(itemsize, tile, found[2] == "true", found[3] == "true")
+
+    return Row(rf"gemm_mma<({types}), {tile}, (\w+), (\w+)>", threads=2 * tile, shared=shared, blocks=blocks, since=80,
+               has=f"copy_async16 {has} shared_load16", never="local")  # fmt: skip
+
+
 ROWS: dict[str, list[Row]] = {
     # 2 packs of 16 bytes per array and thread: 512 threads on a multiprocessor keep 16 KB per array in flight.
     "pointwise": [
@@ -178,5 +188,21 @@ ROWS: dict[str, list[Row]] = {
         Row(r"conv_mma_\w+<float, .*true>>", threads=128, has="copy_async16 mma.tf32", never="local"),
         Row(r"conv_mma_\w+<float, .*false>>", threads=256, has="copy_async16 shared_load16 fma", never="local mma"),
         Row(r"conv_mma_turn<\w+>", threads=256, blocks={80: 4, 90: 4, 100: 4, 120: 4}, has="load16 store16", never="local"),
+    ],
+    # 8 warps of 64 x 32 twice on a multiprocessor, or 4 of 32 x 32 four times: 128 registers and 80 or 40 KB each.
+    "gemm": [
+        *(
+            _products(types, size, tile, has, blocks)
+            for types, size, has in (
+                ("__half", 2, "ldmatrix mma.f16"), ("__nv_bfloat16", 2, "ldmatrix mma.bf16"), ("float", 4, "mma.tf32"),
+            )
+            for tile, blocks in ((128, {80: 2, 90: 2, 100: 2, 120: 1}), (64, {80: 4, 90: 4, 100: 4, 120: 2}))
+        ),
+        Row(r"gemm_mma<float, \d+, true, \w+>", threads=128, has="ldmatrix store16", since=80),
+        Row(r"gemm_mma<__\w+, .*", threads=128, has="store8", since=80),
+        Row(r"gemm_fma<float, \d+>", threads=256, blocks={75: 1, 80: 2, 90: 2, 100: 2, 120: 2},
+            has="copy_async16 fma shared_load16 store16", never="local mma"),
+        Row(r"gemm_fma<(double|__\w+), 64>", threads=256, blocks={75: 1, 80: 2, 90: 2, 100: 2, 120: 2}, never="mma"),
+        Row(r"gemm_finish<\w+>", threads=256, blocks={75: 2, 80: 4, 90: 4, 100: 4, 120: 4}),
     ],
 }
