@@ -138,6 +138,7 @@ def test_values(card, dtype, name, monkeypatch):
     """Every tile, forward and both gradients, parts of several lengths."""
     x, w, b, g, how, wanted, sizes = draw(GEOMETRIES[name], numbers(dtype))
     monkeypatch.setattr(conv_mma, "OUTPUTS", 40)
+    conv_mma.parts.cache_clear()
     seen = []
     for tile in TILES[dtype]:
         only(monkeypatch, *tile)
@@ -145,6 +146,7 @@ def test_values(card, dtype, name, monkeypatch):
         for y, want, size, what in zip(got, wanted, sizes, ("y", "dx", "dw"), strict=True):
             close(y, want, size, dtype, f"{what} by {tile}")
         seen.append([y.tobytes() for y in got])
+    conv_mma.parts.cache_clear()
     assert all(bits == seen[0] for bits in seen), "tiles differ in their bits"
 
 
@@ -309,6 +311,16 @@ def test_the_first_variant(card):
     assert first("forward", "__half", (32, 512, 7, 7), (512, 512, 3, 3), 1, 1)[1] == 64
     assert first("input", "__half", (32, 256, 56, 56), (512, 256, 1, 1), 2)[0] == "see"
     assert first("forward", "__half", (32, 256, 56, 56), (512, 256, 1, 1), 2)[0] == "planes"
+
+
+def test_parts_of_a_weight_gradient():
+    """Enough to fill the card, few enough to fit; all of one length but the last."""
+    for outputs, rows, pitch, groups in ((32 * 28 * 28, 512, 4608, 1), (32 * 224 * 224, 64, 576, 1), (50, 8, 72, 2)):
+        count, length = conv_mma.parts(outputs, rows, pitch, groups)
+        assert (count - 1) * length < outputs <= count * length
+        assert count * rows * groups * pitch * 4 <= max(conv_mma.PARTS, rows * groups * pitch * 4)
+    assert conv_mma.parts(32 * 224 * 224, 64, 576, 1)[0] > 20
+    assert conv_mma.parts(50, 8, 72, 2)[0] == 1
 
 
 def test_older_cards_and_large_kernels_go_the_direct_way(card, monkeypatch):

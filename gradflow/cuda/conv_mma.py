@@ -7,6 +7,7 @@ at most. All of it goes back to the pool as soon as the kernels are launched.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import prod
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ from .launch import aligned, blocks, capability, contiguous, launch
 STAGES, SLICE = 4, 64  # as in kernels/conv_mma.cuh: slices in shared memory, bytes of k in one
 TAPS = 1024  # of a kernel, at most: their table is in shared memory
 GATHERED = 32  # positions below which channels are gathered, not turned
-BLOCKS = 264  # of a weight gradient: two for each multiprocessor of an H200, on every card, so that results are the same
+PROCESSORS = 132  # of an H200
 OUTPUTS = 512  # that a part of a weight gradient sums up, at least
 PARTS = 64 << 20
 SUMS = 2048  # that a block of conv_mma_add makes
@@ -110,7 +111,7 @@ def variants(job: Job, processors: int) -> list[tuple[float, tuple]]:
     moved, launches = x + w + y, 1
     if job.what == "weight":
         pitch = blocks(job.c, full) * full * prod(win.kernel)
-        count, depth = parts(job.n * prod(win.out), groups * job.k * pitch)
+        count, depth = parts(job.n * prod(win.out), job.k, pitch, groups)
         rows, columns, many = job.k, pitch, count * groups
         moved, launches = moved + 8 * count * groups * job.k * pitch, 2
     else:
@@ -123,7 +124,7 @@ def variants(job: Job, processors: int) -> list[tuple[float, tuple]]:
         moved, launches = moved + 2 * sum(turned), launches + 2
     elif not win.pointwise or job.what == "input":
         launches += 1
-    rate = processors / 132 * (RATE["tensor" if tensor else "plain"] * 2 / size if tensor else RATE["plain"])
+    rate = processors / PROCESSORS * (RATE["tensor" if tensor else "plain"] * 2 / size if tensor else RATE["plain"])
     found = []
     for t in TENSOR if tensor else PLAIN:
         busiest = blocks(blocks(rows, t.m) * blocks(columns, t.n) * many, processors)
@@ -239,10 +240,22 @@ def _planes(tile: Tile, job: Job, source: Array, w: Array, b: Array | None, y: A
     )  # fmt: skip
 
 
-def parts(outputs: int, size: int) -> tuple[int, int]:
-    """(how many parts a sum over so many outputs has, outputs of one): the same whatever the tile."""
-    count = max(1, min(outputs // OUTPUTS, BLOCKS // max(1, blocks(size, 128 * 128)), PARTS // (4 * size)))
-    length = blocks(blocks(outputs, count), 32) * 32
+@lru_cache(maxsize=1024)
+def parts(outputs: int, rows: int, pitch: int, groups: int) -> tuple[int, int]:
+    """(how many parts a weight gradient's sums over so many outputs have, outputs of one): as many as leave few of an
+    H200's multiprocessors without a last block, against the bytes of a part. The same for every tile and card, so that
+    results are.
+    """
+    tiles = blocks(rows, 64 if rows <= 64 else 128) * blocks(pitch, 128) * groups
+    size = rows * groups * pitch
+
+    def time(count: int) -> float:
+        """Microseconds on tensor cores."""
+        last = blocks(tiles * count, PROCESSORS) * PROCESSORS / count  # tiles' worth of time, of all outputs
+        return last * 2 * 128 * 128 * outputs / RATE["tensor"] + 8 * size * count / BYTES
+
+    most = max(1, min(outputs // OUTPUTS, PARTS // (4 * size), 4 * PROCESSORS))
+    length = blocks(blocks(outputs, min(range(1, most + 1), key=time)), 32) * 32
     return blocks(outputs, length), length
 
 
@@ -251,7 +264,7 @@ def _weight(way: str, tile: Tile, job: Job, g: Array, x: Array, dw: Array) -> No
     win, type, n, groups = job.win, job.type, job.n, job.win.groups
     taps, outputs = prod(win.kernel), prod(win.out)
     pitch = taps * blocks(job.c, chunk(type)) * chunk(type)
-    count, length = parts(n * outputs, dw.shape[0] * pitch)
+    count, length = parts(n * outputs, job.k, pitch, groups)
     part = need_card("conv").empty((count, dw.shape[0], pitch), np.float32)
     if way == "planes":
         kernel, x = WEIGHT_PLANES, _sampled(x, win)
