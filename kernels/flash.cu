@@ -39,36 +39,45 @@ struct place {
 template <class T> __device__ __forceinline__ T* head_of(T* x, const strides& s, int b, int h) { return x + b * s.b + h * s.h; }
 
 // Which scores of a head count, and what is added to them.
-template <class T, bool EXTRA> struct masking {
+template <class T> struct masking {
   const bool* seen;
   const T* bias;
   __device__ __forceinline__ masking(const problem& p, const bool* seen, const T* bias, int b, int h)
-      : seen(EXTRA && seen ? head_of(seen, p.mask, b, h) : nullptr),
-        bias(EXTRA && bias ? head_of(bias, p.mask, b, h) : nullptr) {}
+      : seen(seen ? head_of(seen, p.mask, b, h) : nullptr), bias(bias ? head_of(bias, p.mask, b, h) : nullptr) {}
 
   // What scores are to be multiplied by after `apply`.
-  static __device__ __forceinline__ float scale(const problem& p) { return EXTRA ? 1.0f : p.scale; }
+  __device__ __forceinline__ float scale(const problem& p) const { return seen || bias ? 1.0f : p.scale; }
 
-  // The scores of a tile: rows are queries and columns keys, or if SWAPPED the other way; both given by their first.
-  template <class E, bool SWAPPED>
-  __device__ __forceinline__ void apply(const problem& p, typename E::scores& s, int rows, int cols) const {
-    const int queries = SWAPPED ? cols : rows, keys = SWAPPED ? rows : cols, end = keys + (SWAPPED ? E::ROWS : E::COLS);
-    const bool edge = end > p.keys || (p.causal && end > queries + 1);
-    if (!EXTRA && !edge) return;
+  // f(score, query, key) for all of a tile: its rows are queries and its columns keys, or if SWAPPED the other way; both given
+  // by their first.
+  template <class E, bool SWAPPED, class F>
+  static __device__ __forceinline__ void each(typename E::scores& s, int rows, int cols, F f) {
 #pragma unroll
     for (int r = 0; r < E::R; ++r)
 #pragma unroll
       for (int c = 0; c < E::scores::C; ++c) {
-        const int query = SWAPPED ? cols + E::col(c) : rows + E::row(r), key = SWAPPED ? rows + E::row(r) : cols + E::col(c);
-        float x = s(r, c) * (EXTRA ? p.scale : 1.0f);
-        if (EXTRA && query < p.queries && key < p.keys) {
-          const index_t i = query * p.mask.l + key * p.mask_key;
-          if (bias) x += load(bias + i) * 1.44269504f;
-          if (seen && !seen[i]) x = -infinity<float>();
-        }
-        if (edge && (key >= p.keys || (p.causal && key > query))) x = -infinity<float>();
-        s(r, c) = x;
+        const int row = rows + E::row(r), col = cols + E::col(c);
+        f(s(r, c), SWAPPED ? col : row, SWAPPED ? row : col);
       }
+  }
+
+  template <class E, bool SWAPPED>
+  __device__ __forceinline__ void apply(const problem& p, typename E::scores& s, int rows, int cols) const {
+    if (seen || bias) {
+      each<E, SWAPPED>(s, rows, cols, [&](float& x, int query, int key) {
+        x *= p.scale;
+        if (query >= p.queries || key >= p.keys) return;
+        const index_t i = query * p.mask.l + key * p.mask_key;
+        if (bias) x += load(bias + i) * 1.44269504f;
+        if (seen && !seen[i]) x = -infinity<float>();
+      });
+    }
+    const int queries = SWAPPED ? cols : rows, keys = SWAPPED ? rows : cols, end = keys + (SWAPPED ? E::ROWS : E::COLS);
+    if (end > p.keys || (p.causal && end > queries + 1)) {
+      each<E, SWAPPED>(s, rows, cols, [&](float& x, int query, int key) {
+        if (key >= p.keys || (p.causal && key > query)) x = -infinity<float>();
+      });
+    }
   }
 };
 
@@ -128,7 +137,7 @@ template <class T> __device__ __forceinline__ T* shared_memory() {
 }
 
 // y and, per row, the log2 of the sum of 2^scores (infinite where nothing is seen: then the weights are zeros).
-template <class E, bool EXTRA>  // EXTRA: there may be a mask or dropout
+template <class E>
 __global__ void __launch_bounds__(E::THREADS, E::BLOCKS)
 attention_forward(const typename E::T* q, const typename E::T* k, const typename E::T* v, const bool* seen,
                   const typename E::T* bias, typename E::T* y, float* lse, const word* replay, const problem p) {
@@ -151,7 +160,7 @@ attention_forward(const typename E::T* q, const typename E::T* k, const typename
   begin(0);
   copy_commit();
 
-  const masking<T, EXTRA> mask(p, seen, bias, at.b, h);
+  const masking<T> mask(p, seen, bias, at.b, h);
   typename E::result o = {};
   float top[E::R], sum[E::R] = {}, factor[E::R];
 #pragma unroll
@@ -193,7 +202,7 @@ attention_forward(const typename E::T* q, const typename E::T* k, const typename
         sum[r] += s(r, c);
       }
     }
-    if (EXTRA && p.limit) {
+    if (p.limit) {
       each_kept<E, false>(p, replay, at.b, h, first, start, [&](int r, int c, bool kept) { s(r, c) = kept ? s(r, c) : 0; });
     }
     E::add_result(o, s, stream(n, 1), scratch);
@@ -215,7 +224,7 @@ attention_forward(const typename E::T* q, const typename E::T* k, const typename
 }
 
 // dq and delta: queries stay, keys and values stream.
-template <class E, bool EXTRA>
+template <class E>
 __global__ void __launch_bounds__(E::THREADS, E::BLOCKS)
 attention_backward_queries(const typename E::T* q, const typename E::T* k, const typename E::T* v, const bool* seen,
                            const typename E::T* bias, const typename E::T* y, const typename E::T* g, const float* lse,
@@ -270,7 +279,7 @@ attention_backward_queries(const typename E::T* q, const typename E::T* k, const
     if (E::lane() % E::ROW_LANES == 0 && row < p.queries) delta[i] = less[r];
   }
 
-  const masking<T, EXTRA> mask(p, seen, bias, at.b, h);
+  const masking<T> mask(p, seen, bias, at.b, h);
   typename E::result o = {};
   for (int n = 0; n < turns; ++n) {
     take_turn<E>(n, turns, begin);
@@ -278,7 +287,7 @@ attention_backward_queries(const typename E::T* q, const typename E::T* k, const
     E::add_scores(s, own, stream(n, 0));
     E::add_scores(ds, own_g, stream(n, 1));
     mask.template apply<E, false>(p, s, first, n * E::COLS);
-    if (EXTRA && p.limit) {
+    if (p.limit) {
       each_kept<E, false>(p, replay, at.b, h, first, n * E::COLS,
                           [&](int r, int c, bool kept) { ds(r, c) = kept ? ds(r, c) * p.keep : 0; });
     }
@@ -297,7 +306,7 @@ attention_backward_queries(const typename E::T* q, const typename E::T* k, const
 }
 
 // dk and dv: keys and values stay, the queries and gradients of all heads that share them stream.
-template <class E, bool EXTRA>
+template <class E>
 __global__ void __launch_bounds__(E::THREADS, E::BLOCKS)
 attention_backward_keys(const typename E::T* q, const typename E::T* k, const typename E::T* v, const bool* seen,
                         const typename E::T* bias, const typename E::T* g, const float* lse, const float* delta,
@@ -350,7 +359,7 @@ attention_backward_keys(const typename E::T* q, const typename E::T* k, const ty
     typename E::scores s = {}, ds = {};
     E::add_scores(s, own, stream(n, 0));
     E::add_scores(ds, own_v, stream(n, 1));
-    const masking<T, EXTRA> mask(p, seen, bias, at.b, now.h);
+    const masking<T> mask(p, seen, bias, at.b, now.h);
     mask.template apply<E, true>(p, s, first, now.start);
     const float scale = mask.scale(p);
 #pragma unroll
@@ -361,7 +370,7 @@ attention_backward_keys(const typename E::T* q, const typename E::T* k, const ty
       ds(r, c) = s(r, c) * ((kept ? ds(r, c) * p.keep : 0.0f) - less[E::col(c)]);
       s(r, c) = kept ? s(r, c) : 0;
     };
-    if (EXTRA && p.limit) {
+    if (p.limit) {
       each_kept<E, true>(p, replay, at.b, now.h, first, now.start, gradient);
     } else {
 #pragma unroll

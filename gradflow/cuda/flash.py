@@ -13,7 +13,7 @@ from ..ops.attention import group_of
 from ..ops.random import limit
 from ..ops.random import scale as kept
 from ..tape import fit
-from . import launch, precision
+from . import launch, precision, tune
 from .launch import blocks, ctype
 from .random import replay
 
@@ -48,45 +48,36 @@ class Tile(NamedTuple):
         return rows * (self.width + 16 // size) * size + 4 * (scratch + numbers * self.stages * self.columns)
 
 
-class Way(NamedTuple):
-    """The tiles for one kind of numbers and one width: forward, by queries and by keys."""
-
-    forward: Tile
-    queries: Tile
-    keys: Tile
+FORWARD, QUERIES, KEYS = KERNELS = "attention_forward", "attention_backward_queries", "attention_backward_keys"
+STAY = {FORWARD: (1, 0), QUERIES: (2, 0), KEYS: (2, 2)}  # tiles that stay, and floats to a column that streams
 
 
-# Registers hold a result of rows x width, or two of them, and one or two tiles of scores; shared memory what stays and two
-# stages of what streams. Tiles are as large as leaves two blocks to a multiprocessor (tests/designed.py).
-def _ways(kind: str) -> dict[int, Way]:
+# Registers hold a result of rows x width, or two of them, and one or two tiles of scores; shared memory holds what stays and
+# two stages of what streams. The first tiles are the largest that leave two blocks to a multiprocessor, the second, of half
+# the rows, are for problems that do not fill a card with the first (tests/designed.py).
+def _ways(kind: str, width: int) -> dict[str, list[Tile]]:
+    def tiles(*shapes: tuple[int, ...]) -> list[Tile]:
+        return [Tile(kind, width, *shape) for shape in shapes]
+
+    small = tiles((1, 32, 4, 2))
     if kind == "":
         return {
-            64: Way(Tile("", 64, 8, 32, 2, 1), *[Tile("", 64, 4, 32, 4, 1)] * 2),
-            128: Way(*[Tile("", 128, 4, 32, 4, 1)] * 3),
+            FORWARD: tiles((8, 32, 2, 1) if width == 64 else (4, 32, 4, 1)),
+            **dict.fromkeys(KERNELS[1:], tiles((4, 32, 4, 1))),
         }
     if kind == "float":
-        small, wide = Tile(kind, 64, 1, 32, 4, 2), Tile(kind, 128, 1, 16, 4, 2)
-        return {64: Way(Tile(kind, 64, 2, 32, 4, 2), small, small), 128: Way(Tile(kind, 128, 1, 32, 4, 2), wide, wide)}
-    small, wide = Tile(kind, 64, 2, 32, 4, 2), Tile(kind, 128, 1, 32, 4, 2)
-    return {64: Way(Tile(kind, 64, 2, 64, 4, 2), small, small), 128: Way(Tile(kind, 128, 2, 32, 4, 2), wide, wide)}
+        back = small if width == 64 else tiles((1, 16, 4, 2))
+        return {FORWARD: tiles((2, 32, 4, 2)) if width == 64 else small, QUERIES: back, KEYS: back}
+    back = tiles((2, 32, 4, 2)) + small if width == 64 else small
+    return {FORWARD: tiles((2, 64 if width == 64 else 32, 4, 2)) + small, QUERIES: back, KEYS: back}
 
 
-WAYS = {kind: _ways(kind) for kind in ("", "float", "__half", "__nv_bfloat16")}
-
-
-def _name(kernel: str, tile: Tile, extra: bool) -> str:
-    """The C++ name; only half types, whose scores cost least, have kernels of their own without a mask and dropout."""
-    return f"{kernel}<{tile}, {'true' if extra or not tile.type.startswith('__') else 'false'}>"
+WAYS = {(kind, width): _ways(kind, width) for kind in ("", "float", "__half", "__nv_bfloat16") for width in (64, 128)}
 
 
 def instantiations() -> list[str]:
     """Every kernel that may be launched."""
-    kernels = "attention_forward", "attention_backward_queries", "attention_backward_keys"
-    ways = [w for kind in WAYS.values() for w in kind.values()]
-    found = [
-        _name(kernel, t, extra) for w in ways for kernel, t in zip(kernels, w, strict=True) for extra in (False, True)
-    ]
-    return list(dict.fromkeys(found))
+    return [f"{kernel}<{t}>" for way in WAYS.values() for kernel, tiles in way.items() for t in tiles]
 
 
 @cache
@@ -98,16 +89,16 @@ def _most_shared(device: int) -> int:
 launch.caches.append(_most_shared.cache_clear)
 
 
-def _way(q: Array, width: int) -> Way | None:
+def _way(q: Array, width: int) -> dict[str, list[Tile]] | None:
     """The tiles for these numbers on their card, if it has what they need."""
     kind, device = ctype(q.dtype), q.device.id
     cores = launch.capability(device)[0] >= 8
     if kind == "float" and not (cores and precision.tf32()):
         kind = ""
-    if kind not in WAYS or width > 128 or (kind and not cores):
+    way = WAYS.get((kind, 64 if width <= 64 else 128))
+    if way is None or width > 128 or (kind and not cores):
         return None
-    way = WAYS[kind][64 if width <= 64 else 128]
-    need = max(way.forward.shared(1), way.queries.shared(2), way.keys.shared(2, 2))
+    need = max(t.shared(*STAY[kernel]) for kernel, tiles in way.items() for t in tiles)
     return way if need <= _most_shared(device) else None
 
 
@@ -147,7 +138,7 @@ class _Call:
         heads = self.lead[-1] if self.lead else 1
         if all(x.ndim < 3 or x.shape[-3] == 1 for x in (k, v)):
             self.group = heads  # all queries share one head of keys: its gradient is summed in the kernel
-        self.extra = mask is not None or drop > 0
+        self.dropped = drop > 0
         self.way: Any = _way(q, max(self.e, self.f))
         self.replay = replay(seed[0])
         # What the kernels are told, but for where rows are and which of them move by 16 bytes.
@@ -193,15 +184,33 @@ class _Call:
         """A float for each query."""
         return need_card("attention").empty((*self.lead, self.queries), np.float32)
 
-    def run(self, kernel: str, tile: Tile, blocks: int, shared: int, *arrays: Any) -> None:
-        """Launch a kernel."""
-        told = (*self.sizes, self.packed, *self.factors, *self.steps, self.mask_key, *self.draws)
-        name = _name(kernel, tile, self.extra)
-        f = launch.load("flash", name)
-        if shared > launch.STATIC_SHARED:
-            launch._grant("flash", name, f, shared, self.q)
-        values = (*arrays, self.replay, np.array(told, _PROBLEM))  # `launch` would want contiguous arrays
-        launch.fire(f, (blocks,), (32 * tile.warps,), values, self.q, shared)
+    def run(self, kernel: str, rows: int, stacks: int, *arrays: Any) -> None:
+        """Launch a kernel over stacks of rows, with the tiles that suit them."""
+
+        def start(tile: Tile) -> None:
+            told = (*self.sizes, self.packed, *self.factors, *self.steps, self.mask_key, *self.draws)
+            name, shared = f"{kernel}<{tile}>", tile.shared(*STAY[kernel])
+            f = launch.load("flash", name)
+            if shared > launch.STATIC_SHARED:
+                launch._grant("flash", name, f, shared, self.q)
+            values = (*arrays, self.replay, np.array(told, _PROBLEM))  # `launch` would want contiguous arrays
+            launch.fire(f, (blocks(rows, tile.rows) * stacks,), (32 * tile.warps,), values, self.q, shared)
+
+        tiles = self.way[kernel]
+        tile = tiles[0]
+        if len(tiles) > 1:
+            if blocks(rows, tile.rows) * stacks < 2 * launch.multiprocessors(self.q.device.id):
+                tiles = tiles[::-1]
+            key = (
+                kernel,
+                self.q.dtype.name,
+                *map(int, self.sizes),
+                self.seen is not None,
+                self.bias is not None,
+                self.dropped,
+            )
+            tile = tune.choose("flash", key, tiles, start)
+        start(tile)
 
 
 def _call(q: Array, k: Array, v: Array, mask: Any, scale: float, causal: bool, drop: float, seed: Any) -> _Call | None:
@@ -223,9 +232,8 @@ def _call(q: Array, k: Array, v: Array, mask: Any, scale: float, causal: bool, d
 
 def _forward(c: _Call) -> tuple[Array, Array]:
     """y and the logarithms of its sums."""
-    t, y, lse = c.way.forward, c.makes("y", c.q, c.queries, c.f), c.floats()
-    count = blocks(c.queries, t.rows) * c.pairs
-    c.run("attention_forward", t, count, t.shared(1), c.q, c.k, c.v, c.seen, c.bias, y, lse)
+    y, lse = c.makes("y", c.q, c.queries, c.f), c.floats()
+    c.run(FORWARD, c.queries, c.pairs, c.q, c.k, c.v, c.seen, c.bias, y, lse)
     return y, lse
 
 
@@ -260,16 +268,12 @@ def attention_backward(
     g, delta, dq, dk, dv = c.takes("g", g), c.floats(), None, None, None
     read = c.q, c.k, c.v, c.seen, c.bias
     if needs[0] or needs[1]:  # which also makes the delta that dk needs
-        t = c.way.queries
         dq = c.makes("dq", q, c.queries, c.e) if needs[0] else None
-        count = blocks(c.queries, t.rows) * c.pairs
-        c.run("attention_backward_queries", t, count, t.shared(2), *read, y, g, lse, dq, delta)
+        c.run(QUERIES, c.queries, c.pairs, *read, y, g, lse, dq, delta)
     if needs[1] or needs[2]:
-        t = c.way.keys
         dk = c.makes("dk", k, c.keys, c.e, c.group) if needs[1] else None
         dv = c.makes("dv", v, c.keys, c.f, c.group) if needs[2] else None
         if c.keys:
-            count = blocks(c.keys, t.rows) * (c.pairs // c.group)
-            c.run("attention_backward_keys", t, count, t.shared(2, 2), *read, g, lse, delta, dk, dv)
+            c.run(KEYS, c.keys, c.pairs // c.group, *read, g, lse, delta, dk, dv)
     made = zip((dq, dk, dv, None), (q, k, v, mask), strict=True)
     return tuple(None if d is None else fit(d, x.shape, x.dtype) for d, x in made)
