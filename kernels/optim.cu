@@ -312,10 +312,19 @@ __global__ void __launch_bounds__(THREADS, 2) norm_parts(const row* rows, int co
   const T* p = chunk<T>(r, r.p);
   const int n = chunk_size(r);
   double sum = 0;
-  for (int i = threadIdx.x; i < n; i += THREADS) {
-    const acc_t<T> x = load(p + i), a = x < 0 ? -x : x;
+  const auto add = [&](T v) {
+    const acc_t<T> x = to_acc<T>(v), a = x < 0 ? -x : x;
     sum = kind == GREATEST ? nan_max(sum, double(a)) : sum + (kind == SQUARE ? double(a) * double(a) : double(a));
+  };
+  constexpr int N = pack_size<T>;
+  const int packed = r.p % 16 ? 0 : n / N * N;
+#pragma unroll 2
+  for (int i = threadIdx.x * N; i < packed; i += THREADS * N) {
+    const pack<T, N> v = *reinterpret_cast<const pack<T, N>*>(p + i);
+#pragma unroll
+    for (int j = 0; j < N; ++j) add(v.v[j]);
   }
+  for (int i = packed + threadIdx.x; i < n; i += THREADS) add(p[i]);
   sum = kind == GREATEST ? block_max(sum) : block_sum(sum);
   if (threadIdx.x == 0) parts[blockIdx.x] = sum;
 }

@@ -3,8 +3,8 @@
 //
 // What a number costs is its place: divisions by sizes and strides are products with a reciprocal that the launcher finds.
 // Forward, neighbouring threads take neighbouring outputs, for U outputs each; the windows of images that nets have, K x K
-// without dilation, are loaded whole before they are compared. Backward, a thread makes a pack of neighbours, whose rows and
-// windows follow from the first one's; where at most M windows of a dim hold an element (M = ceil(kernel / stride), 1 or 2)
+// without dilation, are loaded whole before they are compared. Backward, a thread makes two neighbours, the place of the
+// second following from the first one's; where at most M windows of a dim hold an element (M = ceil(kernel / stride), 1 or 2)
 // there are no loops. K = 0 and M = 0 take everything.
 //
 // A window is regular, or adaptive if its dim has a kernel of 0: [floor(o size / out), ceil((o + 1) size / out)).
@@ -205,9 +205,11 @@ __device__ __forceinline__ A over_windows(const Place& i, const Dim& d, const Di
   return sum;
 }
 
-// dx, a pack of N numbers to a thread: f(element's place, its plane of outputs, its place in the plane).
-template <int N, class T, class F>
-__device__ __forceinline__ void packs(T* dx, int size, const Dim& d, const Dim& h, const Dim& w, F f) {
+// dx, two neighbours to a thread: f(element's place, its plane of outputs, its place in the plane). With more, the loads of
+// a warp would lie so far apart that the first-level cache limits.
+template <class T, class F>
+__device__ __forceinline__ void pairs(T* dx, int size, const Dim& d, const Dim& h, const Dim& w, F f) {
+  constexpr int N = 2;
   const int at = (blockIdx.x * 256 + threadIdx.x) * N;
   if (at >= size) return;
   Place i(at, d, d.size, h, h.size, w, w.size);
@@ -230,12 +232,12 @@ __device__ __forceinline__ void packs(T* dx, int size, const Dim& d, const Dim& 
 }  // namespace pool_
 
 // dx[i] = sum of g[o] over the windows o that chose i, window by window in order.
-template <class T, int M, int N>
+template <class T, int M>
 __global__ void __launch_bounds__(256, M ? 4 : 2) max_pool_backward(
     const T* __restrict__ g, const index_t* __restrict__ indices, T* __restrict__ dx, int size, DIM(d), DIM(h), DIM(w)) {
   using namespace pool_;
   const Dim d = MADE(d), h = MADE(h), w = MADE(w);
-  packs<N>(dx, size, d, h, w, [&](const Place& i, unsigned plane, int place) {
+  pairs(dx, size, d, h, w, [&](const Place& i, unsigned plane, int place) {
     return over_windows<acc_t<T>, M>(i, d, h, w, [&](int o, int, int, int) {
       const acc_t<T> v = load(g + plane + o);
       return int(indices[plane + o]) == place ? v : acc_t<T>(0);
@@ -244,14 +246,14 @@ __global__ void __launch_bounds__(256, M ? 4 : 2) max_pool_backward(
 }
 
 // dx[i] = sum over the windows o that hold i of g[o] over the window's size or `divisor`, window by window in order.
-template <class T, int M, int N>
+template <class T, int M>
 __global__ void __launch_bounds__(256, M ? 4 : 2) avg_pool_backward(
     const T* __restrict__ g, T* __restrict__ dx, int size, bool padded, int divisor, DIM(d), DIM(h), DIM(w)) {
   using namespace pool_;
   using A = acc_t<T>;
   const Dim d = MADE(d), h = MADE(h), w = MADE(w);
   const A scale = divisor ? A(1) / A(divisor) : A(1);
-  packs<N>(dx, size, d, h, w, [&](const Place& i, unsigned plane, int) {
+  pairs(dx, size, d, h, w, [&](const Place& i, unsigned plane, int) {
     return scale * over_windows<A, M>(i, d, h, w, [&](int o, int a, int b, int c) {
       if (M > 0 && (i.h + h.padding - b * h.stride >= h.kernel || i.w + w.padding - c * w.stride >= w.kernel)) return A(0);
       const A v = load(g + plane + o);

@@ -57,21 +57,28 @@ template <class T> __global__ void __launch_bounds__(256) normal(T* y, index_t n
 template <class T, int P> __global__ void __launch_bounds__(256)
 dropout(const T* __restrict__ x, T* __restrict__ y, index_t n, word limit, acc_t<T> scale, word key, word counter,
         const word* replay) {
-  const index_t b = grid_thread();
-  if (8 * b >= n) return;
+  constexpr int PACKS = 8 / P;
+  const int lane = threadIdx.x % 32;
+  const index_t b = grid_thread(), first = b - lane;
+  if (8 * first >= n) return;  // none of the warp
   const random_block r = draw(key, counter, replay, b);
+  unsigned kept = 0;
 #pragma unroll
-  for (int k = 0; k < 8; k += P) {
-    const index_t i = 8 * b + k;
+  for (int j = 0; j < 8; ++j) kept |= unsigned(r.half(j) >= limit) << j;
+#pragma unroll
+  for (int k = 0; k < PACKS; ++k) {  // neighbouring lanes take neighbouring packs, and the bits from the lane that drew them
+    const int p = k * 32 + lane;
+    const unsigned mine = __shfl_sync(0xffffffffu, kept, p / PACKS) >> p % PACKS * P;
+    const index_t i = 8 * first + p * P;
     if (i + P <= n) {
       pack<T, P> v = *reinterpret_cast<const pack<T, P>*>(x + i);
 #pragma unroll
-      for (int j = 0; j < P; ++j) v.v[j] = from_acc<T>(to_acc(v.v[j]) * (r.half(k + j) >= limit ? scale : acc_t<T>(0)));
+      for (int j = 0; j < P; ++j) v.v[j] = from_acc<T>(to_acc(v.v[j]) * (mine >> j & 1 ? scale : acc_t<T>(0)));
       *reinterpret_cast<pack<T, P>*>(y + i) = v;
     } else {
 #pragma unroll
       for (int j = 0; j < P; ++j)
-        if (i + j < n) store(y + i + j, load(x + i + j) * (r.half(k + j) >= limit ? scale : acc_t<T>(0)));
+        if (i + j < n) store(y + i + j, load(x + i + j) * (mine >> j & 1 ? scale : acc_t<T>(0)));
     }
   }
 }

@@ -232,7 +232,7 @@ template <class T, int SIZE, int RESIDENT, int E, int VEC> struct share<T, wide<
     return threadIdx.x == 32 ? n - index_t(unsigned(n + shift) % VEC) : n;
   }
 
-  static __device__ __forceinline__ void values(const P& q, A (&a)[VEC]) {
+  static __device__ __forceinline__ void values(P q, A (&a)[VEC]) {  // by value: one load of 16 bytes
 #pragma unroll
     for (int j = 0; j < VEC; ++j) a[j] = to_acc<T>(q.v[j]);
   }

@@ -25,9 +25,9 @@ ONE = Span(1, 1, 1, 1, 0, 1)  # a dim that is not there
 def instantiations() -> list[str]:
     """Every kernel that the launchers below can ask for."""
     found = []
-    for t, size in row.types():
+    for t, _ in row.types():
         found += [f"{k}<{t}, {n}>" for k, n in product(("max_pool_forward", "avg_pool_forward"), WINDOWS)]
-        found += [f"{k}<{t}, {n}, {min(16 // size, 4)}>" for k, n in product(("max_pool_backward", "avg_pool_backward"), (0, 1, 2))]
+        found += [f"{k}<{t}, {n}>" for k, n in product(("max_pool_backward", "avg_pool_backward"), (0, 1, 2))]
     return found
 
 
@@ -68,15 +68,14 @@ def _run(kernel: str, dims: list[Span], arrays: tuple[Array, ...], out: Array, *
         return
     spans = tuple([ONE] * (3 - len(dims)) + [_regular(s) for s in dims])
     word, numbers = _numbers(spans, backward)
-    pack = min(16 // out.dtype.itemsize, 4)
-    name = f"{kernel}<{ctype(out.dtype)}, {word}{f', {pack}' if backward else ''}>"
+    name = f"{kernel}<{ctype(out.dtype)}, {word}>"
     inside, outside = prod(s.size for s in spans), prod(s.out for s in spans)
     planes = out.size // (inside if backward else outside)
     each = MOST // max(inside, outside) // ALIGNED * ALIGNED
     for first in range(0, planes, each):  # once, but for arrays beyond 2^31 elements
         some = arrays if planes <= each else tuple(a.reshape(planes, -1)[first : first + each] for a in arrays)
         size = (inside if backward else outside) * min(each, planes - first)
-        launch("pool", name, blocks(size, THREADS * (pack if backward else 2)), THREADS, *some, np.int32(size), *more, *numbers)
+        launch("pool", name, blocks(size, 2 * THREADS), THREADS, *some, np.int32(size), *more, *numbers)
 
 
 def _uniform(dims: list[Span], padded: bool, divisor: int | None) -> int:
