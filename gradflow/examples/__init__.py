@@ -12,6 +12,12 @@ CHAPTERS: dict[str, dict[str, str]] = {
         "graph": "f = (x + y) z with every gradient in between",
         "neuron": "a sigmoid neuron, one gradient at a time",
         "tiny_tanh": "one step of a 2-2-1 net of tanh, by the tape and by hand",
+        "homework": "a 2-2-1 net of sigmoids with every value and every gradient",
+        "multiply": "an operation of one's own, with its backward",
+        "least_squares": "least squares and ridge regression, by hand and by the tape",
+        "accumulation": "forward against reverse accumulation on tall and wide Jacobians",
+        "momentum": "why momentum works: two ways down a narrow valley",
+        "newton": "the same minimum found blind, by the gradient, and by curvature",
     },
     "Convolution": {
         "lenet": "a convolutional network that reads handwritten digits",
