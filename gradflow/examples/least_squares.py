@@ -61,7 +61,8 @@ def run(page: Page) -> None:
         best = exact(x, y, ridge)
         ways = {taped: descend(x, y, ridge, steps, taped) for taped in (False, True)}
         kind = f"ridge {ridge}" if ridge else "least squares"
-        page.result(f"{kind}: descent by the tape and by hand apart by", (ways[True] - ways[False]).abs().max().item(), at_most=1e-12)
+        apart = (ways[True] - ways[False]).abs().max().item()
+        page.result(f"{kind}: descent by the tape and by hand apart by", apart, at_most=1e-12)
         page.result(f"{kind}: descent and normal equations apart by", (ways[True] - best).abs().max().item(), at_most=within)
         share = 1 - ((x @ best - y) ** 2).mean().item() / (y**2).mean().item()
         page.result(f"{kind}: variance explained", share, at_least=0.5 if not ridge else 0.48, unit="%")

@@ -55,11 +55,13 @@ def run(page: Page) -> None:
         valley.plot(*way.T, ".-", color=color, label=f"{name}, 40 steps", markersize=4, linewidth=1)
         curve.plot(distance, color=color, label=f"{name} at its best")
     valley.plot(0, 0, "k+", markersize=10)
-    valley.set(ylim=(-1.9, 1.9), xlabel="flat direction", ylabel="steep direction", title=f"A valley {k:.0f} times steeper across than along")
+    valley.set(ylim=(-1.9, 1.9), xlabel="flat direction", ylabel="steep direction")
+    valley.set_title(f"A valley {k:.0f} times steeper across than along")
     curve.set(yscale="log", xlabel="step", ylabel="distance to the minimum")
     for axes in (valley, curve):
         axes.legend(frameon=False)
-    page.picture(figure, "valley.png", "Gradient descent zigzags across and creeps along the valley; momentum gathers speed along it.")
+    caption = "Gradient descent zigzags across and creeps along the valley; momentum gathers speed along it."
+    page.picture(figure, "valley.png", caption)
 
 
 if __name__ == "__main__":
