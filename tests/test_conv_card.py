@@ -13,7 +13,7 @@ from tolerance import assert_close
 import gradflow as gf
 from gradflow import backend
 from gradflow.cuda import conv as cuda
-from gradflow.cuda import conv_mma, launch, precision, tune
+from gradflow.cuda import conv_mma, launch, precision, tune, winograd
 from gradflow.cuda.conv_job import Job
 from gradflow.cuda.launch import ctype
 from gradflow.ops import conv as ops
@@ -212,6 +212,32 @@ def test_infinities_and_nans_stay(card, monkeypatch):
             y = card.asnumpy(ops.conv2d(card.asarray(x), card.asarray(weight), None, 1, padding))
             with np.errstate(invalid="ignore"):
                 np.testing.assert_array_equal(y, ops.conv2d(x, weight, None, 1, padding))
+
+
+@pytest.mark.parametrize("workspace", [winograd.WORKSPACE, 3000])
+@pytest.mark.parametrize(
+    "geometry",
+    [
+        ((2, 5, 7, 6), (9, 5, 3, 3), 1, 1, 1, 1),
+        ((3, 4, 4, 4), (70, 4, 3, 3), 1, 0, 1, 1),
+        ((1, 9, 8, 5), (3, 9, 3, 3), 1, (2, 3), 1, 1),
+        ((5, 40, 3, 3), (30, 40, 3, 3), 1, 0, 1, 1),
+    ],
+)
+def test_winograd(card, geometry, workspace, monkeypatch):
+    """Forward and input gradient, all images at once or some at a time: one launch for w, three for each time."""
+    x, w, b, g, how, wanted, sizes = draw(geometry, numbers("float32"))
+    monkeypatch.setattr(winograd, "WORKSPACE", workspace)
+    monkeypatch.setattr(
+        cuda, "variants", lambda job, p: [("winograd", 64, 128) if winograd.takes(job) else ("see", 64, 128)]
+    )
+    for y, want, size in zip(all_three(card, x, w, b, g, how), wanted, sizes, strict=True):
+        close(y, want, size, "float32", "winograd")
+    times = -(-len(x) // winograd._images(job("forward", "float", *geometry, tf32=False)))
+    assert (times > 1) == (workspace == 3000 and len(x) > 1)
+    assert launched(lambda: ops.conv2d(card.asarray(x), card.asarray(w), None, *how)) == 1 + 3 * times
+    got = ops.conv2d_activation(card.asarray(x), card.asarray(w), card.asarray(b), "tanh", *how)
+    assert_close(card.asnumpy(got), np.tanh(wanted[0]).astype("f"))
 
 
 DEPTHWISE = {  # x, w, stride, padding, dilation, groups; whether y and dx are made by columns

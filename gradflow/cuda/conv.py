@@ -1,8 +1,9 @@
 """Convolutions on the card: the twins of gradflow/ops/conv.py.
 
 Ways to do one, of which the tuner, or before it a guess of their times, takes the fastest: `see` and `planes` of conv_mma.py
-in their tiles, on the tensor cores but for true float32; `direct`, by kernels/conv.cu and, in three dims, kernels/conv3d.cu,
-for every type and card in one launch; those of a library. Depthwise convolutions have kernels of their own.
+in their tiles, on the tensor cores but for true float32, which has `winograd` of winograd.py too; `direct`, by kernels/conv.cu
+and, in three dims, kernels/conv3d.cu, for every type and card in one launch; those of a library. Depthwise convolutions have
+kernels of their own.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 from ..backend import Array, need_card, on_card
 from ..ops.conv import ACTIVATIONS, batched, check_activation, check_arrays, check_gradient, like
 from ..ops.window import Window, transposed, window
-from . import conv_mma, cudnn, depthwise, precision, tune
+from . import conv_mma, cudnn, depthwise, precision, tune, winograd
 from .conv_job import Job, dims
 from .launch import aligned, blocks, contiguous, ctype, launch, multiprocessors
 
@@ -72,6 +73,8 @@ def variants(job: Job, processors: int) -> list[tuple]:
     found = [(LAUNCH + job.operations / DIRECT, ("direct",))]
     if conv_mma.takes(job):
         found += conv_mma.variants(job, processors)
+        if winograd.takes(job):
+            found += winograd.variants(job, processors)
     return [v for _, v in sorted(found, key=itemgetter(0))]
 
 
@@ -85,8 +88,8 @@ def _do(job: Job, arrays: tuple[Array | None, ...]) -> Array:
         how = variant[0]
         if how == "direct":
             _DIRECT[job.what](job, *arrays)
-        elif how in conv_mma.WAYS:
-            conv_mma.run(variant, job, arrays)
+        elif how in _WAYS:
+            _WAYS[how].run(variant, job, arrays)
         else:
             next(u for u in libraries if variant in u.variants(job)).run(variant, job, arrays)
 
@@ -188,6 +191,7 @@ def _direct_weight(job: Job, g: Array, x: Array, dw: Array) -> None:
         launch("conv", add, blocks(dw.size, 256), 256, parts, dw, dw.size, np.int32(count))
 
 
+_WAYS: dict[str, Any] = {"see": conv_mma, "planes": conv_mma, "winograd": winograd}
 _DIRECT = {"forward": _direct_forward, "input": _direct_input, "weight": _direct_weight}
 
 

@@ -62,7 +62,6 @@ TENSOR = (
     Tile(64, 64, (2, 2), 4, True, 0.65),
 )
 PLAIN = (Tile(128, 128, (2, 4), 1, False, 1.0), Tile(64, 128, (2, 4), 2, False, 0.75))
-WAYS = ("see", "planes")
 SEE, PLANES, WEIGHT, WEIGHT_PLANES = "conv_mma_see", "conv_mma_planes", "conv_mma_weight", "conv_mma_weight_planes"
 RUNS_K = {SEE: (True, True), PLANES: (True, False), WEIGHT: (False, False), WEIGHT_PLANES: (True, True)}
 
