@@ -74,7 +74,7 @@ struct tensor_tile : tile<T_, D_, 16 * M * WARPS, COLS_, WARPS, STAGES_> {
   using base = tile<T_, D_, 16 * M * WARPS, COLS_, WARPS, STAGES_>;
   using T = T_;
   using base::lane, base::warp, base::PITCH, base::D, base::COLS, base::OWN;
-  static constexpr int R = 2 * M, BLOCKS = 2, SCRATCH = 0;
+  static constexpr int R = 2 * M, SCRATCH = 0, BLOCKS = sizeof(T) * M * D <= 128 ? 3 : 2;  // BLOCKS on a multiprocessor at least
   static constexpr int ROW_LANES = 4, ROW_STEP = 1, COL_LANES = 8, COL_STEP = 4;  // lanes that share a row, or a column
   static constexpr int DEPTH = mma_depth<T>;
 

@@ -157,11 +157,14 @@ ROWS: dict[str, list[Row]] = {
             threads=256, blocks=2, has="load16", never="local"),
         Row(r"pointwise<(?!bool).*const .*", threads=256, blocks=2, has="load16 store16"),
     ],
-    # A warp owns 16 or 32 rows of a result of 64 or 128 columns, and as many of its scores: registers allow two blocks of
-    # four warps, so that one multiplies while the other takes exponentials. True float has room for as many as fit.
+    # A warp owns 16 or 32 rows of a result of 64 or 128 columns, and as many of its scores: registers allow two blocks of four
+    # warps, or three of the smallest tiles, so that one multiplies while another takes exponentials. True float has room for
+    # as many as fit.
     "flash": [
         Row(r"attention_\w+<tensor_tile<__\w+, 64, .*", threads=128, shared=55808, blocks={80: 2, 90: 2, 100: 2, 120: 1},
             has="copy_async16 ldmatrix mma store16", never="local", since=80),
+        Row(r"attention_\w+<tensor_tile<__\w+, 64, 1, .*", threads=128, shared=37376, blocks={80: 3, 90: 3, 100: 3, 120: 2},
+            since=80),
         Row(r"attention_\w+<tensor_tile<__\w+, 128, .*", threads=128, shared=70144, blocks={80: 2, 90: 2, 100: 2, 120: 1},
             has="copy_async16 ldmatrix mma store16", never="local", since=80),
         Row(r"attention_\w+<tensor_tile<float, 64, .*", threads=128, shared=70144, blocks={80: 2, 90: 2, 100: 2, 120: 1},
