@@ -56,6 +56,15 @@ template <class T, bool MMA, int ROWS, int GATES> struct step {
 template <class T, bool MMA, int GATES> using step_forward = step<T, MMA, 32, GATES>;
 template <class T, bool MMA> using step_backward = step<T, MMA, 16, 1>;
 
+// What a thread needs besides the product: asked for before it, converted and added after it, so that nothing waits between.
+template <class T, int N> struct asked {
+  T v[N];
+  __device__ __forceinline__ asked(bool there, const T* p, index_t m) {  // N numbers m apart, or zeros
+    for (int q = 0; q < N; ++q) v[q] = there && p ? p[q * m] : from_acc<T>(0);
+  }
+  __device__ __forceinline__ acc_t<T> operator[](int q) const { return to_acc<T>(v[q]); }
+};
+
 // The states (n x m) that a step starts from: of the step before for its sequences i < k, else those that were given.
 template <class T> struct states {
   const T *before, *given;
@@ -80,10 +89,10 @@ __device__ __forceinline__ acc_t<T> lstm_cell(const acc_t<T> (&s)[4], acc_t<T> b
 
 // From the output's gradient e and the state's d to those of the gates' sums; the gradient of the state before.
 template <class T>
-__device__ __forceinline__ acc_t<T> lstm_cell_backward(acc_t<T> e, acc_t<T> d, const T* gates, index_t m, acc_t<T> before,
-                                                       acc_t<T> after, T* dsums) {
+__device__ __forceinline__ acc_t<T> lstm_cell_backward(acc_t<T> e, acc_t<T> d, const asked<T, 4>& gates, acc_t<T> before,
+                                                       acc_t<T> after, T* dsums, index_t m) {
   using A = acc_t<T>;
-  const A in = load(gates), forget = load(gates + m), g = load(gates + 2 * m), out = load(gates + 3 * m), tc = tangent(after);
+  const A in = gates[0], forget = gates[1], g = gates[2], out = gates[3], tc = tangent(after);
   d += e * out * (A(1) - tc * tc);
   store(dsums, d * g * in * (A(1) - in));
   store(dsums + m, d * before * forget * (A(1) - forget));
@@ -122,10 +131,7 @@ lstm_step(T* gates, const T* given, const T* u, const T* b, const T* d, const ac
   const tile part{memory};
   const index_t i = part.i, j = part.j, size = n * m, at = t * size + i * m + j, row = (t * n + i) * 4 * m;
   const bool live = i < n && j < m, there = live && i < k;
-  const sums<T> sum{gates, b, d};
-  A a[4] = {};
-  if (there)
-    for (int q = 0; q < 4; ++q) a[q] = sum(row, q * m + j);
+  const asked<T, 4> x(there, gates + row + j, m), bs(there && b, b + j, m), ds(there && d, d + j, m);
   const A old = live ? (s < 0 ? c : cells + s * size)[i * m + j] : A(0);
   const states<T> state{y + s * size, given, ks, m};
   if (part.i0 < k) part.multiply([&](index_t r) { return r < k ? state(r) : nullptr; }, u, m, int(m));
@@ -134,7 +140,8 @@ lstm_step(T* gates, const T* given, const T* u, const T* b, const T* d, const ac
     store(y + at, A(0));
   }
   if (!there) return;
-  for (int q = 0; q < 4; ++q) a[q] += part[q];
+  A a[4];
+  for (int q = 0; q < 4; ++q) a[q] = x[q] + bs[q] + ds[q] + part[q];
   const A v = lstm_cell(a, old, gates + row + j, m, cells + at);
   store(y + at, v);
   if (end) store(last + i * m + j, v);
@@ -153,7 +160,8 @@ lstm_backward(const T* gy, const T* dh, acc_t<T>* dc, const T* gates, const acc_
       return;
     }
     const A e = load(gy + at) + load_or_zero(dh, at);
-    dc[at] = lstm_cell_backward(e, dc[at], gates + row, m, before[at], after[at], dsums + row);
+    const asked<T, 4> kept(true, gates + row, m);
+    dc[at] = lstm_cell_backward(e, dc[at], kept, before[at], after[at], dsums + row, m);
   });
 }
 
@@ -169,7 +177,11 @@ lstm_step_backward(const T* gy, T* dsums, const T* ut, acc_t<T>* carry, acc_t<T>
   __shared__ alignas(16) unsigned char memory[tile::tile::bytes];
   const tile part{memory};
   const index_t i = part.i, j = part.j, own = i * m + j, at = t * n * m + own, row = (t * n + i) * 4 * m + j;
-  const bool live = i < n && j < m;
+  const bool live = i < n && j < m, there = live && i < k;
+  const asked<T, 4> kept(there, gates + row, m);
+  const asked<T, 1> g(there, gy + at, 0);
+  const A before = there ? (s < 0 ? c : cells + s * n * m)[own] : A(0), after = there ? cells[at] : A(0);
+  const A old = there ? dc[own] : A(0);
   A e = live && carried ? carry[own] : A(0);
   if (part.i0 < kl) {
     const T* later = dsums + l * n * 4 * m;
@@ -178,9 +190,8 @@ lstm_step_backward(const T* gy, T* dsums, const T* ut, acc_t<T>* carry, acc_t<T>
   }
   if (!live) return;
   if (carried) carry[own] = i < k ? A(0) : e;
-  if (i < k) {
-    const A before = (s < 0 ? c : cells + s * n * m)[own];
-    dc[own] = lstm_cell_backward(e + load(gy + at), dc[own], gates + row, m, before, cells[at], dsums + row);
+  if (there) {
+    dc[own] = lstm_cell_backward(e + g[0], old, kept, before, after, dsums + row, m);
   } else {
     for (int q = 0; q < 4; ++q) store(dsums + row + q * m, A(0));
   }
@@ -204,10 +215,10 @@ __device__ __forceinline__ acc_t<T> gru_cell(const acc_t<T> (&s)[3], acc_t<T> q,
 // From the output's gradient e to those of the input's part dx and of the state's part dh of the sums; what reaches the state
 // before directly.
 template <class T>
-__device__ __forceinline__ acc_t<T> gru_cell_backward(acc_t<T> e, const T* gates, index_t m, acc_t<T> before, acc_t<T> inner,
-                                                      T* dx, T* dh) {
+__device__ __forceinline__ acc_t<T> gru_cell_backward(acc_t<T> e, const asked<T, 3>& gates, acc_t<T> before, acc_t<T> inner,
+                                                      T* dx, T* dh, index_t m) {
   using A = acc_t<T>;
-  const A r = load(gates), z = load(gates + m), v = load(gates + 2 * m);
+  const A r = gates[0], z = gates[1], v = gates[2];
   const A dv = e * (A(1) - z) * (A(1) - v * v), dr = dv * inner * r * (A(1) - r), dz = e * (before - v) * z * (A(1) - z);
   store(dx, dr);
   store(dx + m, dz);
@@ -252,20 +263,16 @@ gru_step(T* gates, const T* given, const T* u, const T* b, const T* d, T* inner,
   using tile = step_forward<T, MMA, 3>;
   __shared__ alignas(16) unsigned char memory[tile::tile::bytes];
   const tile part{memory};
-  const index_t i = part.i, j = part.j, at = (t * n + i) * m + j, row = (t * n + i) * 3 * m, unit = 2 * m + j;
+  const index_t i = part.i, j = part.j, at = (t * n + i) * m + j, row = (t * n + i) * 3 * m;
   const bool live = i < n && j < m, there = live && i < k;
   const states<T> state{y + s * n * m, given, ks, m};
-  A a[3] = {}, q = 0, old = 0;
-  if (there) {
-    const sums<T> sum{gates, b, d};
-    a[0] = sum(row, j), a[1] = sum(row, m + j), a[2] = load(gates + row + unit) + load_or_zero(b, unit);
-    q = load_or_zero(d, unit), old = load(state(i) + j);
-  }
+  const asked<T, 3> x(there, gates + row + j, m), bs(there && b, b + j, m), ds(there && d, d + j, m);
+  const asked<T, 1> old(there, there ? state(i) + j : nullptr, 0);
   if (part.i0 < k) part.multiply([&](index_t r) { return r < k ? state(r) : nullptr; }, u, m, int(m));
   if (live && !there) store(y + at, A(0));
   if (!there) return;
-  a[0] += part[0], a[1] += part[1], q += part[2];
-  const A v = gru_cell(a, q, old, gates + row + j, m, inner + at);
+  const A a[3] = {x[0] + bs[0] + ds[0] + part[0], x[1] + bs[1] + ds[1] + part[1], x[2] + bs[2]};
+  const A v = gru_cell(a, ds[2] + part[2], old[0], gates + row + j, m, inner + at);
   store(y + at, v);
   if (end) store(last + i * m + j, v);
 }
@@ -285,8 +292,9 @@ gru_backward(const T* gy, const T* part, acc_t<T>* through, const T* gates, cons
       through[at] = later;
       return;
     }
+    const asked<T, 3> kept(true, gates + row, m);
     const A old = load(before + at), q = load(inner + at);
-    through[at] = gru_cell_backward(load(gy + at) + later, gates + row, m, old, q, dx + row, dh + row);
+    through[at] = gru_cell_backward(load(gy + at) + later, kept, old, q, dx + row, dh + row, m);
   });
 }
 
@@ -300,7 +308,9 @@ gru_step_backward(const T* gy, T* dx, T* dh, const T* ut, acc_t<T>* through, con
   __shared__ alignas(16) unsigned char memory[tile::tile::bytes];
   const tile part{memory};
   const index_t i = part.i, j = part.j, own = i * m + j, at = t * n * m + own, row = (t * n + i) * 3 * m + j;
-  const bool live = i < n && j < m;
+  const bool live = i < n && j < m, there = live && i < k;
+  const asked<T, 3> kept(there, gates + row, m);
+  const asked<T, 1> g(there, gy + at, 0), old(there, before + at, 0), q(there, inner + at, 0);
   A e = live ? through[own] : A(0);
   if (part.i0 < kl) {
     const T* later = dh + l * n * 3 * m;
@@ -308,9 +318,8 @@ gru_step_backward(const T* gy, T* dx, T* dh, const T* ut, acc_t<T>* through, con
     e += part[0];
   }
   if (!live) return;
-  if (i < k) {
-    const A old = load(before + at), q = load(inner + at);
-    through[own] = gru_cell_backward(load(gy + at) + e, gates + row, m, old, q, dx + row, dh + row);
+  if (there) {
+    through[own] = gru_cell_backward(e + g[0], kept, old[0], q[0], dx + row, dh + row, m);
   } else {
     gru_no_cell_backward(m, dx + row, dh + row);
     through[own] = e;
@@ -342,11 +351,10 @@ rnn_step(T* y, const T* given, const T* u, const T* b, const T* d, T* last, bool
   const tile part{memory};
   const index_t i = part.i, j = part.j, row = (t * n + i) * m;
   const bool live = i < n && j < m, there = live && i < k;
-  const sums<T> sum{y, b, d};
-  const A a = there ? sum(row, j) : A(0);
+  const asked<T, 1> x(there, y + row + j, 0), bs(there && b, b + j, 0), ds(there && d, d + j, 0);
   const states<T> state{y + s * n * m, given, ks, m};
   if (part.i0 < k) part.multiply([&](index_t r) { return r < k ? state(r) : nullptr; }, u, m, int(m));
-  const A v = there ? rnn_cell(a + part[0], relu) : A(0);
+  const A v = there ? rnn_cell(x[0] + bs[0] + ds[0] + part[0], relu) : A(0);
   if (live) store(y + row + j, v);
   if (there && end) store(last + i * m + j, v);
 }
@@ -371,7 +379,8 @@ rnn_step_backward(const T* gy, T* dsums, const T* ut, acc_t<T>* carry, const T* 
   __shared__ alignas(16) unsigned char memory[tile::tile::bytes];
   const tile part{memory};
   const index_t i = part.i, j = part.j, own = i * m + j, at = t * n * m + own;
-  const bool live = i < n && j < m;
+  const bool live = i < n && j < m, there = live && i < k;
+  const asked<T, 1> g(there, gy + at, 0), v(there, y + at, 0);
   A e = live && carried ? carry[own] : A(0);
   if (part.i0 < kl) {
     const T* later = dsums + l * n * m;
@@ -380,5 +389,5 @@ rnn_step_backward(const T* gy, T* dsums, const T* ut, acc_t<T>* carry, const T* 
   }
   if (!live) return;
   if (carried) carry[own] = i < k ? A(0) : e;
-  store(dsums + at, i < k ? (load(gy + at) + e) * rnn_slope(load(y + at), relu) : A(0));
+  store(dsums + at, there ? (e + g[0]) * rnn_slope(v[0], relu) : A(0));
 }

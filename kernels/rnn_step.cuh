@@ -17,7 +17,8 @@ template <class T, bool MMA, int ROWS, int COLUMNS> struct step_tile {
   static constexpr int run = 2 * per * splits, pitch = run + per;  // of a slice's line; padded against bank conflicts
   static constexpr int lines = ROWS + COLUMNS, slice = lines * pitch;
   static constexpr int chunks = lines * run / per, copies = int(ceil_div(chunks, STEP_THREADS));
-  static constexpr int sums = splits * ROWS * COLUMNS * int(sizeof(A)), slices = STAGES * slice * int(sizeof(T));
+  static constexpr int across = COLUMNS + 8 * (COLUMNS % 16 == 0), part = ROWS * across;  // of a split's sums, padded likewise
+  static constexpr int sums = splits * part * int(sizeof(A)), slices = STAGES * slice * int(sizeof(T));
   static constexpr int bytes = sums > slices ? sums : slices;  // of shared memory, for slices and then for sums
   static_assert(ROWS % 16 == 0 && COLUMNS % 8 == 0 && bytes <= 48 << 10, "what a warp multiplies and a block may have");
 
@@ -48,20 +49,26 @@ template <class T, bool MMA, int ROWS, int COLUMNS> struct step_tile {
         },
         [&](int stage) { multiply(d, to + stage * slice); });
     __syncthreads();  // the slices are read
-    A* const part = static_cast<A*>(memory) + warp() / bands * ROWS * COLUMNS;
+    A* const mine = static_cast<A*>(memory) + warp() / bands * part;
 #pragma unroll
     for (int j = 0; j < COLUMNS / 8; ++j)
+      if constexpr (MMA) {
+        using pair = pack<A, 2>;
+        *reinterpret_cast<pair*>(mine + own_row(0) * across + 8 * j + own_column(0)) = pair{{d[j][0], d[j][1]}};
+        *reinterpret_cast<pair*>(mine + own_row(2) * across + 8 * j + own_column(2)) = pair{{d[j][2], d[j][3]}};
+      } else {
 #pragma unroll
-      for (int e = 0; e < 4; ++e) part[own_row(e) * COLUMNS + 8 * j + own_column(e)] = d[j][e];
+        for (int e = 0; e < 4; ++e) mine[own_row(e) * across + 8 * j + own_column(e)] = d[j][e];
+      }
     __syncthreads();
   }
 
   // A number of the product, after it.
   static __device__ __forceinline__ A total(const void* memory, int row, int column) {
-    const A* part = static_cast<const A*>(memory) + row * COLUMNS + column;
-    A sum = part[0];
+    const A* first = static_cast<const A*>(memory) + row * across + column;
+    A sum = first[0];
 #pragma unroll
-    for (int s = 1; s < splits; ++s) sum += part[s * ROWS * COLUMNS];
+    for (int s = 1; s < splits; ++s) sum += first[s * part];
     return sum;
   }
 
