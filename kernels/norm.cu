@@ -1,8 +1,8 @@
 // Layer, RMS, batch and group norm: xh = (x - mean) rstd, y = w xh + b, and the gradient (gradflow/ops/standardize.py).
 //
 // Layer, RMS, group and instance norm work on rows that are read once; the gradient of layer and RMS norm sums those of w
-// and b as it passes: a block takes many rows and holds partial sums of its columns. Batch norm and the gradient of group
-// norm see x as planes, the l values of one sample's channel: a team reduces each plane, or a piece of it, to partial
+// and b as it passes: a block takes many rows and holds partial sums of its columns. A channel of batch norm that fits into
+// shared memory is read once too. Larger ones, and the gradient of group norm, see x as planes, the l values of one sample's channel: a team reduces each plane, or a piece of it, to partial
 // results, a second kernel merges those of a set in a fixed order, and a third makes y or dx, one weight and one pair of
 // statistics to a plane: two reads and a write are the least where a channel is larger than the card's caches. Where planes
 // are short, batch norm reduces the columns of x as an (n, c l) matrix instead. A variance is always that of differences
@@ -355,6 +355,102 @@ norm_sums(const A* part_g, const A* part_gx, const W* w, O* sum_g, O* sum_gx, in
   if (mine && Team::rank() == 0) {
     if (sum_g) store(sum_g + k, a);
     if (sum_gx) store(sum_gx + k, b);
+  }
+}
+
+// ---- channels of (n, c, l) that a block holds in shared memory: one read and one write -------------------------------------
+
+// The n l values of a channel, x standing at its first: thread t has packs t, t + 512, ... of VEC, which l is a multiple of.
+template <class T, int VEC> struct channel {
+  using P = pack<T, VEC>;
+  P* near;
+  unsigned l, packs;
+  index_t apart;  // the planes of a channel
+  __device__ __forceinline__ channel(index_t c, index_t l, index_t total, int which)
+      : l(unsigned(l)), packs(unsigned(total) / VEC), apart(c * l) {
+    extern __shared__ uint4 shared_channels[];
+    near = reinterpret_cast<P*>(shared_channels) + which * packs;
+  }
+  __device__ __forceinline__ index_t place(unsigned k) const {
+    const unsigned plane = k * VEC / l;
+    return plane * apart + (k * VEC - plane * l);
+  }
+  __device__ __forceinline__ void fetch(const T* x) const {
+    for (unsigned k = threadIdx.x; k < packs; k += 512) {
+      if constexpr (sizeof(P) >= 4) copy_async<sizeof(P)>(near + k, x + place(k));
+      else near[k] = *reinterpret_cast<const P*>(x + place(k));
+    }
+  }
+};
+
+template <class T, class W, int VEC>
+__global__ void __launch_bounds__(512, 2)
+norm_channels(const T* x, const W* w, const W* b, T* y, acc_t<T>* mean, acc_t<T>* rstd, index_t c, index_t l, index_t total,
+              double eps) {
+  using A = acc_t<T>;
+  const channel<T, VEC> r(c, l, total, 0);
+  r.fetch(x + blockIdx.x * l);
+  copy_commit();
+  copy_wait<0>();  // a thread reads what it copied itself: no barrier
+  A m = 0, q = 0;
+  for (unsigned k = threadIdx.x; k < r.packs; k += 512) {
+    const pack<T, VEC> v = r.near[k];
+#pragma unroll
+    for (int j = 0; j < VEC; ++j) m += to_acc<T>(v.v[j]);
+  }
+  m = block_sum(m) / A(total);
+  for (unsigned k = threadIdx.x; k < r.packs; k += 512) {
+    const pack<T, VEC> v = r.near[k];
+#pragma unroll
+    for (int j = 0; j < VEC; ++j) q += (to_acc<T>(v.v[j]) - m) * (to_acc<T>(v.v[j]) - m);
+  }
+  q = reciprocal_root(block_sum(q) / A(total) + A(eps));
+  const A scale = w ? q * load(w + blockIdx.x) : q, offset = b ? load(b + blockIdx.x) : A(0);
+  for (unsigned k = threadIdx.x; k < r.packs; k += 512) {
+    pack<T, VEC> v = r.near[k];
+#pragma unroll
+    for (int j = 0; j < VEC; ++j) v.v[j] = from_acc<T>((to_acc<T>(v.v[j]) - m) * scale + offset);
+    *reinterpret_cast<pack<T, VEC>*>(y + blockIdx.x * l + r.place(k)) = v;
+  }
+  if (threadIdx.x == 0) mean[blockIdx.x] = m, rstd[blockIdx.x] = q;
+}
+
+// dx, dw = sum g xh and db = sum g; those that are null are not wanted.
+template <class T, class W, int VEC>
+__global__ void __launch_bounds__(512, 2)
+norm_channels_backward(const T* g, const T* x, const W* w, const acc_t<T>* mean, const acc_t<T>* rstd, const acc_t<T>* gmean,
+                       const acc_t<T>* grstd, T* dx, W* dw, W* db, index_t c, index_t l, index_t total) {
+  using A = acc_t<T>;
+  const channel<T, VEC> rg(c, l, total, 0), rx(c, l, total, 1);
+  rg.fetch(g + blockIdx.x * l);
+  rx.fetch(x + blockIdx.x * l);
+  copy_commit();
+  const A m = mean[blockIdx.x], r = rstd[blockIdx.x], v = w ? load(w + blockIdx.x) : A(1);
+  A a = 0, s = 0;
+  copy_wait<0>();
+  for (unsigned k = threadIdx.x; k < rg.packs; k += 512) {
+    const pack<T, VEC> gv = rg.near[k], xv = rx.near[k];
+#pragma unroll
+    for (int j = 0; j < VEC; ++j) {
+      a += to_acc<T>(gv.v[j]);
+      s += to_acc<T>(gv.v[j]) * ((to_acc<T>(xv.v[j]) - m) * r);
+    }
+  }
+  team_sums<lanes<512>>(a, s);
+  if (threadIdx.x == 0) {
+    if (dw) store(dw + blockIdx.x, acc_t<W>(s));
+    if (db) store(db + blockIdx.x, acc_t<W>(a));
+  }
+  if (!dx) return;
+  const A scale = r * v, slope = (s * v + (grstd ? grstd[blockIdx.x] * r : A(0))) / A(total) * r * r;
+  const A offset = ((gmean ? gmean[blockIdx.x] : A(0)) - a * v * r) / A(total);
+  for (unsigned k = threadIdx.x; k < rg.packs; k += 512) {
+    pack<T, VEC> gv = rg.near[k];
+    const pack<T, VEC> xv = rx.near[k];
+#pragma unroll
+    for (int j = 0; j < VEC; ++j)
+      gv.v[j] = from_acc<T>(to_acc<T>(gv.v[j]) * scale - (to_acc<T>(xv.v[j]) - m) * slope + offset);
+    *reinterpret_cast<pack<T, VEC>*>(dx + blockIdx.x * l + rg.place(k)) = gv;
   }
 }
 

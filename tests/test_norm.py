@@ -9,6 +9,7 @@ import pytest
 from tolerance import assert_close
 
 import gradflow as gf
+from gradflow.cuda import row as cuda_row
 from gradflow.ops import norm, row_norm
 
 EPS = 1e-5
@@ -336,8 +337,25 @@ def test_groups_in_one_launch(card, rng, shape, dtype):
 
 
 @pytest.mark.cuda
+@pytest.mark.parametrize("shape", [(3, 5, 17), (4, 3, 6, 6), (2, 2, 1030), (130, 2, 20), (3, 1, 5000)])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_channels_that_a_block_holds(card, rng, shape, dtype):
+    from gradflow.cuda import launch
+
+    x, g = (rng.standard_normal(shape).astype(dtype) for _ in range(2))
+    c = shape[1]
+    w, b, mean, rstd, gmean, grstd = (rng.uniform(0.5, 2, c).astype(np.float32) for _ in range(6))
+    before = launch.count
+    on_card(card, norm.batch_norm_forward, (x, w, b, EPS))
+    on_card(card, norm.batch_norm_backward, (g, x, w, mean, rstd, gmean, grstd), [(True, True, True)])
+    on_card(card, norm.batch_norm_backward, (g, x, w, mean, rstd, gmean, grstd), [(False, True, False)])
+    assert launch.count == before + 3
+
+
+@pytest.mark.cuda
 @pytest.mark.parametrize("shape", [(301, 5), (70, 3, 4), (2, 3, 16), (130, 2, 17), *((2, 2, n) for n in LENGTHS[2:])])
-def test_planes_of_every_length(card, rng, shape):
+def test_planes_of_every_length(card, rng, shape, monkeypatch):
+    monkeypatch.setattr(cuda_row, "shared_limit", lambda device: 0)  # no block holds a channel
     x, g, w, b = (rng.standard_normal(s).astype(np.float32) for s in (shape, shape, shape[1], shape[1]))
     n, c = shape[:2]
     for k, s in ((None, c), (1, (n, 1)), (c, (n, c))):
@@ -380,7 +398,7 @@ def test_running_statistics_on_the_card(card, rng):
 
 
 @pytest.mark.cuda
-def test_few_launches_and_same_bits(card, rng):
+def test_few_launches_and_same_bits(card, rng, monkeypatch):
     from gradflow.cuda import launch
 
     x, w = card.asarray(rng.standard_normal((8, 6, 40)).astype(np.float32)), card.asarray(np.ones(6, np.float32))
@@ -395,8 +413,12 @@ def test_few_launches_and_same_bits(card, rng):
             np.testing.assert_array_equal(card.asnumpy(a), card.asnumpy(b))
         return seen
 
-    assert count(lambda: norm.batch_norm_forward(x, w, w)) == 3
-    assert count(lambda: norm.batch_norm_backward(x, x, w, s, s, s, s, (True, True, True))) == 3
+    assert count(lambda: norm.batch_norm_forward(x, w, w)) == 1
+    assert count(lambda: norm.batch_norm_backward(x, x, w, s, s, s, s, (True, True, True))) == 1
+    with monkeypatch.context() as m:
+        m.setattr(cuda_row, "shared_limit", lambda device: 0)  # no block holds a channel
+        assert count(lambda: norm.batch_norm_forward(x, w, w)) == 3
+        assert count(lambda: norm.batch_norm_backward(x, x, w, s, s, s, s, (True, True, True))) == 3
     assert count(lambda: [norm.batch_norm_eval(x, s, s, w, w)]) == 1
     v = card.asarray(np.ones(40, np.float32))
     assert count(lambda: row_norm.layer_norm_forward(x, 40, v, v)) == 1

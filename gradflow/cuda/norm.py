@@ -213,6 +213,14 @@ class Planes:
         longest = self.each if self.l % vec == 0 else self.each + vec - 1
         return next(t for t in _kept(self.dtype.itemsize) if longest <= t.block[0] * t.kept)
 
+    def held(self, x: Any, arrays: int) -> tuple[int, int] | None:
+        """(values per load, bytes of shared memory) if a block can hold a channel of so many arrays like x."""
+        shared = self.n * self.l * self.dtype.itemsize * arrays
+        vec = 16 // self.dtype.itemsize
+        vec = vec if self.l % vec == 0 else 1
+        fits = self.l > SHORT and shared <= row.shared_limit(x.device.id) - 2 * row.RESERVED
+        return (vec, shared + row.RESERVED) if fits else None
+
     def along(self) -> tuple[tuple[int, int], tuple[int, int]]:
         """(grid, block) of the kernels that go through planes by packs of 16 bytes."""
         vec = 16 // self.dtype.itemsize
@@ -265,6 +273,13 @@ def _forward(x: Any, groups: int | None, w: Any, b: Any, eps: float) -> Any:
     if sets is not None and (p.c // sets * p.l <= LONG or (p.n * sets >= MANY and p.c // sets * p.l <= 8 * LONG)):
         saved = (p.c,) if groups is None else (p.n, groups)
         return _normed(x, p.n * sets, p.c // sets * p.l, saved, w, b, eps, "true", p.l, sets)
+    held = p.held(x, 1) if groups is None else None
+    if held is not None:
+        xp = namespace(x)
+        y, mean, rstd = xp.empty(x.shape, x.dtype), xp.empty(p.c, p.kind), xp.empty(p.c, p.kind)
+        kernel, sizes = f"norm_channels<{', '.join(_names(x, w, b))}, {held[0]}>", (p.c, p.l, p.n * p.l, np.float64(eps))
+        launch("norm", kernel, p.c, 512, x, w, b, y, mean, rstd, *sizes, shared=held[1])
+        return y, mean, rstd
     mean, rstd = _moments(x, p, groups, eps)
     y = _apply(x, p, mean, rstd, w, b, 0 if groups is None else p.c // groups)
     return (y, mean, rstd) if groups is None else (y, mean.reshape(p.n, groups), rstd.reshape(p.n, groups))
@@ -287,6 +302,15 @@ def _backward(
     g, x, w = _whole(g, x, w)
     mean, rstd, gmean, grstd = _statistics(p.kind, mean, rstd, gmean, grstd)
     dx = sg = sgx = sw = swx = None
+    held = p.held(x, 2) if groups is None else None
+    if held is not None:
+        xp, kind = namespace(x), x.dtype if w is None else w.dtype
+        dx = xp.empty(x.shape, x.dtype) if needs[0] else None
+        dw, db = (xp.empty(p.c, kind) if need else None for need in needs[1:])
+        kernel = f"norm_channels_backward<{', '.join(_names(x, w))}, {held[0]}>"
+        arrays, sizes = (g, x, w, mean, rstd, gmean, grstd, dx, dw, db), (p.c, p.l, p.n * p.l)
+        launch("norm", kernel, p.c, 512, *arrays, *sizes, shared=held[1])
+        return dx, dw, db
     width = 0 if groups is None else p.c // groups
     if groups is None and p.l <= SHORT:
         a, c = _column_sums(g, x, mean, rstd, p.n, p.c * p.l, p.l, False, True, True)
@@ -370,6 +394,7 @@ def instantiations() -> list[str]:
                 t.name("norm_rows_backward", c, w, centre) for centre in ("true", "false") for t in _gradient_teams(size)
             ]
             found += [f"{k}<{c}, {w}, {vec}>" for k in ("norm_apply", "norm_dx")]
+            found += [f"{k}<{c}, {w}, {v}>" for k in ("norm_channels", "norm_channels_backward") for v in (1, vec)]
             found += [f"norm_sums<{wide}, {w}, {wide}, {t}>" for t in parts]
             found += [f"norm_sums<{wide}, {wide}, {w}, {t}>" for t in parts]
         found += [t.name(k, c) for k in ("norm_plane_moments", "norm_plane_sums") for t in _kept(size)]
