@@ -85,7 +85,7 @@ def _total(a: Any, over: tuple[int, ...], b: Any = None) -> Any:
     """The sum of a, or of a b without an array for the products, with the summed dimensions left at one."""
     if not over:
         return a if b is None else a * b
-    if a.size <= 4096:  # einsum's reading of its letters costs more than so small a product
+    if a.size <= 4096 or type(a) is not np.ndarray:  # einsum costs more than so small a product, and on the card calls cuBLAS
         return (a if b is None else a * b).sum(over, keepdims=True)
     letters = "abcdef"[: a.ndim]
     left = "".join(c for i, c in enumerate(letters) if i not in over)
