@@ -150,13 +150,46 @@ def _products(types: str, itemsize: int, tile: int, has: str, blocks: dict[int, 
                has=f"copy_async16 {has} shared_load16", never="local")  # fmt: skip
 
 
+SMALL = r"(float|__half|__nv_bfloat16)"  # types whose kernels are measured against copies
+
 ROWS: dict[str, list[Row]] = {
     # 2 packs of 16 bytes per array and thread: 512 threads on a multiprocessor keep 16 KB per array in flight.
     "pointwise": [
         Row(r"pointwise<(float|__half|__nv_bfloat16|bool), .*fn::(?!" + REDUCED + r").*const (float|__half|__nv_bfloat16)\*.*",
             threads=256, blocks=2, has="load16", never="local"),
         Row(r"pointwise<(?!bool).*const .*", threads=256, blocks=2, has="load16 store16"),
+        Row(r"pointwise_repeated<(float|__half|__nv_bfloat16), .*", threads=256, blocks=4, has="load16 store16", never="local"),
     ],
+    # 16 to 128 bytes of a row to a thread: a thousand threads keep 32 KB and more in flight. Of the long rows (wide) two
+    # blocks, so that one computes while the other's row arrives in shared memory.
+    "softmax": [
+        Row(rf"softmax_\w+<{SMALL}, \w+, lanes<\d+>, (8|16), \d>", threads=lambda m: 512 if "512" in m[0] else 256,
+            blocks=lambda m: 2 if "512" in m[0] else 4, has="load16 store16", never="local"),
+        Row(rf"softmax_\w+<{SMALL}, \w+, lanes<32>, 32, \d>", threads=256, blocks=2, has="load16 store16", never="local"),
+        Row(rf"softmax_\w+<{SMALL}, \w+, wide<512, 2>, .*", threads=512, blocks=2,
+            has="load16 store16 copy_async16", never="local"),
+    ],
+    "loss": [
+        Row(rf"cross_entropy_\w+<{SMALL}, .*lanes<\d+>, (8|16), \d>", threads=lambda m: 512 if "512" in m[0] else 256,
+            blocks=lambda m: 2 if "512" in m[0] else 4, has="load16", never="local"),
+        Row(rf"cross_entropy_backward<{SMALL}, .*(lanes|wide).*", threads=512, blocks=1, has="load16 store16", never="local"),
+        Row(rf"cross_entropy_\w+<{SMALL}, .*wide<512, 2>, .*", threads=512, blocks=2, has="load16", never="local"),
+    ],
+    # Backwards, 64 registers hold two rows and two sums of columns for a block that takes many rows.
+    "norm": [
+        Row(rf"norm_rows<{SMALL}, \w+, \w+, lanes<\d+>, (8|16), \d>", threads=lambda m: 512 if "512" in m[0] else 256,
+            blocks=lambda m: 2 if "512" in m[0] else 3, has="load16 store16", never="local"),
+        Row(rf"norm_rows<{SMALL}, .*wide.*", threads=512, blocks=1, has="load16 store16 copy_async16", never="local"),
+        Row(rf"norm_rows_backward<{SMALL}, \w+, \w+, lanes<(8|32|256)>, \d, \d>", threads=256, blocks=2,
+            has="load16 store16", never="local"),
+        Row(rf"norm_rows_backward<{SMALL}, \w+, \w+, lanes<(256|512)>, 16, \d>", threads=lambda m: int(m[2]),
+            blocks=lambda m: 512 // int(m[2]), has="load16 store16", never="local"),
+        Row(rf"norm_channels\w*<{SMALL}, \w+, [48]>", threads=512, blocks=2, has="copy_async16 store16", never="local"),
+        Row(rf"norm_(apply|dx)<{SMALL}, .*", threads=256, blocks=4, has="load16 store16", never="local"),
+    ],
+    "pool": [Row(rf"\w+_pool_\w+<{SMALL}, [123]>", threads=256, blocks=4, never="local division")],
+    "reduce": [Row(rf"sum_\w+<{SMALL}, \w+, (lanes<\d+>|[48])>", threads=256, blocks=4, has="load16", never="local")],
+    "random": [Row(rf"dropout<{SMALL}, [48]>", threads=256, blocks=4, has="load16 store16 shuffle", never="local")],
     # A warp owns 16 or 32 rows of a result of 64 or 128 columns, and as many of its scores: registers allow two blocks of four
     # warps, or three of the smallest tiles, so that one multiplies while another takes exponentials. True float has room for
     # as many as fit.
@@ -207,5 +240,19 @@ ROWS: dict[str, list[Row]] = {
             has="copy_async16 fma shared_load16 store16", never="local mma"),
         Row(r"gemm_fma<(double|__\w+), 64>", threads=256, blocks={75: 1, 80: 2, 90: 2, 100: 2, 120: 2}, never="mma"),
         Row(r"gemm_finish<\w+>", threads=256, blocks={75: 2, 80: 4, 90: 4, 100: 4, 120: 4}),
+    ],
+    # A step of 64 sequences by 512 units is 128 blocks, one for each multiprocessor: a second finds room beside it, and what
+    # limits them is the slices on their way, 32 KB.
+    "rnn": [
+        Row(r"(lstm|gru|rnn)_step(_backward)?<__half, true>", threads=256, blocks=2, since=80,
+            has="copy_async16 ldmatrix mma.f16", never="local"),
+        Row(r"(lstm|gru|rnn)_step(_backward)?<__nv_bfloat16, true>", threads=256, blocks=2, since=80,
+            has="copy_async16 ldmatrix mma.bf16", never="local"),
+        Row(r"(lstm|gru|rnn)_step(_backward)?<float, true>", threads=256, blocks=2, since=80,
+            has="copy_async16 ldmatrix mma.tf32", never="local"),
+        Row(r"(lstm|gru|rnn)_step(_backward)?<float, false>", threads=256, blocks={75: 1, 80: 2, 90: 2, 100: 2, 120: 2},
+            has="copy_async16 shared_load16 fma", never="local mma"),
+        Row(r"(lstm|gru|rnn)_step(_backward)?<double, false>", threads=256, blocks={75: 1, 80: 2, 90: 2, 100: 2, 120: 2},
+            has="copy_async16 shared_load16", never="local mma"),
     ],
 }

@@ -257,3 +257,34 @@ def test_the_tuner_may_take_either(card, monkeypatch, tmp_path, kind):
     tune.clear()
     for a, b in zip(*results, strict=True):
         assert_close(a.get(), b.get())
+
+
+# --- what moves -------------------------------------------------------------------------------------------------------
+
+
+def test_bytes_of_a_step(card, fused):
+    """Each array once, in whole sectors; the weight and the states by each block that multiplies them, asynchronously."""
+    if not hasattr(card, "traffic"):
+        pytest.skip("only the stand-in counts")
+    n, m, size = 32, 64, 4
+    r = np.random.default_rng(8)
+    host = [r.standard_normal(s).astype("f") for s in ((2, n, 1), (n, m), (n, m), (4 * m, 1), (4 * m, m), (4 * m,), (4 * m,))]
+    there, reserve = put(card, host), []
+    states, gates, weight = n * m * size, 4 * n * m * size, 4 * m * m * size
+    with card.traffic() as forth:
+        ys = forward("lstm", there, None, False, reserve)
+    second = [w for w in forth.launches if w.name.startswith("lstm_step")][1]
+    # The gates' sums, the state in h and c, the weight and the biases; then gates, c, y and, at the end, the last state.
+    assert second.distinct_loaded == gates + 2 * states + weight + 2 * 4 * m * size
+    assert second.distinct_stored == gates + 3 * states
+    assert second.async_loaded == m // 8 * (32 + 4 * 8) * m * size
+    gradients = put(card, [r.standard_normal(y.shape).astype("f") for y in ys])
+    with card.traffic() as back:
+        backward("lstm", rnn, gradients, there, ys[0], None, False, reserve)
+    first = [w for w in back.launches if w.name.startswith("lstm_step_backward")][1]
+    # The later gates' gradients, the gates, c before and after, its gradient and y's, the weight; then these and c's.
+    assert first.distinct_loaded == 2 * gates + 4 * states + weight
+    assert first.distinct_stored == gates + states
+    assert first.async_loaded == n // 16 * (m // 16) * (16 + 16) * 4 * m * size
+    for work in (second, first):
+        assert work.efficiency == 1 and work.conflicts < 0.05
