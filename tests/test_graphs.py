@@ -299,10 +299,21 @@ def test_constants_and_trees_of_inputs(card):
     for i in range(5):
         for factor in (2.0, 3.0):
             x = on_card(4, i)
-            y = step({"x": x}, factor)
+            y = step({"x": x}, factor=factor)
             np.testing.assert_array_equal(y["y"][0].cpu().numpy(), x.cpu().numpy() * np.float32(factor))
     assert seen == [2.0, 3.0] * 3 and y["name"] == "z"
     assert step.__name__ == "step"
+
+    class Scale:
+        by = 3
+
+        @gf.cuda.graph
+        def step(self, x):
+            return x * self.by
+
+    scale = Scale()
+    for i in range(4):
+        np.testing.assert_array_equal(scale.step(on_card(4, i)).cpu().numpy(), on_card(4, i).cpu().numpy() * np.float32(3))
 
 
 def test_memory_of_a_graph_is_its_own(card):
@@ -527,6 +538,20 @@ def test_a_first_step_inside_a_capture_is_refused(card):
 # --- PyTorch's names --------------------------------------------------------------------------------------
 
 
+def test_what_counts_on_the_host_is_refused(card):
+    net = nn.Linear(2, 2).to("cuda")
+    mean = optim.swa_utils.AveragedModel(net)
+    with pytest.raises(RuntimeError, match="wanted update_parameters"), gf.cuda.graph(gf.cuda.CUDAGraph()):
+        mean.update_parameters(net)
+    w = nn.Parameter(on_card(3))
+    o = optim.SGD([w], lr=gf.tensor(0.1, device="cuda"))
+    schedule = optim.lr_scheduler.StepLR(o, 1)
+    w.grad = on_card(3)
+    o.step()
+    with pytest.raises(RuntimeError, match="wanted lr as a number in a step that is captured"), gf.cuda.graph(gf.cuda.CUDAGraph()):
+        schedule.step()
+
+
 def test_a_block_is_captured_and_replayed(card):
     x, w = on_card(100), on_card(100, 1)
     g, h = gf.cuda.CUDAGraph(), gf.cuda.CUDAGraph()
@@ -558,6 +583,32 @@ def test_a_block_is_captured_and_replayed(card):
         g.replay()
     with pytest.raises(RuntimeError, match="capture_begin"):
         g.capture_end()
+
+
+def test_a_capture_that_fails_at_its_end_leaves_nothing(card, monkeypatch, tmp_path):
+    g = gf.cuda.CUDAGraph()
+    with pytest.raises(RuntimeError, match="before debug_dump"):
+        g.debug_dump(str(tmp_path / "g"))
+    state = backend.default_generator.get_state()
+
+    def fail(self):
+        self._capture.end()
+        self._capture = None
+        raise card.CardError("cudaErrorStreamCaptureInvalidated")
+
+    x = on_card(5)
+    with monkeypatch.context() as m:
+        m.setattr(card.cuda.Stream, "end_capture", fail)
+        with pytest.raises(card.CardError), gf.cuda.graph(g):
+            nn.functional.dropout(x, 0.5)
+    assert backend.default_generator.get_state() == state and capture.graph is None
+    with pytest.raises(RuntimeError, match="before replay"):
+        g.replay()
+    with gf.cuda.graph(g):
+        on_card_twice = gf.zeros(3, device="cuda") + 2
+    g.replay()
+    g.debug_dump(str(tmp_path / "g"))
+    assert "digraph" in (tmp_path / "g").read_text() and on_card_twice.sum().item() == 6
 
 
 def test_a_whole_step_by_hand(card):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 from typing import Any, ClassVar
 
 from .. import backend
@@ -100,7 +101,12 @@ class CUDAGraph:
     def capture_end(self) -> None:
         """End the recording; replay() runs it."""
         recording = self._finish()
-        self._graph = self._stream.end_capture()
+        try:
+            self._graph = self._stream.end_capture()
+        except BaseException:
+            self._recording = None
+            recording.abandon()
+            raise
         recording.end()
 
     def _finish(self) -> Recording:
@@ -142,10 +148,14 @@ class CUDAGraph:
         """Its memory, for another capture to share."""
         return self._pool
 
-    def keep(self, *values: Any) -> None:
-        """Keep arrays alive as long as the graph."""
-        if self._recording is not None:
-            self._recording.kept.extend(values)
+    def enable_debug_mode(self) -> None:
+        """Nothing: debug_dump() is always there."""
+
+    def debug_dump(self, debug_path: str) -> None:
+        """Write the graph in the language of Graphviz to a file."""
+        if self._graph is None:
+            raise RuntimeError("CUDAGraph: wanted a capture before debug_dump(), saw none")
+        Path(debug_path).write_text(self._graph.debug_dot_str())
 
 
 class Block:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Self
 
 from .. import backend
@@ -79,9 +80,12 @@ class Step:
         self._anew = 0
         self.__doc__, self.__name__ = step.__doc__, getattr(step, "__name__", type(step).__name__)
 
-    def __call__(self, *args: Any) -> Any:
+    def __get__(self, owner: Any, kind: Any = None) -> Any:
+        return self if owner is None else partial(self, owner)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Take a step."""
-        leaves, spec = flatten(args)
+        leaves, spec = flatten((args, kwargs))
         arrays = tuple([v.array if isinstance(v, Traced) else v for v in leaves if isinstance(v, Traced) or on_card(v)])
         kind = self._kind(leaves, spec)
         if kind.graph is not None:
@@ -96,13 +100,13 @@ class Step:
                 return kind.outputs
         if kind.calls < self.warmup:
             kind.calls += 1
-            return self._eager(args)
+            return self._eager(args, kwargs)
         self._capture(kind, leaves, arrays)
         return kind.outputs
 
-    def fits(self, *args: Any) -> bool:
+    def fits(self, *args: Any, **kwargs: Any) -> bool:
         """Whether such inputs need no other graph than there is, or were the first."""
-        leaves, spec = flatten(args)
+        leaves, spec = flatten((args, kwargs))
         signature = tuple([_signature(i, v) for i, v in enumerate(leaves)])
         return not self._kinds or any(k.signature == signature and k.spec == spec for k in self._kinds)
 
@@ -142,11 +146,11 @@ class Step:
             yield
         here.wait_stream(side)
 
-    def _eager(self, args: tuple) -> Any:
+    def _eager(self, args: tuple, kwargs: dict[str, Any]) -> Any:
         backend.capture.near = True
         try:
             with self._apart():
-                return _detached(self.step(*args))
+                return _detached(self.step(*args, **kwargs))
         finally:
             backend.capture.near = False
 
@@ -156,8 +160,9 @@ class Step:
         at = iter(inputs)
         static = [wrap(next(at)) if isinstance(v, Traced) else next(at) if on_card(v) else v for v in leaves]
         captured = CUDAGraph()
+        args, kwargs = unflatten(static, kind.spec)
         with graph(captured, pool=self._pool):
-            outputs = _detached(self.step(*unflatten(static, kind.spec)))
+            outputs = _detached(self.step(*args, **kwargs))
         captured.replay()
         kind.graph, kind.inputs, kind.outputs = captured, inputs, outputs
 

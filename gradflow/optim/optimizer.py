@@ -300,6 +300,8 @@ class Optimizer(Saved):
                 if not values:
                     many(count_step, steps, None, [])
                 step = values[0] if values else steps
+                if graph is not None and here is not True:
+                    graph.kept += [*xs, *gs, *(x for column in columns.values() for x in column)]
                 if values and graph is not None and here is not True:
                     step = [graph.number(counts[id(steps[0])].item, steps[0].dtype)] * len(steps)
             if self.by_rules or (scaler.scale is None and scaler.found_inf is None):

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import backend
 from ..autograd import no_grad
 from ..backend import is_differentiable
 from ..nn.module import Module
@@ -111,7 +112,9 @@ class AveragedModel(Module):
         return self.module(*args, **kwargs)
 
     def update_parameters(self, model: Module) -> None:
-        """Take the model's weights into the average."""
+        """Take the model's weights into the average. RuntimeError while a graph is captured: its replays would not count."""
+        if backend.capture.graph is not None:
+            raise RuntimeError("AveragedModel: wanted update_parameters() after a step that is captured, saw it inside")
         if self.use_buffers:
             averages = list(chain(self.module.parameters(), self.module.buffers()))
             currents = list(chain(model.parameters(), model.buffers()))
