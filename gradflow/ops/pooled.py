@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from ..backend import Array, is_floating, namespace
-from . import linalg
 from .reduce import wide
 from .span import Span
 
@@ -184,7 +183,7 @@ def average(x: Array, dims: list[Span], count_include_pad: bool = False, divisor
     y, rank = x.astype(wide(x.dtype), copy=False), len(dims)
     if all(span == Span(span.size, 1, span.size, span.stride) for span in dims):  # one window: BLAS sums fastest
         plane = prod(x.shape[-rank:])
-        y = linalg.matmul(y.reshape(-1, plane), namespace(x).ones(plane, y.dtype)).reshape(*x.shape[:-rank], *[1] * rank)
+        y = (y.reshape(-1, plane) @ namespace(x).ones(plane, y.dtype)).reshape(*x.shape[:-rank], *[1] * rank)
     else:
         for i, span in enumerate(dims):
             y = _sum(y, span, _axis(rank, i))
