@@ -91,6 +91,12 @@ def launched(call):
     return launch.count - before
 
 
+def forget():
+    """Drop what was worked out with other constants."""
+    conv_mma.parts.cache_clear()
+    conv_mma.plan.cache_clear()
+
+
 def numbers(dtype):
     """(dtype of the arrays, the same turned on as float32's precision)."""
     if dtype == "bfloat16":
@@ -138,7 +144,7 @@ def test_values(card, dtype, name, monkeypatch):
     """Every tile, forward and both gradients, parts of several lengths."""
     x, w, b, g, how, wanted, sizes = draw(GEOMETRIES[name], numbers(dtype))
     monkeypatch.setattr(conv_mma, "OUTPUTS", 40)
-    conv_mma.parts.cache_clear()
+    forget()
     seen = []
     for tile in TILES[dtype]:
         only(monkeypatch, *tile)
@@ -146,7 +152,7 @@ def test_values(card, dtype, name, monkeypatch):
         for y, want, size, what in zip(got, wanted, sizes, ("y", "dx", "dw"), strict=True):
             close(y, want, size, dtype, f"{what} by {tile}")
         seen.append([y.tobytes() for y in got])
-    conv_mma.parts.cache_clear()
+    forget()
     assert all(bits == seen[0] for bits in seen), "tiles differ in their bits"
 
 

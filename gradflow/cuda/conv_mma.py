@@ -7,6 +7,7 @@ at most. All of it goes back to the pool as soon as the kernels are launched.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from math import prod
 from typing import NamedTuple
@@ -16,7 +17,7 @@ import numpy as np
 from ..backend import Array, need_card
 from ..ops.window import Window
 from .conv_job import SIZES, Job, dims
-from .launch import aligned, blocks, capability, contiguous, launch
+from .launch import blocks, capability, contiguous, launch
 
 STAGES, SLICE = 4, 64  # as in kernels/conv_mma.cuh: slices in shared memory, bytes of k in one
 TAPS = 1024  # of a kernel, at most: their table is in shared memory
@@ -149,94 +150,100 @@ def _flat(job: Job) -> bool:
     return win.pointwise or (job.what != "input" and set(win.kernel) == {1} and not any(win.before))
 
 
-# --- channels last ----------------------------------------------------------------------------------------------------
-
-
-def channels_last(
-    x: Array, type: str, batch: int, channels: int, positions: int, round: bool = False
-) -> tuple[Array, int]:
-    """x (batch, channels, positions) as (batch, positions, chunks of 16 bytes), rounded to TF32, and how many chunks."""
-    size = chunk(type)
-    chunks = blocks(channels, size)
-    if positions == 1 and channels % size == 0 and aligned(x) and not round:
-        return x, chunks
-    out = need_card("conv").empty((batch, positions, chunks * size), x.dtype)
-    if positions < GATHERED:
-        count = batch * positions * chunks
-        counts = (count, *map(np.int32, (channels, chunks, positions)))
-        launch("conv_mma", f"conv_mma_gather<{type}>", blocks(count, 256), 256, x, out, *counts, round)
-    else:
-        grid = (batch * blocks(positions, 8 * size), blocks(chunks, 8))
-        counts = map(np.int32, (channels, chunks, positions))
-        wide = positions % size == 0 and aligned(x)
-        launch("conv_mma", f"conv_mma_turn<{type}>", grid, 256, x, out, *counts, wide, round)
-    return out, chunks
-
-
-def _ints(*values: int) -> list[np.int32]:
-    return [np.int32(v) for v in values]
-
-
-# --- the products -----------------------------------------------------------------------------------------------------
+# --- plans ------------------------------------------------------------------------------------------------------------
+# What is launched for a job is worked out once; a plan then takes the arrays alone.
 
 
 def run(variant: tuple, job: Job, arrays: tuple[Array, ...]) -> None:
     """Do a job by one of its variants."""
-    way, m, n = variant
-    tile = _tile(job, m, n)
+    plan(variant, job)(*arrays)
+
+
+@lru_cache(maxsize=4096)
+def plan(variant: tuple, job: Job) -> Callable[..., None]:
+    """What does a job by one of its variants, given its arrays."""
+    way, tile = variant[0], _tile(job, *variant[1:])
     if job.what == "weight":
-        _weight(way, tile, job, *arrays)
-    elif way == "see":
-        _see(tile, job, *arrays)
+        return _weight(way, tile, job)
+    return _see(tile, job) if way == "see" else _planes(tile, job)
+
+
+def channels_last(job: Job, batch: int, channels: int, positions: int, round: bool = False) -> Callable[[Array], Array]:
+    """What lays x (batch, channels, positions) out as (batch, positions, chunks of 16 bytes), rounded to TF32 if so."""
+    size, type = chunk(job.type), job.type
+    chunks = blocks(channels, size)
+    if positions == 1 and channels % size == 0 and job.aligned and not round:
+        return lambda x: x
+    shape, sizes = (batch, positions, chunks * size), _ints(channels, chunks, positions)
+    if positions < GATHERED:
+        count = batch * positions * chunks
+        kernel, grid, rest = f"conv_mma_gather<{type}>", (blocks(count, 256),), (count, *sizes, round)
     else:
-        _planes(tile, job, *arrays)
+        kernel, grid = f"conv_mma_turn<{type}>", (batch * blocks(positions, 8 * size), blocks(chunks, 8))
+        rest = (*sizes, positions % size == 0 and job.aligned, round)
+
+    def lay(x: Array) -> Array:
+        out = need_card("conv").empty(shape, x.dtype)
+        launch("conv_mma", kernel, grid, 256, x, out, *rest)
+        return out
+
+    return lay
 
 
-def _sampled(x: Array, win: Window) -> Array:
-    """The inputs that a kernel of one tap sees."""
-    if win.pointwise:
-        return x
-    seen = (slice(0, (o - 1) * s + 1, s) for o, s in zip(win.out, win.stride, strict=True))
-    return contiguous(x[(slice(None), slice(None), *seen)])
-
-
-def _weights(w: Array, job: Job, round: bool) -> tuple[Array, int]:
-    """w for its place on the left, (groups, rows, taps, chunks of what is summed over), and how many chunks."""
+def _weights(job: Job, round: bool) -> Callable[[Array], Array]:
+    """What lays w out for its place on the left, (groups, rows, taps, chunks of what is summed over)."""
     groups, taps = job.win.groups, prod(job.win.kernel)
     if job.what == "input":  # w is (groups, k, c, taps)
-        return channels_last(w, job.type, groups, job.k, job.c * taps, round)
-    return channels_last(w, job.type, groups * job.k, job.c, taps, round)
+        return channels_last(job, groups, job.k, job.c * taps, round)
+    return channels_last(job, groups * job.k, job.c, taps, round)
 
 
-def _see(tile: Tile, job: Job, source: Array, w: Array, b: Array | None, y: Array) -> None:
-    """y = activation(b + w times what its taps see of source); for an input gradient, what they give back."""
+def _ints(*values: int) -> tuple[np.int32, ...]:
+    return tuple(np.int32(v) for v in values)
+
+
+def _sampled(win: Window) -> Callable[[Array], Array]:
+    """What picks the inputs that a kernel of one tap sees."""
+    if win.pointwise:
+        return lambda x: x
+    seen = [slice(0, (o - 1) * s + 1, s) for o, s in zip(win.out, win.stride, strict=True)]
+    return lambda x: contiguous(x[(slice(None), slice(None), *seen)])
+
+
+def _see(tile: Tile, job: Job) -> Callable[..., None]:
+    """y = activation(b + w times what its taps see of the source); for an input gradient, what they give back."""
     win, type, reverse = job.win, job.type, job.what == "input"
     rows, channels, positions = (job.c, job.k, win.out) if reverse else (job.k, job.c, win.sizes)
-    w, chunks = _weights(w, job, job.tf32)
-    x, _ = channels_last(source, type, job.n * win.groups, channels, prod(positions), job.tf32)
     phases, places = 1, prod(win.out)
     if reverse:
         phases = prod(win.stride)
         places = prod(blocks(size, s) for size, s in zip(win.sizes, win.stride, strict=True))
-    wide = phases == 1 and places % chunk(type) == 0 and aligned(y)
+    wide = phases == 1 and places % chunk(type) == 0 and job.aligned
+    sizes = _ints(job.n, rows, blocks(channels, chunk(type)), job.activation)
+    kernel, rest = f"{SEE}<{type}, {tile.name}>", (*sizes, reverse, wide, *dims(win, 3))
     grid = (blocks(rows, tile.m) * blocks(job.n * places, tile.n), win.groups, phases)
-    launch(
-        "conv_mma", f"{SEE}<{type}, {tile.name}>", grid, tile.threads, x, w, b, y,
-        *_ints(job.n, rows, chunks, job.activation), reverse, wide, *dims(win, 3),
-        shared=shared(SEE, type, tile, prod(win.kernel)),
-    )  # fmt: skip
+    threads, bytes = tile.threads, shared(SEE, type, tile, prod(win.kernel))
+    of_w, of_x = _weights(job, job.tf32), channels_last(job, job.n * win.groups, channels, prod(positions), job.tf32)
+
+    def go(source: Array, w: Array, b: Array | None, y: Array) -> None:
+        launch("conv_mma", kernel, grid, threads, of_x(source), of_w(w), b, y, *rest, shared=bytes)
+
+    return go
 
 
-def _planes(tile: Tile, job: Job, source: Array, w: Array, b: Array | None, y: Array) -> None:
+def _planes(tile: Tile, job: Job) -> Callable[..., None]:
     """_see() with one tap and half chunks of positions."""
     type, groups, plane = job.type, job.win.groups, prod(job.win.out)
     rows, channels = (job.c, job.k) if job.what == "input" else (job.k, job.c)
-    w, chunks = _weights(w, job, False)
-    launch(
-        "conv_mma", f"{PLANES}<{type}, {tile.name}>", (blocks(rows, tile.m) * blocks(job.n * plane, tile.n), groups),
-        tile.threads, _sampled(source, job.win), w, b, y,
-        *_ints(job.n, rows, channels, chunks, job.activation, plane), shared=shared(PLANES, type, tile),
-    )  # fmt: skip
+    kernel, threads, bytes = f"{PLANES}<{type}, {tile.name}>", tile.threads, shared(PLANES, type, tile)
+    grid = (blocks(rows, tile.m) * blocks(job.n * plane, tile.n), groups)
+    sizes = _ints(job.n, rows, channels, blocks(channels, chunk(type)), job.activation, plane)
+    of_w, of_x = _weights(job, False), _sampled(job.win)
+
+    def go(source: Array, w: Array, b: Array | None, y: Array) -> None:
+        launch("conv_mma", kernel, grid, threads, of_x(source), of_w(w), b, y, *sizes, shared=bytes)
+
+    return go
 
 
 @lru_cache(maxsize=1024)
@@ -258,25 +265,27 @@ def parts(outputs: int, rows: int, pitch: int, groups: int) -> tuple[int, int]:
     return blocks(outputs, length), length
 
 
-def _weight(way: str, tile: Tile, job: Job, g: Array, x: Array, dw: Array) -> None:
+def _weight(way: str, tile: Tile, job: Job) -> Callable[..., None]:
     """dw = the sum over n and outputs of g times what the taps see of x."""
     win, type, n, groups = job.win, job.type, job.n, job.win.groups
-    taps, outputs = prod(win.kernel), prod(win.out)
-    pitch = taps * blocks(job.c, chunk(type)) * chunk(type)
+    rows, taps, outputs = job.k * groups, prod(win.kernel), prod(win.out)
+    chunks, g_chunks = blocks(job.c, chunk(type)), blocks(job.k, chunk(type))
+    pitch = taps * chunks * chunk(type)
     count, length = parts(n * outputs, job.k, pitch, groups)
-    part = need_card("conv").empty((count, dw.shape[0], pitch), np.float32)
     if way == "planes":
-        kernel, x = WEIGHT_PLANES, _sampled(x, win)
-        sizes = _ints(length, n, job.k, job.c, pitch, outputs)
+        kernel, sizes, of_g, of_x = WEIGHT_PLANES, _ints(length, n, job.k, job.c, pitch, outputs), None, _sampled(win)
     else:
-        kernel = WEIGHT
-        g, g_chunks = channels_last(g, type, n * groups, job.k, outputs, job.tf32)
-        x, chunks = channels_last(x, type, n * groups, job.c, prod(win.sizes), job.tf32)
-        sizes = [*_ints(length, n, job.k, g_chunks, chunks), *dims(win, 3)]
-    grid = (blocks(job.k, tile.m) * blocks(pitch, tile.n), groups, count)
-    size = shared(kernel, type, tile)
-    launch("conv_mma", f"{kernel}<{type}, {tile.name}>", grid, tile.threads, g, x, part, *sizes, shared=size)
+        kernel, sizes = WEIGHT, (*_ints(length, n, job.k, g_chunks, chunks), *dims(win, 3))
+        of_g = channels_last(job, n * groups, job.k, outputs, job.tf32)
+        of_x = channels_last(job, n * groups, job.c, prod(win.sizes), job.tf32)
+    name, add, threads = f"{kernel}<{type}, {tile.name}>", f"conv_mma_add<{type}>", tile.threads
+    grid, bytes = (blocks(job.k, tile.m) * blocks(pitch, tile.n), groups, count), shared(kernel, type, tile)
     some = max(1, min(job.c, SUMS // taps))
-    counts = (np.int32(count), dw.shape[0] * pitch, *_ints(job.c, taps, pitch // taps, some))
-    grid = (dw.shape[0] * blocks(job.c, some),)
-    launch("conv_mma", f"conv_mma_add<{type}>", grid, 256, part, dw, *counts, shared=4 * some * taps)
+    add_sizes, add_grid = (np.int32(count), rows * pitch, *_ints(job.c, taps, pitch // taps, some)), rows * blocks(job.c, some)
+
+    def go(g: Array, x: Array, dw: Array) -> None:
+        part = need_card("conv").empty((count, rows, pitch), np.float32)
+        launch("conv_mma", name, grid, threads, of_g(g) if of_g else g, of_x(x), part, *sizes, shared=bytes)
+        launch("conv_mma", add, add_grid, 256, part, dw, *add_sizes, shared=4 * some * taps)
+
+    return go
