@@ -15,6 +15,7 @@ from ..op import unwrap, wrap
 from ..ops import shape as shapes
 from ..tape import Traced, mode
 from ..tensor import Tensor
+from .captured import repeat, replayed
 from .hooks import MOMENTS, hooked, register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 from .saved import Saved
 from .update import count_step, many, scaler, tentative
@@ -207,7 +208,7 @@ class Optimizer(Saved):
             for group in self.param_groups:
                 numbers = _numbers(group, self.defaults)
                 if graph is not None and _on_card(group):
-                    numbers |= _replayed(group, numbers, graph)
+                    numbers |= replayed(group, numbers, graph)
                 if group.get("differentiable"):
                     self.step_recorded(group, numbers)
                 else:
@@ -290,7 +291,7 @@ class Optimizer(Saved):
                 for name, column in columns.items():
                     column.append(state[name].array)
             p.version.bump()
-        counts = self._repeat(group, graph, counted) if graph is not None and kinds else {}
+        counts = repeat(self, group, graph, counted) if graph is not None and kinds else {}
         for (here, _, values, fresh, _), (xs, gs, columns) in kinds.items():
             step = None
             if graph is not None and fresh and columns:
@@ -318,34 +319,6 @@ class Optimizer(Saved):
                 if backend.capture.graph is not None:
                     raise RuntimeError(f"{type(self).__name__}: wanted counts on the card (capturable=True) before the capture")
                 state[name] = wrap(backend.to_device(state[name].array.astype(float32), backend.device_of(x)))
-
-    def _repeat(self, group: dict[str, Any], graph: Any, counted: list[Tensor]) -> dict[int, Array]:
-        """Have replays of a captured step do the CPU's part: count, and note that parameters were written.
-
-        Counts become parts of one array, which is quick to count on; gives each by the id of the array it was before.
-        """
-        held = [p for p in group["params"] if p.grad is not None]
-        bumps = [p.version.bump for p in held]
-        before = [t.array for t in counted]
-        cells, bases = before, {id(c.base): c.base for c in before}
-        if len(bases) == 1 and cells[0].base is not None and cells[0].base.shape == (len(cells),):  # by another graph
-            cells = [cells[0].base]
-        elif bases == {id(None): None}:
-            cells = [np.array(before)]
-            for i, t in enumerate(counted):
-                t.array = cells[0][i, ...]
-        counts = {id(c): t.array for c, t in zip(before, counted, strict=True)}
-
-        def count() -> None:
-            for cell in cells:
-                cell[...] += 1
-            for bump in bumps:
-                bump()
-
-        graph.again(count, already=True)
-        graph.same(f"the state of {type(self).__name__}", lambda: [self.state])
-        graph.same(f"the parameters of {type(self).__name__}", lambda: [p.array for p in held])
-        return counts
 
     def step_recorded(self, group: dict[str, Any], numbers: dict[str, Any]) -> None:
         """Update the parameters of a group one by one, each write recorded, so that a step can be differentiated."""
@@ -411,23 +384,6 @@ def _numbers(group: dict[str, Any], names: dict[str, Any]) -> dict[str, Any]:
         return v.array.reshape(()) if name == "lr" and on_card(v.array) and _on_card(group) else v.array.item()
 
     return {**group, **{k: number(group[k], k) for k in names if k in group}}
-
-
-def _replayed(group: dict[str, Any], numbers: dict[str, Any], graph: Any) -> dict[str, Any]:
-    """The hyperparameters that schedules change as numbers on the card, which each replay reads anew; others must stay."""
-
-    def read(name: str) -> Any:
-        return lambda: float(unwrap(group[name]))
-
-    new: dict[str, Any] = {
-        name: graph.number(read(name), float64) for name in ("lr", "momentum") if type(numbers.get(name)) in (int, float)
-    }
-    if "betas" in numbers:
-        new["betas"] = (graph.number(lambda: float(unwrap(group["betas"][0])), float64), *numbers["betas"][1:])
-    names = [k for k in numbers if k not in ("params", "betas", "initial_lr", *new) and not isinstance(group[k], Traced)]
-    names = [k for k in names if type(group[k]) in (int, float, bool, str, tuple, type(None))]
-    graph.same("a hyperparameter", lambda: [*(group[k] for k in names), *[float(unwrap(b)) for b in group.get("betas", ())[1:]]])
-    return new
 
 
 def _on_card(group: dict[str, Any]) -> bool:
