@@ -148,7 +148,8 @@ def _find(asked: Hashable, family: str, key: tuple, variants: Sequence[Any], run
 
 
 def _capturing() -> bool:
-    return need_card("tune").cuda.get_current_stream().is_capturing()
+    stream = need_card("tune").cuda.get_current_stream()
+    return stream.ptr != 0 and stream.is_capturing()  # the default stream cannot
 
 
 # --- timing -----------------------------------------------------------------------------------------------
