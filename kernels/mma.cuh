@@ -15,15 +15,15 @@
 // ---- copies from global to shared memory ------------------------------------------------------------------------------
 
 // BYTES (4, 8 or 16, to which both addresses are aligned) arrive at the wait for their group; zeros if not live, and then
-// nothing is read: `global` need only be some address.
-template <int BYTES> __device__ __forceinline__ void copy_async(void* shared, const void* global, bool live = true) {
+// nothing is read: `global` need only be some address. CACHED: the block, or its neighbour, will read these bytes again.
+template <int BYTES, bool CACHED = false> __device__ __forceinline__ void copy_async(void* shared, const void* global, bool live = true) {
   static_assert(BYTES == 4 || BYTES == 8 || BYTES == 16, "what one instruction copies");
 #if defined(GRADFLOW_HOST_CARD)
   card::copy_async(shared, global, BYTES, live ? BYTES : 0);
 #elif __CUDA_ARCH__ >= 800
   const unsigned to = unsigned(__cvta_generic_to_shared(shared));
   const int bytes = live ? BYTES : 0;
-  if constexpr (BYTES == 16)  // past the first-level cache: a tile is read once by a block
+  if constexpr (BYTES == 16 && !CACHED)  // past the first-level cache: most tiles are read once by a block
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(global), "r"(bytes) : "memory");
   else
     asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(to), "l"(global), "n"(BYTES), "r"(bytes) : "memory");

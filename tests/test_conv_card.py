@@ -26,6 +26,7 @@ TILES = {d: [(t.m, t.n) for t in (conv_mma.PLAIN if d == "float32" else conv_mma
 GEOMETRIES = {  # x, w, stride, padding, dilation, groups
     "remainders of channels and positions": ((2, 5, 7, 6), (9, 5, 3, 3), 1, 1, 1, 1),
     "more rows than one tile has": ((1, 9, 5, 5), (130, 9, 2, 3), 1, 1, 1, 1),
+    "channels of whole slices": ((1, 61, 6, 5), (9, 61, 3, 2), (1, 2), 1, 1, 1),
     "strided": ((3, 9, 9, 7), (9, 9, 3, 2), (2, 3), (1, 0), 1, 1),
     "strided and dilated": ((2, 3, 9, 8), (5, 3, 2, 3), 2, 2, (3, 2), 1),
     "groups": ((2, 6, 7, 6), (9, 2, 3, 2), (2, 1), (1, 0), (1, 2), 3),
