@@ -17,6 +17,7 @@ LOWER, FLOAT32, WIDEST, REFUSED, UNTOUCHED = "lower", "float32", "widest", "refu
 
 _PRODUCTS = """
     matmul linear addmatmul conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d attention
+    linear_activation conv1d_activation conv2d_activation conv3d_activation
 """
 _LOSSES = """
     ops.loss.binary_cross_entropy_with_logits ops.loss.nll_loss ops.loss.cross_entropy ops.loss.poisson_nll_loss
