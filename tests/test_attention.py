@@ -11,7 +11,7 @@ from tolerance import assert_close
 
 import gradflow as gf
 from gradflow.autograd import grad, gradcheck, gradgradcheck
-from gradflow.ops import linalg, random, softmax
+from gradflow.ops import attention_blocks, linalg, random, softmax
 from gradflow.ops.attention import attention, attention_backward, scaled_dot_product_attention
 
 R = np.random.default_rng(0)
@@ -125,6 +125,35 @@ def test_gradients_with_and_without_the_reserve():
         part = attention_backward(g, q, k, v, mask, 0.5, reserve=reserve, needs=tuple(i == j for j in range(4)))
         assert [d is not None for d in part] == [i == j for j in range(4)]
         np.testing.assert_array_equal(part[i], with_it[i])
+
+
+@pytest.mark.parametrize("rows", [2, 3, 8])
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("name", ["none", "bool", "broadcast", "keys"])
+def test_block_by_block(name, causal, rows, monkeypatch):
+    """What long sequences go through on the CPU, here with blocks of few queries."""
+    monkeypatch.setattr(attention_blocks, "LEAST", 0)
+    monkeypatch.setattr(attention_blocks, "MOST", 0)
+    monkeypatch.setattr(attention_blocks, "ROWS", rows)
+    mask = {"none": None, "bool": NONE, "broadcast": r(2, 1, 3, 4) > -0.5, "keys": r(1, 4) > -0.5}[name]
+    q, k, v = t(2, 2, 3, 5), t(2, 2, 4, 5), t(2, 2, 4, 2)
+    reserve = []
+    y = attention(q, k, v, mask, 0.4, causal, reserve=reserve)
+    assert reserve[0] is None
+    whole = None if mask is None else np.broadcast_to(mask, (2, 2, 3, 4))
+    for at in itertools.product(range(2), range(2)):
+        arrays = (x.detach().numpy()[at] for x in (q, k, v))
+        assert_close(y.detach().numpy()[at], loop(*arrays, None if whole is None else whole[at], 0.4, causal))
+    assert gradcheck(lambda *args: attention(*args, mask, 0.4, causal, reserve=[]), (q, k, v), fast_mode=True)
+    few = t(2, 3, 5), t(2, 1, 4, 5), t(4, 2)  # and where dimensions broadcast
+    mask = mask if name != "broadcast" else None
+    assert gradcheck(lambda *args: attention(*args, mask, 0.4, causal, reserve=[]), few, fast_mode=True)
+
+
+@pytest.mark.parametrize("drop", [0.0, 0.4])
+def test_values_may_have_dimensions_of_their_own(drop):
+    arrays = t(3, 5), t(4, 5), t(2, 4, 2)
+    assert gradcheck(lambda *args: attention(*args, None, 0.5, False, drop, (3, 1), []), arrays, fast_mode=True)
 
 
 def test_a_second_walk_gives_the_same():

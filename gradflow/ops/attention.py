@@ -14,7 +14,7 @@ from ..cases import Sampler, case
 from ..kernel import kernel
 from ..op import op, unwrap
 from ..tape import fit, mode
-from . import linalg, pointwise, random, shape, softmax
+from . import attention_blocks, linalg, pointwise, random, shape, softmax
 from .replay import replay
 
 
@@ -205,6 +205,12 @@ def attention(q, k, v, mask=None, scale=1.0, causal=False, drop=0.0, seed=(0, 0)
     dtype = q.dtype
     if type(q) is np.ndarray:
         q, k, v = _wide(q), _wide(k), _wide(v)
+    whole = reserve is not None and mask is not None and mask.dtype != bool_  # such a mask may want a gradient
+    if dtype.itemsize > 2 and not whole and attention_blocks.pays(q, k, causal, drop, reserve is not None):
+        y, logs = attention_blocks.forward(q, k, v, mask, scale, causal)
+        if reserve is not None:
+            reserve[:] = [None, logs]
+        return y
     p = _weights(q, k, mask, scale, causal)
     if reserve is not None:
         reserve[:] = [p]
@@ -237,14 +243,20 @@ def attention_backward(
     dtype, xp = q.dtype, namespace(q)
     if type(q) is np.ndarray:
         g, q, k, v = _wide(g), _wide(q), _wide(k), _wide(v)
+    if type(q) is np.ndarray and y is not None and reserve and reserve[0] is None:
+        made = attention_blocks.backward(g, q, k, v, mask, scale, causal, y, reserve[1], needs)
+        found = zip((*made, None), (q, k, v, mask), strict=True)
+        return tuple(None if d is None else fit(d, x.shape, dtype) for d, x in found)
     p = reserve[0] if reserve and reserve[0] is not None else _weights(q, k, mask, scale, causal)
     dv = _product(_swap(_dropped(p, drop, seed)), g, v) if needs[2] else None
     dq = dk = dmask = None
     if needs[0] or needs[1] or needs[3]:
         ds = _product(g, _swap(v), v)
         if ds.shape != p.shape:
-            ds = xp.broadcast_to(ds, p.shape).copy()
-        ds = _dropped(ds, drop, seed)
+            ds = ds * _dropped(xp.ones_like(p), drop, seed)
+            p = xp.broadcast_to(p, ds.shape)
+        else:
+            ds = _dropped(ds, drop, seed)
         if type(ds) is np.ndarray:
             exact = y is not None and y.dtype == ds.dtype  # then the sum of g y over the features is less work
             ds -= (np.einsum("...f,...f->...", g, y) if exact else np.einsum("...ls,...ls->...l", ds, p))[..., None]
