@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Callable, Iterator
+from sys import getrefcount
 from typing import Any, Self
 
 import numpy as np
@@ -22,6 +23,14 @@ from .tape import Leaf, Node, Output, Traced, mode
 from .writes import in_place
 
 _NO_NUMBERS = (type(None), str, list, tuple, dict, set)  # to which a tensor is never equal
+
+
+def _whole(g: Array) -> bool:
+    """Whether an array in C order is all of a memory that no other array has."""
+    base = g.base
+    if base is not None and (type(base) is not type(g) or base.size != g.size or getrefcount(base) > 3):
+        return False
+    return g.flags.c_contiguous and (g if base is None else base).flags.owndata
 
 
 class Tensor(Chance, Stored):
@@ -263,8 +272,12 @@ class Tensor(Chance, Stored):
         if create:
             self.grad = g if self.grad is None else self.grad + g
         elif self.grad is None:
-            # The gradient may be shared with another leaf or be a view of one number: keep a copy of our own.
-            self.grad = wrap(g.copy(order="C") if isinstance(g, np.ndarray) or backend.on_card(g) else np.asarray(g))
+            # The gradient may be shared with another leaf or be a view of one number: then keep a copy of our own.
+            if not (isinstance(g, np.ndarray) or backend.on_card(g)):
+                g = np.asarray(g)
+            elif getrefcount(g) > 2 or not _whole(g):  # 2: nobody holds it but this call
+                g = g.copy(order="C")
+            self.grad = wrap(g)
         elif self.grad.node is not None:
             self.grad = self.grad + wrap(g)
         else:

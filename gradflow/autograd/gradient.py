@@ -98,10 +98,10 @@ def backward(
     try:
         arrived = _walk(roots, retain, create_graph, wanted)
         if wanted is None:
-            for leaf, g in arrived.items():
+            for leaf in list(arrived):
                 t = leaf.tensor()
                 if t is not None:
-                    t._receive(g, create_graph)
+                    t._receive(arrived.pop(leaf), create_graph)
                     if "_after" in t.__dict__:
                         _after(t)
         else:
