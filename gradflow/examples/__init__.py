@@ -19,6 +19,11 @@ CHAPTERS: dict[str, dict[str, str]] = {
         "momentum": "why momentum works: two ways down a narrow valley",
         "newton": "the same minimum found blind, by the gradient, and by curvature",
     },
+    "Networks that are one idea": {
+        "gates": "perceptrons as gates, and 'same value', which needs a hidden layer",
+        "fits": "x^2, sin x and |x| by three hidden units, which are drawn",
+        "two_layer": "the two-layer net of the lecture beside its NumPy program",
+    },
     "Convolution": {
         "lenet": "a convolutional network that reads handwritten digits",
     },
