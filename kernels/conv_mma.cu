@@ -228,7 +228,7 @@ template <class T, class S> struct Outputs {
 #pragma unroll
     for (int i = 0; i < each_right; ++i) {
       const bool inside = live && i * lanes < columns && within(zd + d[i], zh + h[i], zv + v[i], vd, vh, vv);
-      copy_async<16>(to + i * lanes * size, from + offset[i], inside);
+      copy_async<16, true>(to + i * lanes * size, from + offset[i], inside);
     }
     position += step_size<T>;
     at.add(step, vd.axis.positions, vh.axis.positions, vv.axis.positions);
