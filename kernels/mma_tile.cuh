@@ -24,7 +24,9 @@ __device__ __forceinline__ void fill_slice(T* to, const T* from, index_t apart, 
   if (wide) {
     constexpr int per = 16 / int(sizeof(T)), chunks = Slice::run / per, step = THREADS / chunks;
     static_assert(THREADS % chunks == 0 && Slice::lines % step == 0, "every thread copies as many chunks");
-    const int line = threadIdx.x / chunks, at = threadIdx.x % chunks * per;
+    // Of lines of four chunks, eight lanes write two that stand four apart: they lie in different banks.
+    const int q = threadIdx.x / chunks, at = threadIdx.x % chunks * per;
+    const int line = chunks == 4 ? q / 8 * 8 + q % 2 * 4 + q % 8 / 2 : q;
     const T* p = from + line * apart + at;
 #pragma unroll
     for (int i = 0; i < Slice::lines; i += step) {

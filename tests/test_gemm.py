@@ -12,6 +12,7 @@ import gradflow
 from gradflow import backend, nn
 from gradflow.cuda import cublaslt, gemm, launch, precision
 from gradflow.op import table
+from gradflow.ops.activated import linear_activation
 
 pytestmark = pytest.mark.cuda
 BRAIN = pytest.importorskip("ml_dtypes").bfloat16
@@ -214,6 +215,46 @@ def test_what_can_be_asked_for_is_compiled(card):
     assert gemm.variants(p, False)[0] == (64, 8)
     p = gemm.Problem(card.empty((512, 64), "f2"), card.empty((64, 512), "f2"))
     assert gemm.variants(p, False)[0] == (128, 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "tile", "splits"), [("float16", 128, 2), ("tf32", 64, 1), ("float32", 128, 1), ("float64", 64, 1)]
+)
+@pytest.mark.parametrize("turns", ["nn", "nt", "tn", "tt"])
+def test_what_a_product_moves(card, kind, tile, splits, turns):
+    """A tile's operands are loaded once, whole sectors of them, its result is stored once; parts go to memory and back."""
+    precision.set_float32_matmul_precision("high" if kind == "tf32" else "highest")
+    dtype = np.dtype(DTYPES[kind])
+    a, b = (placed(card, np.ones(s), dtype, t == "t") for s, t in zip(((128, 256), (256, 128)), turns, strict=True))
+    p, out = gemm.Problem(a, b), card.empty((128, 128), dtype)
+    with card.traffic() as t:
+        gemm.own(card, p, out, None, None, (tile, splits))
+    parts = splits * out.size * 4 if splits > 1 else 0
+    assert t.loaded == (a.nbytes + b.nbytes) * (128 // tile) + parts
+    assert (t.distinct_loaded, t.stored) == (a.nbytes + b.nbytes + parts, out.nbytes + parts)
+    assert t.efficiency == 1
+    assert t.conflicts < 0.2  # the compiler of the stand-in cuts 8-byte stores of sums in two
+    if kind in ("float16", "tf32"):
+        assert t.of("gemm_mma").wide > 0.99
+
+
+def test_ways_that_the_tuner_may_take_agree(card, monkeypatch):
+    draw = np.random.default_rng(14)
+    a, b, bias = whole(draw, 20, 700), whole(draw, 700, 24), whole(draw, 24)
+    offered = []
+
+    def choose(family, key, ways, run):
+        assert family == "gemm"
+        assert all(type(k) in (str, int) for k in key)
+        offered[:] = ways
+        return ways[number]
+
+    monkeypatch.setattr(gemm.tune, "choose", choose)
+    x, w, v = (card.asarray(of.astype("f4")) for of in (a, b, bias))
+    for number in range(5):
+        y = gemm.product(x, w, None, v, "relu")
+        np.testing.assert_array_equal(card.asnumpy(y), np.maximum(a @ b + bias, 0))
+    assert offered == [(64, 8), (128, 8), (64, 1), (128, 1), "cublas"]
 
 
 # --- cuBLAS ------------------------------------------------------------------------------------------------
@@ -456,6 +497,15 @@ def test_fused_layers_are_the_same_model():
     for p, g in zip(model.parameters(), before, strict=True):
         assert_close(p.grad.numpy(), g)
     model.load_state_dict(nn.Sequential(*layers(3)).state_dict())
+
+
+def test_fused_layers_in_batches_of_samples():
+    model = nn.utils.fuse_activations(nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(27, 2), nn.Tanh()))
+    x = gradflow.randn(4, 2, 2, 5, 5)
+    assert_close(gradflow.vmap(model)(x).detach().numpy(), gradflow.stack([model(v) for v in x]).detach().numpy())
+    weights = [gradflow.randn(4, *s) for s in ((3, 5), (2, 5), (2,))]
+    y = gradflow.vmap(lambda x, w, b: linear_activation(x, w, b, "silu"))(*weights)
+    assert_close(y.numpy(), np.stack([linear_activation(*(v[i] for v in weights), "silu").numpy() for i in range(4)]))
 
 
 def test_hooks_are_called_between_a_layer_and_its_activation():

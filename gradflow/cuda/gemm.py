@@ -105,7 +105,7 @@ def product(a: Array, b: Array, out: Array = None, bias: Array = None, activatio
             raise TypeError(f"product: wanted floating numbers, saw {a.dtype}")
         return cp.matmul(a, b, out=out)
     captured = capturing(cp)
-    if plain and not captured and a.ndim == b.ndim == 2 and _dense(a) and _dense(b):
+    if plain and not captured and 0 < a.ndim < 3 > b.ndim > 0 and _dense(a) and _dense(b):
         precision.tf32()  # CuPy is told
         return a.dot(b) if out is None else a.dot(b, out)
     p = Problem(a, b)

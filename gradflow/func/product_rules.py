@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..ops import linalg, pointwise
+from ..ops import conv, linalg, pointwise
 from ..ops import shape as shapes
 from .dispatch import Call, expand
 from .rules import meaning, raised, rule
@@ -65,6 +65,22 @@ def _linear_meaning(x: Any, w: Any, b: Any = None) -> Any:
     else:
         y = linalg.matmul(x, _mT(w)) if w.ndim == 2 else linalg.matmul(x, w)
     return y if b is None else pointwise.add(y, b)
+
+
+@meaning("linear_activation")
+def _linear_activation(x: Any, w: Any, b: Any = None, activation: str = "relu") -> Any:
+    return conv.ACTIVATIONS[activation].function(linalg.linear(x, w, b))
+
+
+def _conv_activation(rank: int) -> None:
+    def meant(x: Any, w: Any, b: Any = None, activation: str = "relu", *window: Any) -> Any:
+        return conv.ACTIVATIONS[activation].function(getattr(conv, f"conv{rank}d")(x, w, b, *window))
+
+    meaning(f"conv{rank}d_activation")(meant)
+
+
+for _rank in (1, 2, 3):
+    _conv_activation(_rank)
 
 
 @meaning("linear_weight")
