@@ -79,15 +79,20 @@ def _drawn(page: Page, lines: dict[str, tuple[float, float, float, int]], corner
     panels = figure.subplots(1, 5)
     grid = np.stack(np.meshgrid(np.linspace(-0.5, 1.5, 200), np.linspace(-0.5, 1.5, 200)), -1)
     for axes, (name, (w0, w1, b, errors)) in zip(panels, lines.items(), strict=False):
-        axes.contourf(grid[..., 0], grid[..., 1], grid @ (w0, w1) + b > 0, levels=[-0.5, 0.5, 1.5], colors=["#f2f2f2", "#cfe8f7"])
+        _half(axes, grid, grid @ (w0, w1) + b > 0)
         axes.scatter(*np.array(INPUTS).T, c=["#1f77b4" if t else "white" for t in GATES[name]], edgecolors="black", s=70)
         axes.set_title(name if not errors else f"{name}: no line does")
     w, b = (p.detach().cpu().numpy() for p in (model[2].weight, model[2].bias))
     hidden = np.stack(np.meshgrid(np.linspace(-1.3, 1.3, 200), np.linspace(-1.3, 1.3, 200)), -1)
-    panels[4].contourf(hidden[..., 0], hidden[..., 1], hidden @ w[0] + b > 0, levels=[-0.5, 0.5, 1.5], colors=["#f2f2f2", "#cfe8f7"])
+    _half(panels[4], hidden, hidden @ w[0] + b > 0)
     panels[4].scatter(*corners.T, c=["#1f77b4" if t else "white" for t in GATES["same value"]], edgecolors="black", s=70)
     panels[4].set_title("same value, hidden units")
     return figure
+
+
+def _half(axes: Any, grid: np.ndarray, one: np.ndarray) -> None:
+    """Colour the half of a plane where it says 1."""
+    axes.contourf(grid[..., 0], grid[..., 1], one, levels=[-0.5, 0.5, 1.5], colors=["#f2f2f2", "#cfe8f7"])
 
 
 if __name__ == "__main__":
