@@ -370,6 +370,9 @@ def test_a_state_that_was_replaced_is_captured_anew(card):
         run(m, f, 4, first=4)
         m.optimizer.param_groups[0]["weight_decay"] = 0.5
         run(m, f, 4, first=8)
+        m.optimizer.add_param_group({"params": [nn.Parameter(on_card(3))], "lr": 0.3})
+        m.optimizer.param_groups[1]["params"][0].grad = on_card(3, 1)
+        run(m, f, 4, first=12)
     alike(a, b)
 
 

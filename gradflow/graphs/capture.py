@@ -77,7 +77,10 @@ class CUDAGraph:
         self._stream: Any = None
 
     def capture_begin(self, pool: Any = None, capture_error_mode: str = "global") -> None:
-        """Begin to record the current stream, which may not be the default one, instead of running it."""
+        """Begin to record the current stream, which may not be the default one, instead of running it.
+
+        capture_error_mode is "relaxed" whatever it says: CuPy's pools may have to ask the card for memory.
+        """
         if backend.capture.graph is not None:
             raise RuntimeError("CUDAGraph: wanted one capture at a time, saw one inside another")
         if self._graph is not None:

@@ -40,6 +40,8 @@ def graph(step: Any, pool: Any = None, stream: Any = None, capture_error_mode: s
         return Block(step, pool, stream, capture_error_mode)
     if not callable(step):
         raise TypeError(f"graph: wanted a CUDAGraph or a function, saw {type(step).__name__}")
+    if stream is not None:
+        raise TypeError("graph: wanted a stream for a block only, saw one with a function")
     return Step(step, pool=pool, **options)
 
 

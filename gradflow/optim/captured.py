@@ -35,7 +35,7 @@ def repeat(optimizer: Any, group: dict[str, Any], graph: Any, counted: list[Any]
             bump()
 
     graph.again(count, already=True)
-    graph.same(f"the state of {type(optimizer).__name__}", lambda: [optimizer.state])
+    graph.same(f"the state of {type(optimizer).__name__}", lambda: [optimizer.state, len(optimizer.param_groups)])
     graph.same(f"the parameters of {type(optimizer).__name__}", lambda: [p.array for p in held])
     return counts
 
