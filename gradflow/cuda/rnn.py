@@ -14,7 +14,7 @@ import numpy as np
 
 from ..backend import Array, is_floating, namespace
 from . import gemm, precision, tune
-from .launch import aligned, blocks, capability, contiguous, ctype, fire, launch, load
+from .launch import GRID_LIMIT, aligned, blocks, capability, contiguous, ctype, fire, launch, load
 
 UNITS, SEQUENCES = 32, 4  # as in kernels/rnn.cu
 THREADS, FORWARD, BACKWARD = 256, 32, 16  # of a block whose launch multiplies too: threads, and sequences each way
@@ -96,6 +96,8 @@ def _ways(kind: str, dtype: np.dtype, h: Array, u: Array, p: Any) -> list[str]:
     (n, m), g = h.shape, u.shape[0]
     tensor_cores = capability() >= (8, 0) and (dtype.itemsize == 2 or (dtype == np.float32 and precision.conv_tf32()))
     if p is not None or m * dtype.itemsize % 16 or not aligned(h, u) or (dtype.itemsize == 2 and not tensor_cores):
+        return [""]
+    if blocks(n, BACKWARD) > GRID_LIMIT[1]:
         return [""]
     sequences, length = (BACKWARD, g) if kind.endswith("backward") else (FORWARD, m)
     lines = sequences + THREADS // sequences * (1 if kind.endswith("backward") else g // m)
