@@ -27,9 +27,10 @@ __device__ __forceinline__ row my_row(const row* rows, int count, const float* f
   return r;
 }
 
-// Where a block's chunk of an array starts.
+// Where a block's chunk of an array starts. An address out of a table might lie in shared memory for all the compiler
+// knows; told that it does not, it loads and stores without looking.
 template <class T> __device__ __forceinline__ T* chunk(const row& r, index_t address) {
-  return reinterpret_cast<T*>(address) + (blockIdx.x - r.first) * CHUNK;
+  return reinterpret_cast<T*>(__cvta_global_to_generic(size_t(address))) + (blockIdx.x - r.first) * CHUNK;
 }
 __device__ __forceinline__ int chunk_size(const row& r) {
   const index_t left = r.n - (blockIdx.x - r.first) * CHUNK;

@@ -178,7 +178,7 @@ ROWS: dict[str, list[Row]] = {
     # Backwards, 64 registers hold two rows and two sums of columns for a block that takes many rows.
     "norm": [
         Row(rf"norm_rows<{SMALL}, \w+, \w+, lanes<\d+>, (8|16), \d>", threads=lambda m: 512 if "512" in m[0] else 256,
-            blocks=lambda m: 2 if "512" in m[0] else 3, has="load16 store16", never="local"),
+            blocks=lambda m: 1 if "512" in m[0] else 3, has="load16 store16", never="local"),
         Row(rf"norm_rows<{SMALL}, .*wide.*", threads=512, blocks=1, has="load16 store16 copy_async16", never="local"),
         Row(rf"norm_rows_backward<{SMALL}, \w+, \w+, lanes<(8|32|256)>, \d, \d>", threads=256, blocks=2,
             has="load16 store16", never="local"),
@@ -186,6 +186,14 @@ ROWS: dict[str, list[Row]] = {
             blocks=lambda m: 512 // int(m[2]), has="load16 store16", never="local"),
         Row(rf"norm_channels\w*<{SMALL}, \w+, [48]>", threads=512, blocks=2, has="copy_async16 store16", never="local"),
         Row(rf"norm_(apply|dx)<{SMALL}, .*", threads=256, blocks=4, has="load16 store16", never="local"),
+    ],
+    # A step's launch is one read and one write of parameters, gradients and state: two blocks of 8 warps hide the way there.
+    "optim": [
+        Row(r"(sgd|adam|rmsprop|adagrad|adadelta|adamax|nadam|radam|rprop|asgd)<(float|__half|__nv_bfloat16)\b.*", threads=256,
+            blocks=2, has="load16 store16", never="local"),
+        Row(r"(blend|scale_gradient|clamp_gradient)<(float|__half|__nv_bfloat16)\b.*", threads=256, blocks=2,
+            has="load16 store16", never="local"),
+        Row(r"norm_parts<(float|__half|__nv_bfloat16)\b.*", threads=256, blocks=2, has="load16", never="local"),
     ],
     "pool": [Row(rf"\w+_pool_\w+<{SMALL}, [123]>", threads=256, blocks=4, never="local division")],
     "reduce": [Row(rf"sum_\w+<{SMALL}, \w+, (lanes<\d+>|[48])>", threads=256, blocks=4, has="load16", never="local")],
@@ -212,6 +220,11 @@ ROWS: dict[str, list[Row]] = {
             has="copy_async16 fma shared_load16 store16", never="local"),
     ],
     "depthwise": [Row(r"depthwise_column<\w+, (3|5), \d>", threads=256, blocks=2, has="fma", never="local division")],
+    "winograd": [Row(r"winograd_\w+", threads=256, blocks={75: 4, 80: 6, 90: 6, 100: 6, 120: 6}, never="local")],
+    "conv": [
+        Row(r"conv_\w+<float, conv_::Tile<128, .*", threads=256, blocks=1, has="fma shared_load16", never="local"),
+        Row(r"conv_\w+<float, conv_::Tile<(64|32), .*", threads=256, blocks=2, has="fma shared_load16", never="local"),
+    ],
     # Two blocks of the largest tile, 8 warps of 64 x 64, hide the copies; 49 taps have a table of 784 bytes.
     "conv_mma": [
         _convolutions(128, 128, blocks={80: 2, 90: 2, 100: 2, 120: 1}),

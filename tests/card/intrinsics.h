@@ -141,9 +141,11 @@ template <class T> inline T __ldcg(const T* p) { return *p; }
 template <class T> inline T __ldlu(const T* p) { return *p; }
 template <class T> inline void __stcs(T* p, T v) { *p = v; }
 template <class T> inline void __stcg(T* p, T v) { *p = v; }
+template <class T> inline void __stwb(T* p, T v) { *p = v; }
 template <class T> inline void __stwt(T* p, T v) { *p = v; }
 inline size_t __cvta_generic_to_shared(const void* p) { return reinterpret_cast<size_t>(p); }
 inline size_t __cvta_generic_to_global(const void* p) { return reinterpret_cast<size_t>(p); }
+inline void* __cvta_global_to_generic(size_t p) { return reinterpret_cast<void*>(p); }
 inline void __nanosleep(unsigned) {}
 inline long long clock64() { static long long ticks; return ++ticks; }
 
