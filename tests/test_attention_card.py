@@ -290,3 +290,41 @@ def test_bytes_moved_are_the_least(dtype, card):
         assert m.wide > 0.96
         assert m.efficiency > 0.98
         assert m.conflicts < 0.3  # one pass over g for delta
+
+
+def test_second_derivatives(card):
+    arrays = [R.standard_normal((2, 5, 4)).astype("f") for _ in range(3)]
+
+    def second(device):
+        inputs = [gf.tensor(x).to(device).requires_grad_() for x in arrays]
+        y = scaled_dot_product_attention(*inputs, is_causal=True)
+        first = grad(y.square().sum(), inputs, create_graph=True)
+        return grad(sum(d.square().sum() for d in first), inputs)
+
+    for a, b in zip(second("cuda"), second("cpu"), strict=True):
+        assert_close(a.cpu().numpy(), b.numpy(), scale=10)
+
+
+def test_captured_dropout_draws_anew(card):
+    """Forward and backward of one replay drop the same weights, two replays different ones."""
+    q, k, v, g = (gf.tensor(R.standard_normal((1, 2, 9, 16)).astype("f")).cuda() for _ in range(4))
+    v.requires_grad_()
+
+    def step():
+        y = scaled_dot_product_attention(q, k, v, dropout_p=0.5)
+        return y.detach(), grad(y, v, g)[0]
+
+    side = gf.cuda.Stream()
+    with gf.cuda.stream(side):
+        step()
+        graph = gf.cuda.CUDAGraph()
+        with gf.cuda.graph(graph, stream=side):
+            outputs = step()
+    seen = []
+    for _ in range(2):
+        graph.replay()
+        gf.cuda.synchronize()
+        seen.append([x.cpu().numpy().astype(float) for x in outputs])
+        y, dv = seen[-1]
+        assert_close((y * g.cpu().numpy()).sum(), (dv * v.detach().cpu().numpy()).sum(), dtype="float32", scale=10)
+    assert not np.array_equal(seen[0][0], seen[1][0])
