@@ -8,8 +8,8 @@
 // not, for most taps: what tap j sees starts j numbers further on. Channels are, once the array is laid out channels last,
 // (n, positions, channels filled up to chunks). For c channels in, k out and t taps that costs 2 * size bytes for each
 // input against 2 k t operations: at 4.3 TB/s and 400 half or 200 TF32 teraflops, 186 / (k t) of the product's time: a
-// third with 64 channels and 3 x 3 taps, a thirtieth with 512. Gathering numbers one by one would cost more: 8 times the
-// instructions to copy. With one tap it would cost more than the product, so planes are read as they are, k across.
+// third with 64 channels and 3 x 3 taps, a twenty-fifth with 512. Gathering numbers one by one would cost more: 8 times the
+// instructions to copy. With one tap it would cost more than the product: planes are read as they are, channel by channel.
 #include "conv_mma.cuh"
 
 namespace conv_mma_ {
