@@ -62,7 +62,8 @@ class Step:
 
     step     forward, backward, clipping, optimizer.step(), scheduler.step(), dropout: whatever stays on the card. Random
              numbers, learning rates (momentums too) and counts of steps go on from call to call, with the same bits as
-             without a graph; everything else that Python does in it is done in the first calls only
+             without a graph (but for the order in which cuBLAS, which no graph takes from CuPy, adds up products);
+             everything else that Python does in it is done in the first calls only
     warmup   the first calls of each kind of inputs that run as they are; the next one captures
     limit    kinds of inputs (shapes, dtypes, constants) that get a graph each, in one shared pool of memory
     pool     from graph_pool_handle(), to share memory with other graphs
