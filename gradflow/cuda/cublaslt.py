@@ -147,7 +147,7 @@ def product(cp: Any, p: Any, out: Array, bias: Array, activation: str | None) ->
     scale, device = gemm.scale_of(dtype), out.device.id
     pointers = b.data.ptr, a.data.ptr, out.data.ptr
     key = (
-        gemm.TYPES[dtype.name], gemm.compute_of(dtype), int(scale is np.float64), (p.n, p.m, p.k), (turn_b, ldb, t),
+        gemm.type_of(dtype), gemm.compute_of(dtype), int(scale is np.float64), (p.n, p.m, p.k), (turn_b, ldb, t),
         (turn_a, lda, s), count, epilogue, tuple([min(x & -x, 256) for x in pointers]),
     )  # fmt: skip
     with _lock:  # a plan is told the bias's address and then run

@@ -8,6 +8,7 @@ else the own kernels', which also take operands that lie in a way that BLAS has 
 from __future__ import annotations
 
 import math
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,15 @@ MOST_SPLITS = 32
 FUSED_UP_TO = 2**30  # multiplications of a product below which one launch less is worth more than cuBLAS's speed
 
 
+@cache
+def type_of(dtype: np.dtype) -> int | None:
+    """cuBLAS's number of a dtype, None for one that is not multiplied here; a dtype's name is slow to come by."""
+    return TYPES.get(dtype.name)
+
+
+class_of = cache(ctype)
+
+
 class Problem:
     """A product as the engines see it: sizes, strides in elements, and the stack of matrices as few dimensions.
 
@@ -47,14 +57,19 @@ class Problem:
         (self.m, self.k), self.n = a.shape[-2:], b.shape[-1]
         if b.shape[-2] != self.k:
             raise ValueError(f"product: wanted inner sizes to agree, saw {a.shape} and {b.shape}")
-        try:
-            lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-        except ValueError:
-            raise ValueError(f"product: wanted leading sizes that broadcast, saw {a.shape} and {b.shape}") from None
+        lead: tuple[int, ...] = ()
+        if a.ndim > 2 or b.ndim > 2:
+            try:
+                lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+            except ValueError:
+                raise ValueError(f"product: wanted leading sizes that broadcast, saw {a.shape} and {b.shape}") from None
         self.shape = lead + (self.m,) * (not drop_m) + (self.n,) * (not drop_n)
         self.count = math.prod(lead)
-        self.a_m, self.a_k = (s // item for s in a.strides[-2:])
-        self.b_k, self.b_n = (s // item for s in b.strides[-2:])
+        self.a_m, self.a_k = a.strides[-2] // item, a.strides[-1] // item
+        self.b_k, self.b_n = b.strides[-2] // item, b.strides[-1] // item
+        self.stack: list[tuple[int, int, int]] = []
+        if not lead:
+            return
         self.stack = merged(lead, _leading(a, len(lead)), _leading(b, len(lead)))
         if len(self.stack) == 1 and self.stack[0][1:] == (self.m * self.a_m, 0):  # one matrix for all: a tall product
             self.m, self.stack, self.count = self.m * self.count, [], 1
@@ -100,7 +115,7 @@ def product(a: Array, b: Array, out: Array = None, bias: Array = None, activatio
     if a.dtype != b.dtype or (bias is not None and bias.dtype != a.dtype):
         raise TypeError(f"product: wanted one dtype, saw {a.dtype}, {b.dtype}{'' if bias is None else f', {bias.dtype}'}")
     plain = bias is None and activation is None
-    if a.dtype.name not in TYPES:
+    if type_of(a.dtype) is None:
         if not plain:
             raise TypeError(f"product: wanted floating numbers, saw {a.dtype}")
         return cp.matmul(a, b, out=out)
@@ -152,7 +167,7 @@ def fused(cp: Any, p: Problem, out: Array, bias: Array, activation: str | None, 
             out[...] = FUNCTIONS[activation].function(out)
 
     key = (
-        "product", p.a.dtype.name, int(tf32), p.count, p.m, p.n, p.k, int(p.a_k == 1), int(p.b_n == 1),
+        "product", class_of(p.a.dtype), int(tf32), p.count, p.m, p.n, p.k, int(p.a_k == 1), int(p.b_n == 1),
         int(bias is not None), ACTIVATIONS[activation], int(captured),
     )  # fmt: skip
     run(tune.choose("gemm", key, ways, run))
@@ -220,7 +235,7 @@ def cublas(cp: Any, p: Problem, out: Array) -> None:
         return
     lib, dtype = cp.cuda.cublas, out.dtype
     (b, turn_b, ldb), (a, turn_a, lda), count, t, s = blas(p)
-    scale, kind, compute = scale_of(dtype), TYPES[dtype.name], compute_of(dtype)
+    scale, kind, compute = scale_of(dtype), type_of(dtype), compute_of(dtype)
     handle = cp.cuda.device.get_cublas_handle()
     if count == 1:
         lib.gemmEx(handle, int(turn_b), int(turn_a), p.n, p.m, p.k, ALPHA[scale], b.data.ptr, kind, ldb,
@@ -238,17 +253,20 @@ def variants(p: Problem, tf32: bool) -> list[tuple[int, int]]:
     """(tile, splits of k) for an own kernel, the likely best first: large tiles where they fill the card, else small ones,
     and k split where even those do not.
     """
-    cores = launch.multiprocessors()
-    tensor = tensor_cores(p.a.dtype, tf32)
-    depth = DEPTH // p.a.itemsize if tensor else 8
+    return list(_variants(p.a.dtype, tensor_cores(p.a.dtype, tf32), p.count, p.m, p.n, p.k, launch.multiprocessors()))
+
+
+@lru_cache(4096)
+def _variants(dtype: np.dtype, tensor: bool, count: int, m: int, n: int, k: int, cores: int) -> tuple[tuple[int, int], ...]:
+    slices = blocks(k, DEPTH // dtype.itemsize if tensor else 8)
     found = []
-    for tile in tiles(p.a.dtype, tensor):
-        count = p.count * blocks(p.m, tile) * blocks(p.n, tile)
-        most = min(2 * cores // count, blocks(p.k, depth) // 8, MOST_SPLITS) if count < cores else 1
-        found.append((count >= cores and min(p.m, p.n) > 64, tile, max(most, 1)))
+    for tile in tiles(dtype, tensor):
+        work = count * blocks(m, tile) * blocks(n, tile)
+        most = min(2 * cores // work, slices // 8, MOST_SPLITS) if work < cores else 1
+        found.append((work >= cores and min(m, n) > 64, tile, max(most, 1)))
     found.sort(key=lambda v: (not v[0], -v[1] if v[0] else v[1]))
     best = [(tile, splits) for _, tile, splits in found]
-    return best + [(tile, 1) for tile, splits in best if splits > 1]
+    return (*best, *((tile, 1) for tile, splits in best if splits > 1))
 
 
 def tensor_cores(dtype: np.dtype, tf32: bool) -> bool:
@@ -279,7 +297,7 @@ def own(cp: Any, p: Problem, out: Array, bias: Array, activation: str | None, wa
     """The product by kernels/gemm.cu: `way` is (tile, splits of k)."""
     tile, splits = way
     dtype = out.dtype
-    name = ctype(dtype)
+    name = class_of(dtype)
     if len(p.stack) > 2:
         lead = np.broadcast_shapes(p.a.shape[:-2], p.b.shape[:-2])
         p = Problem(without_gaps(p.a, lead), without_gaps(p.b, lead))
@@ -329,7 +347,7 @@ def instantiations() -> list[str]:
 def _taken(*arrays: Array) -> bool:
     """Whether all arrays are of one floating dtype, so that a product of them is multiplied here."""
     dtype = arrays[0].dtype
-    return dtype.name in TYPES and all(getattr(x, "dtype", None) == dtype for x in arrays)
+    return type_of(dtype) is not None and all(getattr(x, "dtype", None) == dtype for x in arrays)
 
 
 def _fit(x: Array, w: Array) -> bool:
