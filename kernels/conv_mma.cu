@@ -175,7 +175,8 @@ template <class T, class S> struct Planes {
     T* to = r + threadIdx.x / across * slice::pitch + threadIdx.x % across * size;
 #pragma unroll
     for (int i = 0; i < each; ++i)
-      copy_chunk(to + i * apart * slice::pitch, x + index_t(i) * apart * plane, channel + i * apart < channels, whole, next, second);
+      copy_chunk(to + i * apart * slice::pitch, x + index_t(i) * apart * plane, channel + i * apart < channels, whole, next,
+                 second);
     at += step_size<T>;
     channel += step_size<T>;
     x += index_t(step_size<T>) * plane;
