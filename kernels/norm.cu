@@ -410,7 +410,7 @@ norm_channels(const T* x, const W* w, const W* b, T* y, acc_t<T>* mean, acc_t<T>
     pack<T, VEC> v = r.near[k];
 #pragma unroll
     for (int j = 0; j < VEC; ++j) v.v[j] = from_acc<T>((to_acc<T>(v.v[j]) - m) * scale + offset);
-    *reinterpret_cast<pack<T, VEC>*>(y + blockIdx.x * l + r.place(k)) = v;
+    store_whole(y + blockIdx.x * l + r.place(k), v);
   }
   if (threadIdx.x == 0) mean[blockIdx.x] = m, rstd[blockIdx.x] = q;
 }
@@ -450,7 +450,7 @@ norm_channels_backward(const T* g, const T* x, const W* w, const acc_t<T>* mean,
 #pragma unroll
     for (int j = 0; j < VEC; ++j)
       gv.v[j] = from_acc<T>(to_acc<T>(gv.v[j]) * scale - (to_acc<T>(xv.v[j]) - m) * slope + offset);
-    *reinterpret_cast<pack<T, VEC>*>(dx + blockIdx.x * l + rg.place(k)) = gv;
+    store_whole(dx + blockIdx.x * l + rg.place(k), gv);
   }
 }
 

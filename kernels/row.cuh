@@ -85,11 +85,21 @@ template <int VEC, class T> __device__ __forceinline__ void load_pack(const T* p
     for (int j = 0; j < N; ++j) v[k + j] = to_acc<T>(q.v[j]);
   }
 }
+// A pack in one store: said in so many words, as the compiler splits it where it can merge its parts with other stores.
+template <class T, int N> __device__ __forceinline__ void store_whole(T* p, const pack<T, N>& q) {
+  if constexpr (sizeof(q) == 16) {
+    uint4 bits;
+    memcpy(&bits, &q, 16);
+    __stwb(reinterpret_cast<uint4*>(p), bits);
+  } else {
+    *reinterpret_cast<pack<T, N>*>(p) = q;
+  }
+}
 template <int VEC, class T> __device__ __forceinline__ void store_pack(T* p, const acc_t<T> (&v)[VEC]) {
   pack<T, VEC> q;
 #pragma unroll
   for (int j = 0; j < VEC; ++j) q.v[j] = from_acc<T>(v[j]);
-  *reinterpret_cast<pack<T, VEC>*>(p) = q;
+  store_whole(p, q);
 }
 
 // By how many values the address is past a multiple of VEC: where the packs of a row begin before it.
