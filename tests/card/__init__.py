@@ -1,7 +1,9 @@
 """The stand-in card: a module that plays CuPy 14 without a GPU and runs real CUDA texts, thread by thread.
 
 Environment: GRADFLOW_CARD_CACHE, the folder of compiled kernels; GRADFLOW_CARD_TIMEOUT, seconds that one launch
-may take; CXX, the compiler (GNU). Tests read counts: launches, allocations, host_copies, device_copies, operations.
+may take; CXX, the compiler (GNU). Tests read counts: launches, allocations, host_copies, device_copies, operations,
+synchronisations, graphs; `with card.launches() as work` lists what the device was asked to do, `with card.traffic() as t`
+counts the bytes that kernels move. Graphs replay what was captured, asynchronous copies come as late as they may.
 A .cu text sees GRADFLOW_HOST_CARD defined and may use card::warp_call and card::copy_async in place of assembly:
 see card.h.
 """
