@@ -188,6 +188,10 @@ ROWS: dict[str, list[Row]] = {
         Row(rf"norm_(apply|dx)<{SMALL}, .*", threads=256, blocks=4, has="load16 store16", never="local"),
     ],
     # A step's launch is one read and one write of parameters, gradients and state: two blocks of 8 warps hide the way there.
+    "amp": [
+        Row(r"unscale<(float|__half|__nv_bfloat16), true>", threads=256, blocks=3, has="load16 store16", never="local"),
+        Row(r"unscale<(float|__half|__nv_bfloat16), false>", threads=256, blocks=4, has="load16", never="local store16"),
+    ],
     "optim": [
         Row(r"(sgd|adam|rmsprop|adagrad|adadelta|adamax|nadam|radam|rprop|asgd)<(float|__half|__nv_bfloat16)\b.*", threads=256,
             blocks=2, has="load16 store16", never="local"),
