@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
+from products import ACTIVATED, BRAIN, DTYPES, captured, placed, stand_in
 from tolerance import assert_close
 
 import gradflow
 from gradflow import backend, nn
 from gradflow.cuda import cublaslt, gemm, launch, precision
 from gradflow.op import table
-from gradflow.ops.activated import linear_activation
 
 pytestmark = pytest.mark.cuda
-BRAIN = pytest.importorskip("ml_dtypes").bfloat16
-DTYPES = {"float32": np.float32, "tf32": np.float32, "float64": np.float64, "float16": np.float16, "bfloat16": BRAIN}
 KERNELS = [(kind, tile) for kind in DTYPES for tile in (64, 128) if (kind, tile) != ("float64", 128)]
 
 
@@ -33,35 +29,12 @@ def whole(draw, *shape):
     return draw.integers(-3, 4, shape).astype(np.float64)
 
 
-def placed(card, x, dtype, turned=False, ahead=0):
-    """x on the card, its last two dimensions lying the other way round, and `ahead` numbers off the start of its memory."""
-    x = x.astype(dtype)
-    held = x.swapaxes(-1, -2) if turned else x
-    flat = card.empty(ahead + x.size, x.dtype)
-    view = flat[ahead:].reshape(held.shape)
-    view[...] = card.asarray(np.ascontiguousarray(held))
-    return view.swapaxes(-1, -2) if turned else view
-
-
 def by_own(card, a, b, way, bias=None, activation=None):
     """The product by an own kernel."""
     p = gemm.Problem(a, b)
     out = card.empty(p.shape, a.dtype)
     gemm.own(card, p, out, bias, activation, way)
     return card.asnumpy(out)
-
-
-def captured(card, step):
-    """What a step gives when it is captured and replayed."""
-    pool = card.cuda.MemoryPool()
-    with card.cuda.Stream(non_blocking=True) as stream, card.cuda.using_allocator(pool.malloc):
-        stream.begin_capture()
-        try:
-            y = step()
-        finally:
-            graph = stream.end_capture()
-    graph.launch()
-    return y
 
 
 # --- the own kernels -------------------------------------------------------------------------------------
@@ -99,17 +72,6 @@ def test_rounding(card, kind):
         assert np.abs(y - exact).max() > 1e-3  # it is what was asked for
 
 
-ACTIVATED = {
-    None: lambda x: x,
-    "relu": lambda x: max(x, 0.0),
-    "gelu": lambda x: x * 0.5 * math.erfc(-x / math.sqrt(2)),
-    "gelu_tanh": lambda x: 0.5 * x * (1 + math.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
-    "silu": lambda x: x / (1 + math.exp(-x)),
-    "sigmoid": lambda x: 1 / (1 + math.exp(-x)),
-    "tanh": math.tanh,
-}
-
-
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
 @pytest.mark.parametrize("splits", [1, 2])
 @pytest.mark.parametrize("activation", ACTIVATED)
@@ -127,6 +89,7 @@ def test_epilogues(card, dtype, splits, activation):
 @pytest.mark.parametrize("kind", ["float16", "float32", "float64"])
 def test_stacks(card, kind):
     """Stacks that broadcast, whose strides do not merge, that repeat, and vectors: all without a copy of an operand."""
+    stand_in(card)
     dtype, draw = np.dtype(DTYPES[kind]), np.random.default_rng(2)
 
     def check(a, b, host_a, host_b):
@@ -184,6 +147,7 @@ def test_same_bits_every_time(card):
 
 
 def test_cards_without_tensor_cores(card, monkeypatch):
+    stand_in(card)
     monkeypatch.setattr(launch, "capability", lambda device=0: (7, 5))
     draw = np.random.default_rng(5)
     for dtype in (np.float16, BRAIN):
@@ -197,6 +161,7 @@ def test_cards_without_tensor_cores(card, monkeypatch):
 
 
 def test_what_can_be_asked_for_is_compiled(card):
+    stand_in(card)
     known = set(gemm.instantiations())
     for kind, dtype in DTYPES.items():
         precision.set_float32_matmul_precision("high" if kind == "tf32" else "highest")
@@ -223,6 +188,7 @@ def test_what_can_be_asked_for_is_compiled(card):
 @pytest.mark.parametrize("turns", ["nn", "nt", "tn", "tt"])
 def test_what_a_product_moves(card, kind, tile, splits, turns):
     """A tile's operands are loaded once, whole sectors of them, its result is stored once; parts go to memory and back."""
+    stand_in(card)
     precision.set_float32_matmul_precision("high" if kind == "tf32" else "highest")
     dtype = np.dtype(DTYPES[kind])
     a, b = (placed(card, np.ones(s), dtype, t == "t") for s, t in zip(((128, 256), (256, 128)), turns, strict=True))
@@ -262,6 +228,7 @@ def test_ways_that_the_tuner_may_take_agree(card, monkeypatch):
 
 @pytest.mark.parametrize("kind", DTYPES)
 def test_cublas_takes_views_as_they_are(card, kind):
+    stand_in(card)
     dtype, draw = np.dtype(DTYPES[kind]), np.random.default_rng(6)
     precision.set_float32_matmul_precision("medium" if kind == "tf32" else "highest")
     compute = {"float64": 70, "tf32": 77}.get(kind, 68)
@@ -303,6 +270,7 @@ def test_cublas_copies_what_it_has_no_words_for(card):
 
 
 def test_large_products_leave_the_rest_to_launches_of_its_own(card, monkeypatch):
+    stand_in(card)
     monkeypatch.setattr(gemm, "FUSED_UP_TO", 10)
     draw = np.random.default_rng(8)
     a, b, bias = (draw.standard_normal(s).astype("f4") for s in ((6, 5), (5, 4), (4,)))
@@ -357,6 +325,7 @@ def test_words_for_the_precision(card):
 
 
 def test_every_engine_obeys(card):
+    stand_in(card)
     # 1 + 2^-11 is no number of TF32: rounded to the nearest it is 1 + 2^-10.
     x = card.asarray(np.full((4, 8), 1 + 2.0**-11, "f4"))
     w = card.asarray(np.full((8, 4), 1, "f4"))
@@ -444,268 +413,6 @@ def test_capture_of_recurrent_layers(card, kind):
 
     for mine, wanted in zip(captured(card, step), expected, strict=True):
         assert_close(card.asnumpy(mine), wanted, "float32", 5)
-
-
-def test_one_launch_for_a_linear_layer(card):
-    layer = nn.Linear(8, 4).to("cuda")
-    x = gradflow.randn(3, 8).to("cuda")
-    with card.launches() as work, gradflow.no_grad():
-        layer(x)
-    assert len(work.device) == 1, str(work)
-    model = nn.utils.fuse_activations(nn.Sequential(nn.Linear(8, 4), nn.ReLU()).to("cuda"))
-    with card.launches() as work:
-        model(x)
-    assert len(work.device) == 1, str(work)
-
-
-# --- fused layers --------------------------------------------------------------------------------------------
-
-
-def layers(n):
-    return [
-        nn.Conv2d(n, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 3, 3, padding_mode="reflect", padding=1), nn.Tanh(),
-        nn.Flatten(), nn.Linear(48, 8), nn.GELU("tanh"), nn.Sequential(nn.Linear(8, 6), nn.Sigmoid(), nn.Linear(6, 5), nn.SiLU()),
-        nn.Linear(5, 2),
-    ]  # fmt: skip
-
-
-def test_fused_layers_are_the_same_model():
-    model, x = nn.Sequential(*layers(3)), gradflow.randn(2, 3, 4, 4)
-    y = model(x)
-    y.square().sum().backward()
-    before, names = [p.grad.numpy().copy() for p in model.parameters()], list(model.state_dict())
-    model.zero_grad()
-    assert nn.utils.fuse_activations(model) is model
-    assert list(model.state_dict()) == names
-    calls = []
-    run = table["linear_activation"].definition
-
-    def spy(*args):
-        calls.append(args[3])
-        return run(*args)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(table["linear_activation"].kernel, "definition", spy)
-        patch.setattr(table["linear_activation"], "definition", spy)
-        z = model(x)
-        assert calls == ["sigmoid"]  # the others need what was put in, for their gradients
-        with gradflow.no_grad():
-            model(x)
-        assert calls == ["sigmoid", "gelu_tanh", "sigmoid", "silu"]
-    assert_close(z.detach().numpy(), y.detach().numpy())
-    z.square().sum().backward()
-    for p, g in zip(model.parameters(), before, strict=True):
-        assert_close(p.grad.numpy(), g)
-    model.load_state_dict(nn.Sequential(*layers(3)).state_dict())
-
-
-def test_fused_layers_in_batches_of_samples():
-    model = nn.utils.fuse_activations(nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(27, 2), nn.Tanh()))
-    x = gradflow.randn(4, 2, 2, 5, 5)
-    assert_close(gradflow.vmap(model)(x).detach().numpy(), gradflow.stack([model(v) for v in x]).detach().numpy())
-    weights = [gradflow.randn(4, *s) for s in ((3, 5), (2, 5), (2,))]
-    y = gradflow.vmap(lambda x, w, b: linear_activation(x, w, b, "silu"))(*weights)
-    assert_close(y.numpy(), np.stack([linear_activation(*(v[i] for v in weights), "silu").numpy() for i in range(4)]))
-
-
-def test_hooks_are_called_between_a_layer_and_its_activation():
-    model = nn.utils.fuse_activations(nn.Sequential(nn.Linear(3, 4), nn.ReLU()))
-    x, seen = gradflow.randn(2, 3), []
-    plain = model(x)
-    handle = model[0].register_forward_hook(lambda module, args, y: seen.append(y.numpy().min()))
-    with gradflow.no_grad():
-        again = model(x)
-    assert seen
-    handle.remove()
-    assert_close(again.numpy(), plain.detach().numpy())
-
-
-# --- cuBLASLt --------------------------------------------------------------------------------------------------
-
-
-class Library:
-    """nvmath.bindings.cublasLt as far as it is used: descriptors that remember, and a product that obeys them.
-
-    Names, numbers, argument orders and attribute sizes are nvmath-python 1.0's.
-    """
-
-    class _Enum(dict):
-        __getattr__ = dict.__getitem__
-
-    Epilogue = _Enum(DEFAULT=1, RELU=2, BIAS=4, RELU_BIAS=6, GELU=32, GELU_BIAS=36)
-    MatmulDescAttribute = _Enum(TRANSA=3, TRANSB=4, EPILOGUE=7, BIAS_POINTER=8)
-    MatrixLayoutAttribute = _Enum(BATCH_COUNT=5, STRIDED_BATCH_OFFSET=6)
-    MatmulPreferenceAttribute = _Enum(
-        MAX_WORKSPACE_BYTES=1, MIN_ALIGNMENT_A_BYTES=5, MIN_ALIGNMENT_B_BYTES=6, MIN_ALIGNMENT_C_BYTES=7, MIN_ALIGNMENT_D_BYTES=8
-    )
-    SIZES = {  # of the attributes that are set
-        "desc": {3: "i4", 4: "i4", 7: "u4", 8: "i8"}, "layout": {5: "i4", 6: "i8"},
-        "preference": {1: "u8", 5: "u4", 6: "u4", 7: "u4", 8: "u4"},
-    }  # fmt: skip
-
-    def __init__(self, card, knows=True):
-        self.card, self.knows = card, knows
-        self.held, self.plans, self.products, self.gone = {}, 0, [], []
-
-    def _new(self, kind, **values):
-        self.held[len(self.held) + 1000] = dict(kind=kind, **values)
-        return len(self.held) + 999
-
-    def _set(self, kind, descriptor, attribute, address, size):
-        import ctypes
-
-        held = self.held[descriptor]
-        dtype = np.dtype(self.SIZES[kind][attribute])
-        assert held["kind"] == kind
-        assert type(attribute) is int
-        assert size == dtype.itemsize
-        held[attribute] = np.frombuffer((ctypes.c_char * size).from_address(address), dtype)[0].item()
-
-    def create(self):
-        return 77
-
-    def get_version(self):
-        return 130002
-
-    def matmul_desc_create(self, compute_type, scale_type):
-        return self._new("desc", compute=compute_type, scale=scale_type)
-
-    def matmul_desc_set_attribute(self, *args):
-        self._set("desc", *args)
-
-    def matrix_layout_create(self, type, rows, cols, ld):
-        return self._new("layout", type=type, rows=rows, cols=cols, ld=ld)
-
-    def matrix_layout_set_attribute(self, *args):
-        self._set("layout", *args)
-
-    def matmul_preference_create(self):
-        return self._new("preference")
-
-    def matmul_preference_set_attribute(self, *args):
-        self._set("preference", *args)
-
-    def matmul_preference_destroy(self, preference):
-        self.gone.append(preference)
-
-    matrix_layout_destroy = matmul_desc_destroy = matmul_preference_destroy
-
-    class MatmulHeuristicResult:
-        def __init__(self, size):
-            self.held = np.zeros((size, 12), np.int64)
-            self.ptr = self.held.ctypes.data
-
-    def matmul_algo_get_heuristic(self, handle, desc, a, b, c, d, preference, asked, results, count):
-        import ctypes
-
-        assert handle == 77
-        assert asked == 1
-        assert self.held[preference][1] == 32 << 20
-        self.plans += 1
-        ctypes.c_int32.from_address(count).value = int(self.knows)
-        self.preference = self.held[preference]
-
-    def matmul(self, handle, desc, alpha, a, a_layout, b, b_layout, beta, c, c_layout, d, d_layout, algo, space, size, stream):
-        cublas = self.card.cuda.cublas
-        assert handle == 77
-        assert size == 32 << 20
-        assert c == d
-        assert stream == self.card.cuda.get_current_stream().ptr
-        how, layouts = dict(self.held[desc]), [self.held[x] for x in (a_layout, b_layout, d_layout)]
-        self.products.append((how, layouts))
-
-        def run():
-            x, w, y = (
-                cublas.matrix(p, of["type"], of["rows"], of["cols"], of["ld"], of.get(5, 1), of.get(6, 0))
-                for p, of in zip((a, b, d), layouts, strict=True)
-            )
-            x, w = (v.swapaxes(1, 2) if how[t] else v for v, t in ((x, 3), (w, 4)))
-            wide = np.float64 if y.dtype == np.float64 else np.float32
-            z = np.matmul(x.astype(wide), w.astype(wide))
-            if how[7] & 4:  # one number for each row
-                z = z + cublas.matrix(how[8], layouts[2]["type"], layouts[2]["rows"], 1, layouts[2]["rows"], 1, 0).astype(wide)
-            z = np.maximum(z, 0) if how[7] & 2 else np.vectorize(ACTIVATED["gelu_tanh"])(z) if how[7] & 32 else z
-            y[...] = z
-
-        capture = self.card.cuda.capturing()
-        run() if capture is None else capture.add("cublasLt", run, [])
-
-
-@pytest.fixture
-def library(card, monkeypatch):
-    """cuBLASLt, as if it were installed."""
-    cublaslt.forget()
-    found = Library(card)
-    monkeypatch.setattr(cublaslt, "_library", found)
-    yield found
-    cublaslt.forget()
-    monkeypatch.setattr(cublaslt, "_library", False)
-
-
-@pytest.mark.parametrize("kind", [kind for kind in DTYPES if kind != "float64"])  # no epilogues for doubles
-@pytest.mark.parametrize("activation", [None, "relu", "gelu_tanh"])
-def test_plans_of_cublaslt(card, library, kind, activation):
-    dtype, draw = np.dtype(DTYPES[kind]), np.random.default_rng(11)
-    gradflow.set_float32_matmul_precision("high" if kind == "tf32" else "highest")
-    word = {None: 4, "relu": 6, "gelu_tanh": 36}[activation]
-    for turns in ("nn", "nt", "tn", "tt"):
-        for lead in ((), (3,)):
-            a, b, bias = (draw.standard_normal(s).astype(dtype) for s in ((*lead, 4, 5), (*lead, 5, 6), (6,)))
-            x, w = placed(card, a, dtype, turns[0] == "t"), placed(card, b, dtype, turns[1] == "t")
-            plans = library.plans
-            for v in (bias, bias[::-1]):
-                y = gemm.product(x, w, None, card.asarray(v), activation)
-                exact = a.astype("f8") @ b.astype("f8") + v.astype("f8")
-                assert_close(card.asnumpy(y), np.vectorize(ACTIVATED[activation])(exact), dtype)
-            assert library.plans == plans + 1  # one for both
-            how, (left, right, out) = library.products[-1]
-            assert (how["compute"], how["scale"], how[7]) == (77 if kind == "tf32" else 68, 0, word)
-            assert (how[3], how[4]) == (turns[1] == "t", turns[0] == "t")
-            assert (left["rows"], left["cols"], left["ld"]) == ((5, 6, 5) if turns[1] == "t" else (6, 5, 6))
-            assert (right["rows"], right["cols"], right["ld"]) == ((4, 5, 4) if turns[0] == "t" else (5, 4, 5))
-            assert (out["rows"], out["cols"], out["ld"]) == (6, 4, 6)
-            assert {of["type"] for of in (left, right, out)} == {gemm.TYPES[dtype.name]}
-            assert [of.get(5) for of in (left, right, out)] == [3 if lead else None] * 3
-            assert [of.get(6) for of in (left, right, out)] == ([30, 20, 24] if lead else [None] * 3)
-            assert all(library.preference[i] <= 256 for i in (5, 6, 7, 8))
-
-
-def test_cublaslt_serves_captures(card, library):
-    draw = np.random.default_rng(12)
-    for dtype in ("f4", "f8", "f2"):
-        a, b = (draw.standard_normal(s).astype(dtype) for s in ((4, 5), (5, 6)))
-        x, w = card.asarray(a), card.asarray(b)
-        with card.launches() as work:
-            y = captured(card, lambda x=x, w=w: gemm.product(x, w))
-        assert not work.of("kernel")
-        assert_close(card.asnumpy(y), a.astype("f8") @ b.astype("f8"), dtype)
-    how, _ = library.products[1]
-    assert (how["compute"], how["scale"], how[7]) == (70, 1, 1)
-    assert len(cublaslt._workspaces) == 3  # one to a stream
-
-
-def test_what_cublaslt_does_not_do_is_done_here(card, library):
-    draw = np.random.default_rng(13)
-    a, b, bias = (draw.standard_normal(s).astype("f4") for s in ((4, 5), (5, 6), (6,)))
-    for activation in ("gelu", "silu", "sigmoid", "tanh"):
-        y = gemm.product(card.asarray(a), card.asarray(b), None, card.asarray(bias), activation)
-        assert_close(card.asnumpy(y), np.vectorize(ACTIVATED[activation])(a.astype("f8") @ b + bias), "float32")
-    assert not library.products
-    library.knows = False
-    for _ in range(2):
-        y = gemm.product(card.asarray(a), card.asarray(b), None, card.asarray(bias), "relu")
-        assert_close(card.asnumpy(y), np.maximum(a.astype("f8") @ b + bias, 0), "float32")
-    assert library.plans == 1  # it is not asked again
-    assert not library.products
-    cublaslt.forget()
-    assert sorted(set(library.gone)) == sorted(library.held)  # every descriptor was given back
-
-
-def test_cublaslt_is_found_or_not(card, monkeypatch):
-    monkeypatch.setattr(cublaslt, "_library", None)
-    monkeypatch.setenv("GRADFLOW_CUBLASLT", "0")
-    assert cublaslt.library() is None
-    assert cublaslt._library is False
 
 
 def test_twins_are_entered():
