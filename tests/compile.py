@@ -16,6 +16,7 @@ import argparse
 import ctypes
 import hashlib
 import importlib
+import inspect
 import json
 import os
 import pkgutil
@@ -199,7 +200,8 @@ def kept() -> Path:
 
 def compiled(text: str, names: list[str], arch: int, options: tuple, instructions: bool, fresh: bool) -> list[Usage]:
     """What compile_text gives, from an earlier run if nothing changed that goes into it."""
-    parts = [version(), Path(__file__).read_text(), text, *names, str(arch), *options, str(instructions)]
+    made_by = [inspect.getsource(of) for of in (Usage, compile_text, read, opcodes)]
+    parts = [version(), *made_by, text, *names, str(arch), *options, str(instructions)]
     file = kept() / f"{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:40]}.json"
     if file.exists() and not fresh:
         rows = json.loads(file.read_text())
@@ -286,7 +288,8 @@ def main(words: list[str]) -> int:
         for family in chosen.families or known
         for arch in chosen.arch.split(",")
     ]
-    work.sort(key=lambda w: -len(w[1]))  # the long ones first, so that no core waits for one at the end
+    # The long ones first, so that no core waits for one at the end; a kernel of tiles takes as long as a dozen others.
+    work.sort(key=lambda w: -sum(12 if "ile" in name else 1 for name in w[1]))
     results, failures, start = {}, 0, time.perf_counter()
     print(f"NVRTC {version()}: {sum(len(names) for _, names, *_ in work)} kernels")
     with ProcessPoolExecutor(chosen.jobs) as pool:

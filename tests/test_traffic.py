@@ -216,6 +216,7 @@ def check(step, least, moved, asked, t, factors):
     """The bytes moved and asked for are the least times what the row says: no more, and not much less either."""
     step = f"{step} in {len(t.launches)} launches"
     assert wide(t) >= factors[2], f"{step}: moves {wide(t):.2f} of its bytes 16 at a time, the row says {factors[2]} at least"
+    assert t.conflicts < 0.05, f"{step}: conflicts between banks of shared memory cost {t.conflicts:.0%}"
     assert moved >= least * 0.999, f"{step}: moves {moved / least:.3f} of what the row calls the least"
     for what, seen, factor in (("moves", moved, factors[0]), ("asks for", asked, factors[1])):
         assert seen <= least * factor * SLACK, f"{step}: {what} {seen / least:.3f} x the least, the row allows {factor}"
