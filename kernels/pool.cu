@@ -123,7 +123,8 @@ __global__ void __launch_bounds__(256, 4) max_pool_forward(
     const T* plane = x + unsigned(o.plane) * unsigned(d.size * h.size * w.size);
     if constexpr (K > 0) {
       const Window<K, T> of(plane, h, w, o.h, o.w, best[u]);
-      place[u] = window(h, o.h).first * w.size + window(w, o.w).first;
+      const int i = o.h * h.stride - h.padding, j = o.w * w.stride - w.padding;
+      place[u] = (i < 0 ? 0 : i) * w.size + (j < 0 ? 0 : j);
 #pragma unroll
       for (int k = 0; k < K * K; ++k)
         if (of.v[k] > best[u] || of.v[k] != of.v[k]) best[u] = of.v[k], place[u] = of.place(k);

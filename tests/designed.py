@@ -199,7 +199,10 @@ ROWS: dict[str, list[Row]] = {
             has="load16 store16", never="local"),
         Row(r"norm_parts<(float|__half|__nv_bfloat16)\b.*", threads=256, blocks=2, has="load16", never="local"),
     ],
-    "pool": [Row(rf"\w+_pool_\w+<{SMALL}, [123]>", threads=256, blocks=4, never="local division")],
+    "pool": [
+        Row(rf"max_pool_\w+<{SMALL}, [123]>", threads=256, blocks=4, never="local division"),
+        Row(rf"avg_pool_\w+<{SMALL}, [123]>", threads=256, blocks=4, never="local"),
+    ],
     "reduce": [Row(rf"sum_\w+<{SMALL}, \w+, (lanes<\d+>|[48])>", threads=256, blocks=4, has="load16", never="local")],
     "random": [Row(rf"dropout<{SMALL}, [48]>", threads=256, blocks=4, has="load16 store16 shuffle", never="local")],
     # A warp owns 16 or 32 rows of a result of 64 or 128 columns, and as many of its scores: registers allow two blocks of four

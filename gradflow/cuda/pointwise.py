@@ -77,8 +77,8 @@ class Twin:
             return NotImplemented
         found = self.ready.get(dtype.num << 8 | which)
         if found is None:
-            if not backend.is_floating(dtype):
-                return NotImplemented
+            if not backend.is_floating(dtype) or ("_backward" in self.function and which & 3 != 3 and len(args) == 2):
+                return NotImplemented  # no gradient is one number
             found = self.load(dtype, which, len(args))
         kernel, kind = found
         if self.predicate and kind.pack == 8:  # compare with a number as the dtype holds it
@@ -226,7 +226,8 @@ def instantiations(family: str = "pointwise") -> list[str]:
             continue
         functions = CHOICES.get(entry.name, {"": entry.name}).values()
         inputs = [i in entry.promote for i in range(len(entry.inputs) - (entry.name in CHOICES))]
-        variants = [inputs, [True, False], [False, True]] if len(entry.inputs) == len(entry.promote) == 2 else [inputs]
+        several = len(entry.inputs) == len(entry.promote) == 2 and "_backward" not in entry.name
+        variants = [inputs, [True, False], [False, True]] if several else [inputs]
         for function in functions:
             for kind in kinds:
                 found += [expression(function, kind, v, entry.name in PREDICATES, family) for v in variants]
