@@ -198,10 +198,15 @@ def kept() -> Path:
     return Path(folder)
 
 
+@cache
+def recipe() -> str:
+    """How results come about: if this changes, none is kept."""
+    return "".join(inspect.getsource(of) for of in (Usage, compile_text, read, opcodes))
+
+
 def compiled(text: str, names: list[str], arch: int, options: tuple, instructions: bool, fresh: bool) -> list[Usage]:
     """What compile_text gives, from an earlier run if nothing changed that goes into it."""
-    made_by = [inspect.getsource(of) for of in (Usage, compile_text, read, opcodes)]
-    parts = [version(), *made_by, text, *names, str(arch), *options, str(instructions)]
+    parts = [version(), recipe(), text, *names, str(arch), *options, str(instructions)]
     file = kept() / f"{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:40]}.json"
     if file.exists() and not fresh:
         rows = json.loads(file.read_text())
