@@ -16,6 +16,7 @@ from gradflow import amp, nn
 from gradflow.amp import casting
 from gradflow.autograd.checkpoint import checkpoint
 from gradflow.backend import Generator
+from gradflow.torch import installed
 
 F = nn.functional
 
@@ -516,3 +517,56 @@ def test_fit_in_mixed_precision(tmp_path):
     path = tmp_path / "run.safetensors"
     fit(2, path, amp=gf.float16)
     assert fit(3, path, amp=gf.float16)["loss"] == fit(3, amp=gf.float16)["loss"]
+
+
+# --- PyTorch's names ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def torch():
+    """torch as programs see it; PyTorch's own modules, if other tests imported them, are out of the way meanwhile."""
+    before = {n: sys.modules.pop(n) for n in list(sys.modules) if n == "torch" or n.startswith("torch.")}
+    try:
+        with installed() as module:
+            yield module
+    finally:
+        sys.modules.update(before)
+
+
+def test_programs_for_pytorch(torch):
+    with pytest.warns(UserWarning, match="no card") as told:
+        x = torch.rand(3, 3)
+        for block in (
+            torch.autocast("cpu"),
+            torch.autocast(device_type="cpu", dtype=torch.bfloat16),
+            torch.amp.autocast("cpu"),
+            torch.cpu.amp.autocast(),
+            torch.amp.autocast_mode.autocast("cpu"),
+        ):
+            with block:
+                assert torch.is_autocast_enabled("cpu") and torch.is_autocast_cpu_enabled()
+                assert (x @ x).dtype == torch.bfloat16 and torch.get_autocast_dtype("cpu") == torch.bfloat16
+        with torch.cuda.amp.autocast(), torch.autocast("cuda"):  # on a machine without a card
+            assert (x @ x).dtype == torch.float32 and torch.get_autocast_gpu_dtype() == torch.float16
+        p = torch.nn.Parameter(torch.ones(2))
+        optimizer = torch.optim.SGD([p], lr=1.0)
+        for scaler in (torch.amp.GradScaler("cpu"), torch.cuda.amp.GradScaler(), torch.GradScaler(device="cpu", enabled=False)):
+            optimizer.zero_grad()
+            scaler.scale(p.sum()).backward()
+            scaler.step(optimizer)
+            scaler.update()
+        assert p.tolist() == [-2, -2]
+
+        class Double(torch.autograd.Function):
+            @staticmethod
+            @torch.cuda.amp.custom_fwd(cast_inputs=torch.float32)
+            def forward(ctx, x):
+                return 2 * x
+
+            @staticmethod
+            @torch.cuda.amp.custom_bwd
+            def backward(ctx, g):
+                return 2 * g
+
+        Double.apply(p).sum().backward()
+    assert len(told) == 3
