@@ -187,6 +187,28 @@ def test_a_training_step(name, stand_in):
     assert not wrong, wrong
 
 
+def test_the_list_tells_work_from_views_and_waits(stand_in):
+    x = card.arange(12, dtype="f4").reshape(3, 4)
+    twice = card.ElementwiseKernel("T x", "T y", "y = 2 * x", "twice")
+    card.counts.reset()
+    with card.launches() as work:
+        y = twice(x.T[1:]).reshape(-1).astype("f4", copy=False)
+        y += 1
+        y[:4] = x[0]
+        z = card.concatenate([y, card.asarray(np.zeros(2, "f4"))])
+        card.nonzero(z)
+        z.data.memset_async(0, 8)
+        float(z[0])
+        card.cuda.get_current_stream().synchronize()
+    assert [str(w).split() for w in work] == [
+        ["elementwise", "twice"], ["routine", "add"], ["routine", "setitem"], ["upload", "asarray"], ["routine", "concatenate"],
+        ["wait", "nonzero"], ["routine", "nonzero"], ["memset", "memset_async"], ["download", "float"],
+        ["wait", "Stream.synchronize"],
+    ]  # fmt: skip
+    assert [(w.read, w.written) for w in work.of("routine")][:3] == [(36, 36), (16, 16), (44, 44)]
+    assert len(work.device) == 6 and (card.counts.host_copies, card.counts.synchronisations) == (1, 2)
+
+
 def test_gradients_become_grad_without_a_copy_unless_somebody_holds_them(stand_in):
     a, b, c = (gf.tensor(np.arange(4, dtype="f4")).to("cuda").requires_grad_() for _ in range(3))
     g = gf.tensor(np.ones(4, "f4")).to("cuda")
