@@ -77,6 +77,11 @@ def to_device(batch: Any, where: Any) -> Any:
     return batch
 
 
+def _arriving(loader: Iterable[Any], where: backend.device) -> Any:
+    """A block with the batches of a loader, on a card copied ahead; whatever ends it ends the copies and the threads."""
+    return contextlib.closing(prefetch(loader, where)) if where.type == "cuda" else contextlib.nullcontext(loader)
+
+
 def _home(model: Module, device: Any) -> backend.device:
     """The device to train on: the one given, to which the model is moved, else the model's."""
     if device is not None:
@@ -138,8 +143,8 @@ def evaluate(
     measures = _metrics(metrics)
     where = _home(model, device)
     means = {name: Mean() for name in (["loss"] if loss_fn is not None else []) + list(measures)}
-    with evaluating(model):
-        for batch in _Bar(loader, "evaluate", progress):
+    with evaluating(model), _arriving(loader, where) as batches:
+        for batch in _Bar(batches, "evaluate", progress):
             inputs, target = _split("evaluate", to_device(batch, where))
             output, n = model(*inputs), _rows(target)
             if loss_fn is not None:
@@ -340,8 +345,8 @@ def _epoch(step: _Training, run: Callable[..., None], loader: Any, where: Any, p
     """One pass over the training batches: the means of the loss and the metrics."""
     for mean in step.means.values():
         mean.restart()
-    with contextlib.closing(prefetch(loader, where)) as batches:
-        for batch in _Bar(batches if where.type == "cuda" else loader, title, progress):
+    with _arriving(loader, where) as batches:
+        for batch in _Bar(batches, title, progress):
             inputs, target = _split("fit", to_device(batch, where))
             run(*inputs, target)
             for mean in step.means.values():

@@ -39,8 +39,8 @@ def test_what_is_cast_on_the_card(card):
 @pytest.mark.parametrize("mixed", [False, True])
 def test_nets_learn_in_half_types_on_the_card(name, dtype, mixed, card):
     dtype = getattr(gf, dtype)
-    there, parameters, _ = losses(nets()[name], dtype, "cuda", mixed=mixed)
-    here, same, _ = losses(nets()[name], dtype, mixed=mixed)
+    there, *_ = losses(nets()[name], dtype, "cuda", mixed=mixed)
+    here, *_ = losses(nets()[name], dtype, mixed=mixed)
     full, *_ = losses(nets()[name], gf.float32)
     assert there[-1] < 0.7 * there[0]
     np.testing.assert_allclose(there, here, atol=0.01 if dtype == gf.float16 else 0.08)
@@ -49,7 +49,7 @@ def test_nets_learn_in_half_types_on_the_card(name, dtype, mixed, card):
 
 def test_a_step_is_skipped_and_the_scale_found(card):
     there, parameters, scaler = losses(nets()["mlp"], gf.float16, "cuda", mixed=True, bad=(1, 4))
-    here, same, other = losses(nets()["mlp"], gf.float16, "cpu", mixed=True, bad=(1, 4))
+    _, same, other = losses(nets()["mlp"], gf.float16, "cpu", mixed=True, bad=(1, 4))
     assert there[1] == there[2] and there[4] == there[5]
     assert scaler.state_dict() == other.state_dict()
     assert (scaler.get_scale(), scaler._get_growth_tracker()) == (64, 0)
@@ -131,7 +131,7 @@ def test_optimizers_that_know_no_scaler_are_told_by_the_host(card):
     class Plain(gf.optim.SGD):
         _step_supports_amp_scaling = False
 
-    step, model, scaler = scaled(lambda p: Plain(p, lr=0.1), False)
+    step, model, _ = scaled(lambda p: Plain(p, lr=0.1), False)
     same, reference, _ = scaled(lambda p: gf.optim.SGD(p, lr=0.1), False)
     for i in range(4):
         inputs = batch(i, bad=(1,))
@@ -147,7 +147,8 @@ def test_all_gradients_in_one_launch(dtype, card):
     low = np.dtype(getattr(gf, dtype))
     rng = np.random.default_rng(0)
     whole = card.asarray(rng.standard_normal(40001).astype(low))
-    arrays = [whole[1:8193], whole[8193:8200], whole[9000:9000], whole[10000:27000], whole[30001:30010], whole[31000:31012].reshape(3, 4).T]
+    ends = ((1, 8193), (8193, 8200), (9000, 9000), (10000, 27000), (30001, 30010))
+    arrays = [*(whole[a:b] for a, b in ends), whole[31000:31012].reshape(3, 4).T]
     exact = [card.asnumpy(a).astype(np.float64) / 4 for a in arrays]
     found, scale = card.zeros((), np.float32), card.full((), 4, np.float32)
     start = launch.count

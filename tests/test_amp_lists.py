@@ -182,10 +182,10 @@ def card_list(monkeypatch):
                 library.impl(name.removeprefix("aten::"), casting(name, kind, lower), "AutocastCPU", allow_override=True)
                 put.add(name)
         for name in torch._C._dispatch_get_all_op_names():
-            if name.startswith("aten") and name not in put:
-                if torch._C._dispatch_has_kernel_for_dispatch_key(name, "AutocastCPU"):
-                    fall = torch.library.fallthrough_kernel
-                    library.impl(name.removeprefix("aten::"), fall, "AutocastCPU", allow_override=True)
+            listed = torch._C._dispatch_has_kernel_for_dispatch_key(name, "AutocastCPU")
+            if listed and name.startswith("aten") and name not in put:
+                fall = torch.library.fallthrough_kernel
+                library.impl(name.removeprefix("aten::"), fall, "AutocastCPU", allow_override=True)
     with gf.autocast("cpu"):  # so that every function that is on a list asks
         pass
     monkeypatch.setitem(lists.kinds, "cpu", lists.kinds["cuda"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -104,8 +105,7 @@ def test_streams_wait_for_each_other(card, monkeypatch):
     here = card.cuda.get_current_stream()
     monkeypatch.setattr(card.cuda.Stream, "wait_event", lambda s, e: log.append("loop" if s == here else "copy") or wait(s, e))
     monkeypatch.setattr(card.ndarray, "set", lambda x, a, stream=None: log.append((stream != here) * "set") or put(x, a, stream))
-    for _ in data.prefetch([[gf.ones(2)] for _ in range(3)], "cuda"):
-        log.append("use")
+    log.extend("use" for _ in data.prefetch([[gf.ones(2)] for _ in range(3)], "cuda"))
     assert log == ["copy", "set", "copy", "set", "loop", "use", "copy", "set", "loop", "use", "loop", "use"]
 
 
@@ -115,16 +115,18 @@ def test_an_early_end_leaves_nothing(end, card):
     gc.collect()
     used = pool.used_bytes()
     ahead = data.prefetch(data.DataLoader(pairs(200), 5, num_workers=2, pin_memory=True), "cuda")
-    if end == "exception":
-        with pytest.raises(KeyError):
-            for _ in ahead:
-                raise KeyError
-    else:
+
+    def use():
         for _ in ahead:
+            if end == "exception":
+                raise KeyError
             break
+
+    with pytest.raises(KeyError) if end == "exception" else nullcontext():
+        use()
     ahead.close()
     assert not workers()
-    del ahead, _
+    ahead = None
     gc.collect()
     backend.hold(card.cuda.get_current_stream().record())
     assert pool.used_bytes() == used and len(backend._held) <= 1
