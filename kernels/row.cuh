@@ -200,10 +200,9 @@ template <class T, class Team, int E, int VEC> struct share {
 
   // Write the values of the pack at place i into a row like this one.
   template <class O> __device__ __forceinline__ void put(O* row, index_t i, const acc_t<O> (&out)[VEC]) const {
-    if (VEC == 1) store(row + (kept ? i : i * step), out[0]);
+    if (VEC == 1) store(row + i * step, out[0]);
     else store_part<VEC>(row, i, n, out);
   }
-  __device__ __forceinline__ index_t offset(index_t i) const { return kept ? i : i * step; }
 };
 
 // The share of a wide row: nothing that a pass writes is kept. `which` numbers the rows that a team holds, each with its

@@ -337,7 +337,7 @@ def test_groups_in_one_launch(card, rng, shape, dtype):
 
 
 @pytest.mark.cuda
-@pytest.mark.parametrize("shape", [(3, 5, 17), (4, 3, 6, 6), (2, 2, 1030), (130, 2, 20), (3, 1, 5000)])
+@pytest.mark.parametrize("shape", [(3, 5, 17), (4, 3, 6, 6), (2, 2, 1030), (130, 2, 20), (3, 1, 5000), (4, 2, 3064)])
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_channels_that_a_block_holds(card, rng, shape, dtype):
     from gradflow.cuda import launch

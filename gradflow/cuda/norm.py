@@ -219,7 +219,7 @@ class Planes:
         vec = 16 // self.dtype.itemsize
         vec = vec if self.l % vec == 0 else 1
         fits = self.l > SHORT and shared <= row.shared_limit(x.device.id) - 2 * row.RESERVED
-        return (vec, shared + row.RESERVED) if fits else None
+        return (vec, row.with_room(shared)) if fits else None
 
     def along(self) -> tuple[tuple[int, int], tuple[int, int]]:
         """(grid, block) of the kernels that go through planes by packs of 16 bytes."""

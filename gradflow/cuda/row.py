@@ -36,7 +36,7 @@ class Team(NamedTuple):
         size, pack = self.block[0], 16 * arrays
         packs = launch.blocks(n + self.vec - 1, size * self.vec) - self.kept // self.vec
         packs = max(min(packs, (shared_limit(x.device.id) - 2 * RESERVED) // (size * pack)), 0)
-        return packs, packs * size * pack + RESERVED
+        return packs, with_room(packs * size * pack)
 
 
 def lanes(size: int, kept: int, vec: int) -> Team:
@@ -46,6 +46,11 @@ def lanes(size: int, kept: int, vec: int) -> Team:
 
 
 RESERVED = 1024  # bytes of shared memory that kernels on rows have for their reductions, at most
+
+
+def with_room(size: int) -> int:
+    """What to ask for, for so many bytes of dynamic shared memory: beside a kernel's own they may need asking for."""
+    return size if size <= launch.STATIC_SHARED - RESERVED else max(size, launch.STATIC_SHARED + 16)
 
 
 @cache
