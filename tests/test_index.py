@@ -118,6 +118,18 @@ def test_long_runs_on_the_card(numbers, width, card):
 
 
 @pytest.mark.cuda
+@pytest.mark.parametrize("many", [1 << 15, 100])
+def test_rows_sorted_by_a_kernel_or_by_a_library(many, card, monkeypatch):
+    from gradflow.cuda import index as launcher
+
+    monkeypatch.setattr(launcher, "MANY", many)
+    rng = np.random.default_rng(1)
+    ids, x = rng.integers(0, 9, 600), rng.standard_normal((600, 2))
+    y = index.segment_sum(card.asarray(x), card.asarray(ids), 9)
+    assert_close(card.asnumpy(y), np.stack([x[ids == k].sum(0) for k in range(9)]), scale=4)
+
+
+@pytest.mark.cuda
 def test_scans_of_many_chunks_on_the_card(card):
     from gradflow.ops import scan
 

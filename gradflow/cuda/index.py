@@ -12,6 +12,7 @@ from .launch import GRID_LIMIT, blocks, contiguous, ctype, launch
 
 CHUNK = 32  # rows per thread, as in the kernel
 THREADS = 256
+MANY = 1 << 15  # from here on a library's sort is faster than counting, though the host waits for it
 
 
 def segment_sum(x: Array, ids: Array, n: int) -> Array:
@@ -26,8 +27,13 @@ def segment_sum(x: Array, ids: Array, n: int) -> Array:
     across = min(THREADS, 1 << (max(width, 1) - 1).bit_length())
     down = THREADS // across
     y = cp.zeros((n, *x.shape[1:]), x.dtype)
-    order = cp.argsort(ids, kind="stable")
-    ids, rows = ids[order].astype(np.int64, copy=False), contiguous(x)
+    rows = contiguous(x)
+    if m <= MANY and n < 2**31 - 1:
+        ids, order, given = cp.empty(m, np.int64), cp.empty(m, np.int64), contiguous(ids.astype(np.int64, copy=False))
+        launch("index", "places", blocks(m, 64), 64, given, order, ids, np.int32(m), np.int32(n))
+    else:
+        order = cp.argsort(ids, kind="stable")
+        ids = ids[order].astype(np.int64, copy=False)
     while m and width:
         chunks = blocks(m, CHUNK)
         part = part_ids = None
@@ -46,4 +52,4 @@ def instantiations() -> list[str]:
     """Every kernel that the launchers ask for."""
     pairs = [("float", "float"), ("double", "double")]
     pairs += [(t, s) for t in ("__half", "__nv_bfloat16") for s in (t, "float")]
-    return [f"segment_sum<{t}, {s}>" for t, s in pairs]
+    return ["places", *(f"segment_sum<{t}, {s}>" for t, s in pairs)]
