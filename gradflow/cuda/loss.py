@@ -76,7 +76,7 @@ def cross_entropy_backward(
     x, target = row.ready(x), _classes(target)
     g, lse, glse = (None if v is None else contiguous(v.astype(kind, copy=False)) for v in (g, lse, glse))
     dx = namespace(x).empty(x.shape, x.dtype)
-    t = row.choose(n, inner, x.dtype.itemsize)
+    t = row.choose(n, inner, x.dtype.itemsize, resident=1)
     arrays = g, x, target, lse, _classes(total) if reduction == "mean" else None, glse, dx
     numbers = rows, n, inner, ignore_index, np.float64(smoothing), reduction == "none"
     launch("loss", t.name("cross_entropy_backward", ctype(x.dtype)), row.grid(t, rows), t.block, *arrays, *numbers)
@@ -179,7 +179,7 @@ def instantiations() -> list[str]:
         teams = row.every(size)
         for out in dict.fromkeys((c, "double" if size == 8 else "float")):
             found += [t.name("cross_entropy_forward", c, out) for t in teams]
-        found += [t.name("cross_entropy_backward", c) for t in teams]
+        found += [t.name("cross_entropy_backward", c) for t in row.every(size, resident=1)]
         for kernel in ("difference_loss", "bce_logits", "bce"):
             names = (kernel if kernel == "difference_loss" else f"{kernel}_forward"), f"{kernel}_backward"
             found += [f"{name}<{c}, {vec}>" for name in names for vec in (1, 16 // size)]
