@@ -217,7 +217,10 @@ def blas(p: Problem) -> tuple[tuple, tuple, int, int, int]:
         whole = [several and any(s[which] for s in p.stack) for which in (1, 2)]
         a = without_gaps(p.a, lead if whole[0] else ()) if whole[0] or right is None else p.a
         b = without_gaps(p.b, lead if whole[1] else ()) if whole[1] or left is None else p.b
-        return blas(Problem(a, b))
+        copied = Problem(a, b)
+        if copied.count != p.count:  # without gaps the stack could be one tall matrix, of which the caller knows nothing
+            copied.m, copied.stack, copied.count = p.m, [(p.count, p.m * copied.a_m, 0)], p.count
+        return blas(copied)
     count, s, t = p.stack[0] if p.stack else (1, 0, 0)
     return left, right, count, t, s
 
