@@ -28,7 +28,7 @@ def matrix(tmp_path, monkeypatch):
     launching.forget()
 
 
-@pytest.mark.parametrize("dtype, depth", [(np.float16, 16), (BRAIN, 16), (np.float32, 8)], ids=["half", "brain", "tf32"])
+@pytest.mark.parametrize(("dtype", "depth"), [(np.float16, 16), (BRAIN, 16), (np.float32, 8)], ids=["half", "brain", "tf32"])
 def test_a_product(card, matrix, dtype, depth):
     draw = np.random.default_rng(0)
     # Integers of at most five bits: every product and sum is exact, in any order and type.
