@@ -107,7 +107,7 @@ template <int K, class T> struct Window {
 // values = the largest of each window, a NaN above all; indices = its place in the plane: of equals the first, of NaNs
 // the last.
 template <class T, int K>
-__global__ void __launch_bounds__(256, 4) max_pool_forward(
+__global__ void __launch_bounds__(256, K ? 4 : 2) max_pool_forward(
     const T* __restrict__ x, T* __restrict__ values, index_t* __restrict__ indices, int size, DIM(d), DIM(h), DIM(w)) {
   using namespace pool_;
   constexpr int U = 2;
@@ -151,7 +151,7 @@ __global__ void __launch_bounds__(256, 4) max_pool_forward(
 
 // y = the sum of each window over its size, or over `divisor` unless that is 0.
 template <class T, int K>
-__global__ void __launch_bounds__(256, 4) avg_pool_forward(
+__global__ void __launch_bounds__(256, K ? 4 : 2) avg_pool_forward(
     const T* __restrict__ x, T* __restrict__ y, int size, bool padded, int divisor, DIM(d), DIM(h), DIM(w)) {
   using namespace pool_;
   constexpr int U = 2;
