@@ -242,7 +242,7 @@ def _twins(rank: int) -> tuple[Any, ...]:
         return _result(_forward(_image(x, rank), w, b, _flat(win), activation), rank, x.shape[:lead])
 
     def activated(x, w, b=None, activation="relu", stride=1, padding=0, dilation=1, groups=1):
-        check_activation(f"{name}_activation", activation)
+        check_activation(f"{name}_activation", activation, x)
         return forward(x, w, b, stride, padding, dilation, groups, 1 + [*ACTIVATIONS].index(activation))
 
     def input_gradient(g, w, x_shape, stride=1, padding=0, dilation=1, groups=1):

@@ -46,5 +46,5 @@ def linear_activation(x, w, b=None, activation="relu"):
     On the card the activation is applied to what is stored anyway. The gradients of gelu and silu need what was put in, and
     multiply again for it; those of the others need y. ValueError for another word, RuntimeError for sizes as of linear.
     """
-    check_activation("linear_activation", activation)
+    check_activation("linear_activation", activation, x)
     return ACTIVATIONS[activation].function(linalg.linear(x, w, b))

@@ -66,10 +66,12 @@ ACTIVATIONS = {
 }
 
 
-def check_activation(name: str, activation: str) -> None:
-    """ValueError for a word that is no activation."""
+def check_activation(name: str, activation: str, x: Array) -> None:
+    """ValueError for a word that is no activation, NotImplementedError for one that complex numbers have not."""
     if activation not in ACTIVATIONS:
         raise ValueError(f"{name}: wanted an activation among {', '.join(ACTIVATIONS)}, saw {activation!r}")
+    if x.dtype.kind == "c" and activation in ("relu", "gelu", "gelu_tanh"):
+        raise NotImplementedError(f"{name}: wanted real numbers for {activation}, saw {x.dtype}")
 
 
 def check_arrays(name: str, x: Array, w: Array, b: Array | None = None, k: int = 0) -> None:
@@ -156,7 +158,7 @@ def _family(rank: int) -> tuple[Callable[..., Any], ...]:
         return y if b is None else (y + b.reshape(-1, *[1] * rank)).astype(x.dtype, copy=False)
 
     def activated(x, w, b=None, activation="relu", stride=1, padding=0, dilation=1, groups=1):
-        check_activation(f"{name}_activation", activation)
+        check_activation(f"{name}_activation", activation, x)
         return ACTIVATIONS[activation].function(forward(x, w, b, stride, padding, dilation, groups))
 
     def gradients(g, x, w, b, y, x_shape, w_shape, needs, activation, stride, padding, dilation, groups):
