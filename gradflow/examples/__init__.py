@@ -27,5 +27,8 @@ CHAPTERS: dict[str, dict[str, str]] = {
     "Convolution": {
         "lenet": "a convolutional network that reads handwritten digits",
     },
+    "Layer zoo": {
+        "layer_zoo": "every layer and criterion of the lecture's list, value and gradient checked",
+    },
 }
 EXAMPLES = {name: text for chapter in CHAPTERS.values() for name, text in chapter.items()}
