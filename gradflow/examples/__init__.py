@@ -23,6 +23,7 @@ CHAPTERS: dict[str, dict[str, str]] = {
         "gates": "perceptrons as gates, and 'same value', which needs a hidden layer",
         "fits": "x^2, sin x and |x| by three hidden units, which are drawn",
         "two_layer": "the two-layer net of the lecture beside its NumPy program",
+        "spiral": "spiral arms parted by 3, 6 and 20 neurons, and what L2 does",
     },
     "Convolution": {
         "lenet": "a convolutional network that reads handwritten digits",
