@@ -29,6 +29,9 @@ CHAPTERS: dict[str, dict[str, str]] = {
     "Convolution": {
         "lenet": "a convolutional network that reads handwritten digits",
     },
+    "Sequences": {
+        "char_rnn": "an RNN and an LSTM that learn to write, character by character",
+    },
     "Layer zoo": {
         "layer_zoo": "every layer and criterion of the lecture's list, value and gradient checked",
     },

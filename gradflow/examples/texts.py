@@ -1,0 +1,74 @@
+"""The text that the language models of the gallery read: Python's own language reference, as characters and as numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pydoc_data.topics import topics
+from typing import Any
+
+import numpy as np
+
+import gradflow as gf
+
+ALPHABET = "\n" + "".join(map(chr, range(32, 127)))
+_QUOTES = str.maketrans("\u2018\u2019\u201c\u201d\u2013\u2014\u2026", "''\"\"--.")
+
+
+def reference() -> tuple[np.ndarray, np.ndarray]:
+    """The topics of `help()` as codes, for training and, the last tenth, held out; no tables, and no paragraph twice."""
+    found = "\n\n".join(text if isinstance(text, str) else "\n".join(text) for text in topics.values())
+    text = "\n\n".join(dict.fromkeys(part.strip("\n") for part in found.split("\n\n") if "|" not in part))
+    codes = encode(text)
+    cut = len(codes) * 9 // 10
+    return codes[:cut], codes[cut:]
+
+
+def encode(text: str) -> np.ndarray:
+    """The place in ALPHABET of every character; those that it lacks are left out."""
+    place = {c: i for i, c in enumerate(ALPHABET)}
+    return np.array([place[c] for c in text.translate(_QUOTES) if c in place], np.int64)
+
+
+def decode(codes: Iterable[Any]) -> str:
+    """The characters at these places."""
+    return "".join(ALPHABET[int(c)] for c in codes)
+
+
+def windows(codes: np.ndarray, n: int, length: int, rng: np.random.Generator, device: Any) -> tuple[gf.Tensor, gf.Tensor]:
+    """n pieces of a text from random places, (n, length), and the same moved on by one character: what comes next."""
+    at = rng.integers(0, len(codes) - length, n)[:, None] + np.arange(length)
+    return gf.tensor(codes[at], device=device), gf.tensor(codes[at + 1], device=device)
+
+
+def learn(model: gf.nn.Module, codes: np.ndarray, steps: Iterable[int], total: int, length: int, seed: int) -> list[gf.Tensor]:
+    """Train a model of the next character, codes (n, length) -> scores, by Adam in batches of 32; the loss of every step."""
+    rng, device = np.random.default_rng(seed), next(model.parameters()).device
+    optimizer = gf.optim.Adam(model.parameters())
+    schedule = gf.optim.lr_scheduler.OneCycleLR(optimizer, 0.006, total, pct_start=0.1)
+    losses = []
+    for _ in steps:
+        x, y = windows(codes, 32, length, rng, device)
+        loss = gf.nn.functional.cross_entropy(model(x).flatten(0, 1), y.flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        gf.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        losses.append(loss.detach())
+    return losses
+
+
+def surprise(model: gf.nn.Module, codes: np.ndarray, n: int, length: int) -> np.ndarray:
+    """-log p, in nats, of every character of n pieces spread over a text, (n, length), each given those before it."""
+    device = next(model.parameters()).device
+    at = np.linspace(0, len(codes) - length - 1, n).astype(int)[:, None] + np.arange(length)
+    x, y = gf.tensor(codes[at], device=device), gf.tensor(codes[at + 1], device=device)
+    with gf.nn.evaluating(model):
+        loss = gf.nn.functional.cross_entropy(model(x).flatten(0, 1), y.flatten(), reduction="none")
+    return loss.reshape(n, length).cpu().numpy()
+
+
+def smooth(losses: list[gf.Tensor], over: int) -> tuple[np.ndarray, np.ndarray]:
+    """(step, mean) of the losses in every stretch of `over` steps: a curve that one can read."""
+    values = np.array([loss.item() for loss in losses])[: len(losses) // over * over].reshape(-1, over)
+    return np.arange(1, len(values) + 1) * over, values.mean(1)
