@@ -25,6 +25,7 @@ CHAPTERS: dict[str, dict[str, str]] = {
         "two_layer": "the two-layer net of the lecture beside its NumPy program",
         "spiral": "spiral arms parted by 3, 6 and 20 neurons, and what L2 does",
         "softmax_hinge": "softmax against multiclass hinge loss, with L2, on digits",
+        "activations": "six activations and their gradients, drawn and checked",
     },
     "Convolution": {
         "lenet": "a convolutional network that reads handwritten digits",
