@@ -25,10 +25,17 @@ from .writes import in_place
 _NO_NUMBERS = (type(None), str, list, tuple, dict, set)  # to which a tensor is never equal
 
 
+def _holders(x: object) -> int:
+    return getrefcount(x)
+
+
+_ALONE = _holders(object())  # what a function sees of an argument that nobody else holds: versions of Python count differently
+
+
 def _whole(g: Array) -> bool:
     """Whether an array in C order is all of a memory that no other array has."""
     base = g.base
-    if base is not None and (type(base) is not type(g) or base.size != g.size or getrefcount(base) > 3):
+    if base is not None and (type(base) is not type(g) or base.size != g.size or getrefcount(base) > _ALONE + 1):
         return False
     return g.flags.c_contiguous and (g if base is None else base).flags.owndata
 
@@ -275,7 +282,7 @@ class Tensor(Chance, Stored):
             # The gradient may be shared with another leaf or be a view of one number: then keep a copy of our own.
             if not (isinstance(g, np.ndarray) or backend.on_card(g)):
                 g = np.asarray(g)
-            elif getrefcount(g) > 2 or not _whole(g):  # 2: nobody holds it but this call
+            elif getrefcount(g) > _ALONE or not _whole(g):
                 g = g.copy(order="C")
             self.grad = wrap(g)
         elif self.grad.node is not None:
