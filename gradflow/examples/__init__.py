@@ -32,6 +32,7 @@ CHAPTERS: dict[str, dict[str, str]] = {
     },
     "Sequences": {
         "char_rnn": "an RNN and an LSTM that learn to write, character by character",
+        "gpt": "a small GPT that writes, beside an LSTM",
     },
     "Layer zoo": {
         "layer_zoo": "every layer and criterion of the lecture's list, value and gradient checked",

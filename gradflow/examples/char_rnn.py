@@ -17,8 +17,6 @@ from gradflow.examples import texts
 from gradflow.examples.page import Page
 from gradflow.examples.runner import main
 
-COLORS = {"RNN": "#d95f02", "LSTM": "#1f77b4"}
-
 
 class CharacterModel(gf.nn.Module):
     """Codes (n, length) to the scores of the character after each, (n, length, characters)."""
@@ -67,25 +65,10 @@ def run(page: Page) -> None:
         goal = page.pick({"RNN": 1.9, "LSTM": 1.7}, {"RNN": 2.65, "LSTM": 2.75})[name]
         page.result(f"{name}: surprise by a held out character, nats", float(spread[name].mean()), at_most=goal)
         page.note(f"{name} writes:\n{sample(model, 'If the ', page.pick(400, 150), 0.7)}\n")
-    page.picture(_curves(page, losses, spread), "loss.png", "The loss while training, and the surprise after more context.")
+    page.picture(texts.curves(page, losses, spread), "loss.png", "The loss while training, and the surprise after more context.")
     piece = np.linspace(0, len(held_out) - length - 1, len(spread["LSTM"])).astype(int)[1:9]
     shown = [(texts.decode(held_out[at + 1 : at + 1 + length]), spread["LSTM"][i + 1]) for i, at in enumerate(piece)]
     page.picture(_surprises(page, shown), "surprise.png", "Held out text: the darker a character, the less the LSTM saw it come.")
-
-
-def _curves(page: Page, losses: dict[str, Any], spread: dict[str, np.ndarray]) -> Any:
-    figure = page.figure(10, 4)
-    left, right = figure.subplots(1, 2)
-    for name, color in COLORS.items():
-        left.plot(*texts.smooth(losses[name], page.pick(25, 10)), color=color, label=name)
-        by_context = spread[name].mean(0).reshape(-1, 4).mean(1)
-        right.plot(np.arange(len(by_context)) * 4 + 2, by_context, "o-", ms=3, color=color, label=name)
-    left.set(xlabel="step", ylabel="nats per character", title="Loss of the training batches")
-    right.set(xlabel="characters read before", ylabel="nats per character", title="Held out text: what context is worth")
-    for axes in (left, right):
-        axes.grid(alpha=0.3)
-        axes.legend(frameon=False)
-    return figure
 
 
 def _surprises(page: Page, shown: list[tuple[str, np.ndarray]]) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 import gradflow as gf
+from gradflow.examples.page import Page
 
 ALPHABET = "\n" + "".join(map(chr, range(32, 127)))
 _QUOTES = str.maketrans("\u2018\u2019\u201c\u201d\u2013\u2014\u2026", "''\"\"--.")
@@ -40,11 +41,13 @@ def windows(codes: np.ndarray, n: int, length: int, rng: np.random.Generator, de
     return gf.tensor(codes[at], device=device), gf.tensor(codes[at + 1], device=device)
 
 
-def learn(model: gf.nn.Module, codes: np.ndarray, steps: Iterable[int], total: int, length: int, seed: int) -> list[gf.Tensor]:
+def learn(
+    model: gf.nn.Module, codes: np.ndarray, steps: Iterable[int], total: int, length: int, seed: int, rate: float = 0.006
+) -> list[gf.Tensor]:  # fmt: skip
     """Train a model of the next character, codes (n, length) -> scores, by Adam in batches of 32; the loss of every step."""
     rng, device = np.random.default_rng(seed), next(model.parameters()).device
     optimizer = gf.optim.Adam(model.parameters())
-    schedule = gf.optim.lr_scheduler.OneCycleLR(optimizer, 0.006, total, pct_start=0.1)
+    schedule = gf.optim.lr_scheduler.OneCycleLR(optimizer, rate, total, pct_start=0.1)
     losses = []
     for _ in steps:
         x, y = windows(codes, 32, length, rng, device)
@@ -68,7 +71,20 @@ def surprise(model: gf.nn.Module, codes: np.ndarray, n: int, length: int) -> np.
     return loss.reshape(n, length).cpu().numpy()
 
 
-def smooth(losses: list[gf.Tensor], over: int) -> tuple[np.ndarray, np.ndarray]:
-    """(step, mean) of the losses in every stretch of `over` steps: a curve that one can read."""
-    values = np.array([loss.item() for loss in losses])[: len(losses) // over * over].reshape(-1, over)
-    return np.arange(1, len(values) + 1) * over, values.mean(1)
+def curves(page: Page, losses: dict[str, list[gf.Tensor]], spread: dict[str, np.ndarray]) -> Any:
+    """The loss of each model while it trains, and its surprise by held out characters after more and more context."""
+    figure = page.figure(10, 4)
+    left, right = figure.subplots(1, 2)
+    over = max(len(next(iter(losses.values()))) // 40, 5)  # steps to a point, so that one sees the curve and not the batches
+    for name, color in zip(losses, ("#d95f02", "#1f77b4"), strict=True):
+        values = np.array([loss.item() for loss in losses[name]])
+        values = values[: len(values) // over * over].reshape(-1, over).mean(1)
+        left.plot(np.arange(1, len(values) + 1) * over, values, color=color, label=name)
+        by_context = spread[name].mean(0).reshape(-1, 4).mean(1)
+        right.plot(np.arange(len(by_context)) * 4 + 2, by_context, "o-", ms=3, color=color, label=name)
+    left.set(xlabel="step", ylabel="nats per character", title="Loss of the training batches")
+    right.set(xlabel="characters read before", ylabel="nats per character", title="Held out text: what context is worth")
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
+    return figure
