@@ -26,6 +26,7 @@ CHAPTERS: dict[str, dict[str, str]] = {
         "spiral": "spiral arms parted by 3, 6 and 20 neurons, and what L2 does",
         "softmax_hinge": "softmax against multiclass hinge loss, with L2, on digits",
         "activations": "six activations and their gradients, drawn and checked",
+        "vanishing": "gradients that vanish or explode through depth and time, and the cures",
     },
     "Convolution": {
         "lenet": "a convolutional network that reads handwritten digits",
