@@ -29,11 +29,17 @@ CHAPTERS: dict[str, dict[str, str]] = {
         "vanishing": "gradients that vanish or explode through depth and time, and the cures",
     },
     "Convolution": {
+        "full_convolution": "a full convolution, 3 x 3 with 2 x 2, by hand and by the net's operations",
         "lenet": "a convolutional network that reads handwritten digits",
     },
     "Sequences": {
         "char_rnn": "an RNN and an LSTM that learn to write, character by character",
         "gpt": "a small GPT that writes, beside an LSTM",
+    },
+    "Looking inside": {
+        "first_filters": "the filters of the first layer, and what they see",
+        "best_images": "the images that activate a unit most, layer by layer",
+        "saliency": "which pixels a score depends on: saliency and guided backprop",
     },
     "Layer zoo": {
         "layer_zoo": "every layer and criterion of the lecture's list, value and gradient checked",
