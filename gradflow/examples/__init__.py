@@ -30,6 +30,7 @@ CHAPTERS: dict[str, dict[str, str]] = {
     },
     "Convolution": {
         "full_convolution": "a full convolution, 3 x 3 with 2 x 2, by hand and by the net's operations",
+        "filters": "blur, sharpen, Laplacian and Sobel on a photograph; Sobel learned back",
         "lenet": "a convolutional network that reads handwritten digits",
     },
     "Sequences": {
