@@ -1,0 +1,77 @@
+"""The net that this chapter looks into: three convolutions, the mean over all places, one linear layer, trained on digits.
+
+There is no fully connected layer in front of the mean, so the net takes images of any size, and the score of a class is the
+mean of a map: sum_k w_ck mean_hw a_khw (Zhou et al. 2016).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+import gradflow as gf
+from gradflow import nn
+from gradflow.examples.page import Page
+
+
+class DigitNet(nn.Module):
+    """x (n, 1, h, w) with pixels in [0, 1] to the scores (n, 10)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(1, 16, 5, padding=2),
+            nn.ReLU(),
+            nn.Conv2d(16, 32, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(32, 64, 3, padding=1),
+            nn.ReLU(),
+        )
+        self.classifier = nn.Linear(64, 10)
+
+    def forward(self, x: Any) -> Any:
+        """The scores of the ten digits."""
+        return self.classifier(self.features(x).mean((2, 3)))
+
+
+def fitted(page: Page, x: Any, t: Any, epochs: int, lr: float = 0.01) -> DigitNet:
+    """A net trained on images x (n, 1, h, w) of digits t (n,), which then holds still: evaluation, fixed parameters."""
+    model = DigitNet().to(page.device)
+    optimizer = gf.optim.Adam(model.parameters(), lr)
+    loader = gf.data.DataLoader(gf.data.TensorDataset(x, t), 32, shuffle=True)
+    schedule = gf.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
+    gf.train.fit(model, nn.CrossEntropyLoss(), optimizer, loader, epochs=epochs, scheduler=schedule, report=None)
+    return model.eval().requires_grad_(False)
+
+
+def trained(page: Page) -> tuple[DigitNet, Any, Any]:
+    """The net trained on the digits that are not held out, and the held out ones: model, x (n, 1, 8, 8), t (n,).
+
+    The page says how many of them it reads rightly.
+    """
+    training, held_out = ([a.to(page.device) for a in part.tensors] for part in gf.data.digits())
+    model = fitted(page, *training, epochs=page.pick(30, 8))
+    x, t = held_out
+    page.result("digits read rightly", accuracy(model, x, t), at_least=page.pick(0.97, 0.92), unit="%")
+    return model, x, t
+
+
+def accuracy(model: nn.Module, x: Any, t: Any) -> float:
+    """The part of the images x that a model gives the classes t."""
+    with nn.evaluating(model):
+        return float((model(x).argmax(1) == t).float().mean().item())
+
+
+def tiles(page: Page, images: Any, titles: Any, across: int, side: float = 1.15, cmap: str = "gray_r", **limits: Any) -> Any:
+    """A figure of images (h, w) in rows of `across`, each under its title."""
+    down = -(-len(images) // across)
+    figure = page.figure(across * side, down * (side + 0.28))
+    every = np.atleast_1d(figure.subplots(down, across)).flat
+    for axes in every:
+        axes.set_axis_off()
+    for axes, image, title in zip(figure.axes, images, titles, strict=False):
+        axes.imshow(image, cmap=cmap, **limits)
+        axes.set_title(title, fontsize=9)
+    return figure
