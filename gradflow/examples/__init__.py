@@ -32,6 +32,7 @@ CHAPTERS: dict[str, dict[str, str]] = {
         "full_convolution": "a full convolution, 3 x 3 with 2 x 2, by hand and by the net's operations",
         "filters": "blur, sharpen, Laplacian and Sobel on a photograph; Sobel learned back",
         "lenet": "a convolutional network that reads handwritten digits",
+        "vgg16": "VGG16's table from the live model: 138,357,544 parameters",
     },
     "Sequences": {
         "char_rnn": "an RNN and an LSTM that learn to write, character by character",
