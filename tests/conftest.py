@@ -66,6 +66,15 @@ def card(cards):
 
 
 @pytest.fixture(autouse=True)
+def _precision():
+    """Products are as precise after a test as before it."""
+    before = precision.get_float32_matmul_precision()
+    yield
+    if precision.get_float32_matmul_precision() != before:
+        precision.set_float32_matmul_precision(before)
+
+
+@pytest.fixture(autouse=True)
 def _seed():
     gradflow.manual_seed(0)
     np.random.seed(0)
