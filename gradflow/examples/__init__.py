@@ -42,6 +42,7 @@ CHAPTERS: dict[str, dict[str, str]] = {
         "first_filters": "the filters of the first layer, and what they see",
         "best_images": "the images that activate a unit most, layer by layer",
         "saliency": "which pixels a score depends on: saliency and guided backprop",
+        "matrix_norms": "spectral, Frobenius, nuclear and max norms with their gradients",
     },
     "Layer zoo": {
         "layer_zoo": "every layer and criterion of the lecture's list, value and gradient checked",
