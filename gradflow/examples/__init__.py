@@ -33,6 +33,7 @@ CHAPTERS: dict[str, dict[str, str]] = {
         "filters": "blur, sharpen, Laplacian and Sobel on a photograph; Sobel learned back",
         "lenet": "a convolutional network that reads handwritten digits",
         "vgg16": "VGG16's table from the live model: 138,357,544 parameters",
+        "resnet": "residual blocks against the same layers without a way round them",
     },
     "Sequences": {
         "char_rnn": "an RNN and an LSTM that learn to write, character by character",
