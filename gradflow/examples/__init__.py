@@ -32,6 +32,7 @@ CHAPTERS: dict[str, dict[str, str]] = {
         "full_convolution": "a full convolution, 3 x 3 with 2 x 2, by hand and by the net's operations",
         "filters": "blur, sharpen, Laplacian and Sobel on a photograph; Sobel learned back",
         "lenet": "a convolutional network that reads handwritten digits",
+        "alexnet": "AlexNet's table, and its plan in small, trained on digits",
         "vgg16": "VGG16's table from the live model: 138,357,544 parameters",
         "resnet": "residual blocks against the same layers without a way round them",
     },
