@@ -40,6 +40,7 @@ CHAPTERS: dict[str, dict[str, str]] = {
         "char_rnn": "an RNN and an LSTM that learn to write, character by character",
         "gpt": "a small GPT that writes, beside an LSTM",
         "seq2seq": "attention and a Transformer: words turned round, and sums",
+        "captions": "strips of digits, captioned word by word by an LSTM",
     },
     "Looking inside": {
         "first_filters": "the filters of the first layer, and what they see",
