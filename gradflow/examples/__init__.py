@@ -46,6 +46,7 @@ CHAPTERS: dict[str, dict[str, str]] = {
         "first_filters": "the filters of the first layer, and what they see",
         "best_images": "the images that activate a unit most, layer by layer",
         "saliency": "which pixels a score depends on: saliency and guided backprop",
+        "fooling": "every digit changed a little until it is read as any other",
         "matrix_norms": "spectral, Frobenius, nuclear and max norms with their gradients",
     },
     "Layer zoo": {
