@@ -41,6 +41,7 @@ CHAPTERS: dict[str, dict[str, str]] = {
         "gpt": "a small GPT that writes, beside an LSTM",
         "seq2seq": "attention and a Transformer: words turned round, and sums",
         "captions": "strips of digits, captioned word by word by an LSTM",
+        "turing": "a Neural Turing Machine that learns to copy",
     },
     "Looking inside": {
         "first_filters": "the filters of the first layer, and what they see",
