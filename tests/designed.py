@@ -168,6 +168,9 @@ ROWS: dict[str, list[Row]] = {
         Row(rf"softmax_\w+<{SMALL}, \w+, lanes<32>, 32, \d>", threads=256, blocks=2, has="load16 store16", never="local"),
         Row(rf"softmax_\w+<{SMALL}, \w+, wide<512, 2>, .*", threads=512, blocks=2,
             has="load16 store16 copy_async16", never="local"),
+        # A few long rows in parts, which are many: nothing is kept, four packs of a thread are on their way at a time.
+        Row(rf"softmax_(backward_)?parts<{SMALL}.*", threads=512, blocks=2, has="load16", never="local"),
+        Row(rf"softmax_(backward_)?finish<{SMALL}.*", threads=512, blocks=2, has="load16 store16", never="local"),
     ],
     "loss": [
         Row(rf"cross_entropy_\w+<{SMALL}, .*lanes<\d+>, (8|16), \d>", threads=lambda m: 512 if "512" in m[0] else 256,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 
 import numpy as np
@@ -175,3 +176,53 @@ def test_one_launch_and_same_bits(card):
     y = softmax(x, 1)
     assert launch.count == before + 1
     np.testing.assert_array_equal(card.asnumpy(y), card.asnumpy(softmax(x, 1)))
+
+
+@pytest.fixture
+def split(monkeypatch):
+    """Rows of a few hundred values count as long."""
+    from gradflow.cuda import softmax as launcher
+
+    monkeypatch.setattr(launcher, "LONG", 300)
+    monkeypatch.setattr(launcher, "PART", 128)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
+@pytest.mark.parametrize("n", [300, 1001, 8197])
+def test_long_rows_are_made_by_several_blocks(card, n, dtype, split):
+    dtype = gf.backend.bfloat16() if dtype == "bfloat16" else np.dtype(dtype)
+    rng = np.random.default_rng(n)
+    x, g = ((2 * rng.standard_normal((3, n))).astype(dtype) for _ in range(2))
+    x[1, n // 2 :] -= dtype.type(20)  # the largest values lie in the first parts
+    expected = both(x.astype(np.float64), g.astype(np.float64))
+    for a, b in zip(run(card, x, g, 1, dtype), expected, strict=True):
+        assert_close(a, b, dtype=dtype, scale=4)
+
+
+@pytest.mark.cuda
+def test_infinities_in_parts_of_a_row(card, split):
+    inf, nan = math.inf, math.nan
+    x = np.zeros((6, 1001), np.float32)
+    x[0, :400], x[1], x[2, 3], x[3, 900], x[4, 1:], x[5, :500] = -inf, -inf, inf, nan, -inf, nan
+    with np.errstate(invalid="ignore"):
+        expected = softmax(x, 1)
+    assert np.isnan(expected[[1, 2, 3, 5]]).all()
+    assert expected[4, 0] == 1
+    assert_close(card.asnumpy(softmax(card.asarray(x), 1)), expected)
+    np.testing.assert_array_equal(np.isnan(card.asnumpy(log_softmax(card.asarray(x), 1))), np.isnan(expected))
+
+
+@pytest.mark.cuda
+def test_few_long_rows_take_two_launches_and_all_multiprocessors(card):
+    from gradflow.cuda import launch
+
+    x = card.asarray(np.random.default_rng(4).standard_normal((2, 40000)).astype(np.float32))
+    before = launch.count
+    with card.traffic() if hasattr(card, "traffic") else contextlib.nullcontext() as seen:
+        y = softmax(x, 1)
+    assert launch.count == before + 2
+    np.testing.assert_array_equal(card.asnumpy(y), card.asnumpy(softmax(x, 1)))
+    if seen is not None:
+        assert seen.stored <= 1.01 * y.nbytes
+        assert seen.loaded <= 2.05 * x.nbytes

@@ -9,7 +9,10 @@ import numpy as np
 
 from ..backend import is_floating, namespace
 from . import row
-from .launch import ctype, launch
+from .launch import blocks, ctype, launch
+
+FEW, LONG, PART = 32, 1 << 15, 1 << 13  # rows so few and long are made by several blocks each, of at least PART values
+PARTS, PART_THREADS = 64, 512
 
 
 def _rows(shape: tuple[int, ...], dim: int | None) -> tuple[int, int, int]:
@@ -27,12 +30,26 @@ def _run(kernel: str, inputs: list[Any], dim: int | None, log: str) -> Any:
     if inputs[0].dtype != like.dtype or rows > row.MOST_ROWS:
         return NotImplemented
     y = namespace(like).empty(like.shape, like.dtype)
-    if y.size:
+    if rows <= FEW and n >= LONG and inner == 1:
+        _in_parts(kernel, [row.ready(v) for v in inputs], y, rows, n, log)
+    elif y.size:
         t = row.choose(n, inner, y.dtype.itemsize, len(inputs))
         room, shared = t.room(y, n, len(inputs))
         name, arrays = t.name(kernel, ctype(y.dtype), log), [row.ready(v) for v in inputs]
         launch("softmax", name, row.grid(t, rows), t.block, *arrays, y, rows, n, inner, np.int32(room), shared=shared)
     return y
+
+
+def _in_parts(kernel: str, inputs: list[Any], y: Any, rows: int, n: int, log: str) -> None:
+    """_run() of a few long rows: their sums by parts, then each part of what is asked for."""
+    type, vec = ctype(y.dtype), 16 // y.dtype.itemsize
+    length = blocks(max(blocks(n, PARTS), PART), vec) * vec
+    grid, forward = (blocks(n, length), rows), kernel == "softmax_forward"
+    sums = namespace(y).empty((rows, grid[0], 1 + forward), row.wide(y.dtype))
+    first = f"softmax_parts<{type}, {vec}>" if forward else f"softmax_backward_parts<{type}, {log}, {vec}>"
+    last = "softmax_finish" if forward else "softmax_backward_finish"
+    launch("softmax", first, grid, PART_THREADS, *inputs, sums, n, length)
+    launch("softmax", f"{last}<{type}, {log}, {vec}>", grid, PART_THREADS, *inputs, sums, y, n, length)
 
 
 def _forward(x: Any, dim: int | None, dtype: Any, log: str) -> Any:
@@ -67,7 +84,10 @@ def log_softmax_backward(g: Any, y: Any, dim: int | None) -> Any:
 
 def instantiations() -> list[str]:
     """Every kernel that may be launched."""
-    return [
+    parts = [f"softmax_parts<{c}, {16 // size}>" for c, size in row.types()]
+    split = ("softmax_finish", "softmax_backward_parts", "softmax_backward_finish")
+    parts += [f"{k}<{c}, {log}, {16 // size}>" for k in split for c, size in row.types() for log in ("false", "true")]
+    return parts + [
         t.name(kernel, c, log)
         for arrays, kernel in ((1, "softmax_forward"), (2, "softmax_backward"))
         for c, size in row.types()
