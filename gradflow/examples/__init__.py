@@ -35,6 +35,7 @@ CHAPTERS: dict[str, dict[str, str]] = {
         "alexnet": "AlexNet's table, and its plan in small, trained on digits",
         "vgg16": "VGG16's table from the live model: 138,357,544 parameters",
         "resnet": "residual blocks against the same layers without a way round them",
+        "regularised": "augmentation and dropout on fifty digits",
     },
     "Sequences": {
         "char_rnn": "an RNN and an LSTM that learn to write, character by character",
