@@ -48,7 +48,9 @@ CHAPTERS: dict[str, dict[str, str]] = {
         "first_filters": "the filters of the first layer, and what they see",
         "best_images": "the images that activate a unit most, layer by layer",
         "saliency": "which pixels a score depends on: saliency and guided backprop",
+        "class_images": "what the net finds most like a class, and most like a unit",
         "fooling": "every digit changed a little until it is read as any other",
+        "adversarial": "FGSM, PGD and the minimum-norm attack, and training against them",
         "matrix_norms": "spectral, Frobenius, nuclear and max norms with their gradients",
     },
     "Layer zoo": {
