@@ -53,6 +53,9 @@ CHAPTERS: dict[str, dict[str, str]] = {
         "adversarial": "FGSM, PGD and the minimum-norm attack, and training against them",
         "matrix_norms": "spectral, Frobenius, nuclear and max norms with their gradients",
     },
+    "Generating and matching": {
+        "gan": "digits from noise: adversarial networks, vanilla and least-squares",
+    },
     "Layer zoo": {
         "layer_zoo": "every layer and criterion of the lecture's list, value and gradient checked",
     },
