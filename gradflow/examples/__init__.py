@@ -36,6 +36,7 @@ CHAPTERS: dict[str, dict[str, str]] = {
         "vgg16": "VGG16's table from the live model: 138,357,544 parameters",
         "resnet": "residual blocks against the same layers without a way round them",
         "regularised": "augmentation and dropout on fifty digits",
+        "optimizers": "four optimizers, each with a constant, a stepped and a cosine rate",
     },
     "Sequences": {
         "char_rnn": "an RNN and an LSTM that learn to write, character by character",
@@ -48,6 +49,7 @@ CHAPTERS: dict[str, dict[str, str]] = {
         "first_filters": "the filters of the first layer, and what they see",
         "best_images": "the images that activate a unit most, layer by layer",
         "saliency": "which pixels a score depends on: saliency and guided backprop",
+        "grad_cam": "where the net sees a class: class activation maps and Grad-CAM",
         "class_images": "what the net finds most like a class, and most like a unit",
         "fooling": "every digit changed a little until it is read as any other",
         "adversarial": "FGSM, PGD and the minimum-norm attack, and training against them",
