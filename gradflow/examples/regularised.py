@@ -1,9 +1,9 @@
 """Augmentation and dropout on very few digits: two ways to learn more from less.
 
 A net with 50 examples reads all of them rightly and new ones less well. Augmentation turns, scales and shifts each digit anew
-every time it is seen, which tells the net what does not matter; dropout silences half of the units at random, so that none can
-lean on the others (Srivastava et al. 2014). All four nets start from the same weights and take the same steps; the numbers are
-means over several draws of 5 of each of scikit-learn's digits (dots); all the others are new.
+every time it is seen, which tells the net what does not matter; dropout silences units at random, half of them or, beside
+augmentation, a quarter, so that none can lean on the others (Srivastava et al. 2014). All nets start from the same weights and
+take as many steps; the numbers are means over several draws of 5 of each of scikit-learn's digits (dots); all others are new.
 """
 
 from __future__ import annotations

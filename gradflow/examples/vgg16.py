@@ -14,7 +14,7 @@ from gradflow.examples.page import Page
 from gradflow.examples.runner import main
 
 BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
-# The lecture's table, by layer: (numbers in what it gives, parameters with biases).
+# The table by arithmetic, layer by layer: (numbers in what it gives, parameters with biases).
 TABLE = {
     "conv1_1": (224 * 224 * 64, (3 * 3 * 3 + 1) * 64), "conv1_2": (224 * 224 * 64, (3 * 3 * 64 + 1) * 64),
     "pool1": (112 * 112 * 64, 0),
@@ -60,14 +60,14 @@ class VGG16(gf.nn.Module):
 
 
 def run(page: Page) -> None:
-    """The table, its sums against the lecture's, and in a full run one gradient through all of it."""
+    """The table, its sums, and in a full run one gradient through all of it."""
     model = VGG16().to(page.device)
     summary = gf.nn.summary(model, (1, 3, 224, 224))
     page.note(str(summary))
     rows = [r for r in summary.rows if r.kind in ("Conv2d", "MaxPool2d", "Linear")]
     same = [(r.activations, r.parameters) == wanted for r, wanted in zip(rows, TABLE.values(), strict=True)]
     page.result("parameters", summary.parameters, equal=138_357_544)
-    page.result("layers as in the lecture's table", sum(same), equal=len(TABLE))
+    page.result("layers with the activations and parameters that arithmetic gives", sum(same), equal=len(TABLE))
     page.result("activations of convolutions, pooling and linear layers", sum(r.activations for r in rows), equal=15_087_080)
     first = next(r for r in rows if r.kind == "Linear")
     page.result("parameters in the first linear layer", first.parameters / summary.parameters, equal=0.743, within=5e-4, unit="%")
