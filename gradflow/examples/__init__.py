@@ -53,6 +53,7 @@ CHAPTERS: dict[str, dict[str, str]] = {
         "class_images": "what the net finds most like a class, and most like a unit",
         "fooling": "every digit changed a little until it is read as any other",
         "adversarial": "FGSM, PGD and the minimum-norm attack, and training against them",
+        "deep_dream": "a photograph that turns into what a net of textures knows",
         "style": "a photograph in the style of brick, grass and gravel",
         "matrix_norms": "spectral, Frobenius, nuclear and max norms with their gradients",
     },
