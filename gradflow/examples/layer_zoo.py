@@ -65,12 +65,12 @@ CRITERIA: dict[str, tuple[Any, Any]] = {
 }
 
 
-def elementwise(r: np.random.Generator) -> Any:
+def elementwise(r: np.random.Generator, device: Any) -> Any:
     """Rows (name, layer, inputs, wanted) of activations and criteria."""
     x = 2 * r.standard_normal((4, 6))
     for name, (layer, formula) in ACTIVATIONS.items():
         yield name, layer, [x], formula(x)
-    slopes = -seeded(nn.RReLU(0.1, 0.3))(gf.tensor(-np.ones_like(x))).numpy()
+    slopes = -seeded(nn.RReLU(0.1, 0.3))(gf.tensor(-np.ones_like(x), device=device)).cpu().numpy()
     assert slopes.min() >= 0.1 and slopes.max() <= 0.3
     yield "RReLU, random slopes", seeded(nn.RReLU(0.1, 0.3)), [x], np.where(x > 0, x, slopes * x)
     yield "gated linear", nn.GLU(), [x], x[:, :3] * sigmoid(x[:, 3:])
@@ -136,7 +136,7 @@ def spatial(r: np.random.Generator, d: int) -> Any:
 def run(page: Page) -> None:
     """Check every row, print the table, and draw."""
     r = np.random.default_rng(page.seed)
-    rows = [(name, "", *row) for name, *row in elementwise(r)]
+    rows = [(name, "", *row) for name, *row in elementwise(r, page.device)]
     rows += [(name, f"{d}d", *row) for d in (1, 2, 3) for name, *row in spatial(r, d)]
     table, worst, passed = [f"{'layer':28}{'value off by':>14}  gradient"], 0.0, 0
     for name, kind, layer, inputs, wanted in page.bar(rows, "zoo"):
