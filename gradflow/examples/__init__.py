@@ -59,6 +59,7 @@ CHAPTERS: dict[str, dict[str, str]] = {
     },
     "Generating and matching": {
         "gan": "digits from noise: adversarial networks, vanilla and least-squares",
+        "clip": "digits matched with sentences, which then classify them without training",
     },
     "Layer zoo": {
         "layer_zoo": "every layer and criterion of the lecture's list, value and gradient checked",
