@@ -77,10 +77,10 @@ def run(page: Page) -> None:
     x, y = (gf.cat(both) for both in zip(*parts, strict=True))
     kinds = page.pick(list(KINDS), ["neither", "augmentation"])
     found: dict[str, list[tuple[float, float]]] = {kind: [] for kind in kinds}
-    for k in page.steps(page.pick(8, 2) * len(kinds), "regularised"):
+    for k in page.steps(page.pick(5, 2) * len(kinds), "regularised"):
         seed, kind = page.seed + k // len(kinds), kinds[k % len(kinds)]
         few, rest = (gf.tensor(i, device=page.device) for i in chosen(y.cpu().numpy(), seed))
-        found[kind].append(errors(kind, x[few], y[few], (x[rest], y[rest]), seed, page.pick(600, 250)))
+        found[kind].append(errors(kind, x[few], y[few], (x[rest], y[rest]), seed, page.pick(500, 250)))
     mean = {kind: np.mean(pairs, 0) for kind, pairs in found.items()}
     page.result("neither: examples read wrongly", mean["neither"][0], at_most=0.01, unit="%")
     for kind in kinds:
