@@ -121,7 +121,7 @@ def test_the_seed_decides(undrawn, tmp_path):
     ("args", "message"),
     [
         (["train"], "NAME"),
-        (["train", "alexnet"], "invalid choice"),
+        (["train", "nonet"], "invalid choice"),
         ([], "COMMAND"),
         (["fly"], "invalid choice"),
         (["train", "lenet", "--epochs", "0"], "wanted at least 1, saw 0"),

@@ -11,7 +11,7 @@ from ..backend import is_floating, namespace
 from . import row
 from .launch import blocks, ctype, launch
 
-FEW, LONG, PART = 32, 1 << 15, 1 << 13  # rows so few and long are made by several blocks each, of at least PART values
+FEW, LONG, PART = 32, 1 << 17, 1 << 13  # rows so few and long are made by several blocks each, of at least PART values
 PARTS, PART_THREADS = 64, 512
 
 
