@@ -59,6 +59,7 @@ CHAPTERS: dict[str, dict[str, str]] = {
     },
     "Generating and matching": {
         "gan": "digits from noise: adversarial networks, vanilla and least-squares",
+        "dcgan": "adversarial networks of convolutions, and what lies between two digits",
         "diffusion": "digits out of noise, step by step: a denoising diffusion model",
         "clip": "digits matched with sentences, which then classify them without training",
     },

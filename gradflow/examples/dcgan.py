@@ -1,0 +1,109 @@
+"""Adversarial networks of convolutions that make digits (DCGAN, Radford, Metz and Chintala 2016).
+
+Its rules: strides in place of pooling, in the generator transposed convolutions; batch normalisation; no hidden linear layers;
+ReLU in the generator with tanh last, leaky ReLU in the critic; Adam with a first moment of 0.5; weights that begin normal,
+here 0.05 wide (0.02 in the paper, for wider layers). What is made is judged by a network trained to read digits on its own, by
+how many lie as near to a real digit as new real ones do, and by what lies between two points of noise.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+import gradflow as gf
+from gradflow import nn
+from gradflow.examples.digit_net import fitted
+from gradflow.examples.page import Page
+from gradflow.examples.runner import main
+
+F = nn.functional
+NOISE = 16
+
+
+def generator(width: int) -> nn.Module:
+    """Noise (n, 16, 1, 1) to digits (n, 1, 8, 8) with pixels in [-1, 1]."""
+    return nn.Sequential(
+        nn.ConvTranspose2d(NOISE, 2 * width, 2, bias=False), nn.BatchNorm2d(2 * width), nn.ReLU(),
+        nn.ConvTranspose2d(2 * width, width, 4, stride=2, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(),
+        nn.ConvTranspose2d(width, 1, 4, stride=2, padding=1), nn.Tanh(),
+    ).apply(begun)  # fmt: skip
+
+
+def critic(width: int) -> nn.Module:
+    """Digits (n, 1, 8, 8) to one number, (n, 1): how real they look."""
+    return nn.Sequential(
+        nn.Conv2d(1, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2), nn.Dropout(0.3),
+        nn.Conv2d(width, 2 * width, 4, stride=2, padding=1, bias=False), nn.BatchNorm2d(2 * width), nn.LeakyReLU(0.2),
+        nn.Dropout(0.3), nn.Conv2d(2 * width, 1, 2), nn.Flatten(),
+    ).apply(begun)  # fmt: skip
+
+
+def begun(module: nn.Module) -> None:
+    """Let the weights of a convolution begin normal."""
+    if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+        nn.init.normal_(module.weight, 0.0, 0.05)
+
+
+def noise(page: Page, n: int) -> gf.Tensor:
+    """Points (n, 16, 1, 1) for the generator to begin with."""
+    return gf.randn(n, NOISE, 1, 1, device=page.device)
+
+
+def adversaries(page: Page, x: gf.Tensor, steps: int) -> nn.Module:
+    """The generator, trained in turn with a critic on digits x (n, 1, 8, 8) with pixels in [-1, 1]."""
+    width, n, rng = page.pick(32, 16), 64, np.random.default_rng(page.seed)
+    make, judge = generator(width).to(page.device), critic(width).to(page.device)
+    rates = {"lr": page.pick(0.001, 0.002), "betas": (0.5, 0.999)}
+    make_optimizer, judge_optimizer = (gf.optim.Adam(m.parameters(), **rates) for m in (make, judge))
+    one, zero = gf.full((n, 1), 0.9, device=page.device), gf.zeros(n, 1, device=page.device)  # 0.9: no critic that is too sure
+    for _ in page.steps(steps, "dcgan"):
+        real, made = x[gf.tensor(rng.integers(0, len(x), n), device=page.device)], make(noise(page, n))
+        judge_optimizer.zero_grad()
+        loss = F.binary_cross_entropy_with_logits
+        (loss(judge(real), one) + loss(judge(made.detach()), zero)).backward()
+        judge_optimizer.step()
+        make_optimizer.zero_grad()
+        loss(judge(made), one).backward()
+        make_optimizer.step()
+    return make.eval()
+
+
+def run(page: Page) -> None:
+    """Train, make a thousand digits, have them judged, and walk between some."""
+    (x, y), (x_new, y_new) = ([t.to(page.device) for t in part.tensors] for part in gf.data.digits())
+    reader = fitted(page, x, y, page.pick(20, 4))
+    right = gf.train.accuracy(reader(x_new), y_new).item()
+    page.result("reader: digits never trained on read rightly", right, at_least=page.pick(0.96, 0.8), unit="%")
+    make = adversaries(page, x * 2 - 1, page.pick(1500, 160))
+    with gf.no_grad():
+        made = (make(noise(page, 1000)) + 1) / 2
+        sure = reader(made).softmax(1)
+        kinds = np.bincount(sure.argmax(1).cpu().numpy(), minlength=10)
+        sure_new = reader(x_new).softmax(1).amax(1).quantile(0.1)
+    away, away_new = (gf.cdist(a.flatten(1), x.flatten(1)).amin(1) for a in (made, x_new))
+    near = (away < away_new.quantile(0.99)).float().mean().item()
+    goals = page.pick((0.6, 0.4, 9), (0.1, 0.3, 5))
+    page.result("made digits as near to a real one as 99 % of new real ones", near, at_least=goals[0], unit="%")
+    certain = (sure.amax(1) > sure_new).float().mean().item()
+    page.result("read with more certainty than the least certain tenth of new real ones", certain, at_least=goals[1], unit="%")
+    page.result("kinds of digits, each at least 2 % of those made", int((kinds >= 20).sum()), at_least=goals[2])
+    with gf.no_grad():
+        ends, part = noise(page, 16), gf.linspace(0, 1, 10, device=page.device).reshape(1, 10, 1, 1, 1)
+        walk = make((ends[:8, None] * (1 - part) + ends[8:, None] * part).flatten(0, 1))
+    shown = {"made": made[:80] * 2 - 1, "on the way from one point of noise to another": walk}
+    page.picture(_walls(page, shown), "digits.png", "Digits made from noise, and, in each row, from noise between two points.")
+
+
+def _walls(page: Page, shown: dict[str, Any]) -> Any:
+    figure = page.figure(11, 4.8)
+    for axes, (name, images) in zip(figure.subplots(1, 2), shown.items(), strict=True):
+        wall = np.pad(images.reshape(8, 10, 8, 8).cpu().numpy(), ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=-1)
+        axes.imshow(wall.transpose(0, 2, 1, 3).reshape(80, 100), cmap="gray_r", vmin=-1, vmax=1)
+        axes.set(title=name, xticks=[], yticks=[])
+    return figure
+
+
+if __name__ == "__main__":
+    raise SystemExit(main("dcgan"))
