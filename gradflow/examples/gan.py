@@ -88,7 +88,7 @@ def run(page: Page) -> None:
     mixed = np.random.default_rng(page.seed).permuted(x.cpu().numpy(), axis=0)  # each pixel from another digit
     share = (away(gf.tensor(mixed, device=page.device)) < near).float().mean().item()
     page.result("pixels mixed from many digits: as near to a real digit as 99 % of the new ones", share, unit="%")
-    shown, given, goals = {"real": x_new[:40].cpu().numpy()}, {}, page.pick((0.5, 8), (0.15, 5))
+    shown, given, goals = {"real": x_new[:40].cpu().numpy()}, {}, page.pick((0.8, 9), (0.15, 5))
     for name in LOSSES:
         make, given[name] = adversaries(page, name, x, page.pick(6000, 500))
         with gf.no_grad():

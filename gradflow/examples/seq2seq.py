@@ -3,7 +3,7 @@
 Both learn from made data to write a word backwards; the Transformer also adds two numbers of two digits, and writes the sum
 from its last digit on, as by hand. While it writes, a decoder weighs all places of the input by softmax(q k): after a GRU
 (Luong et al. 2015), or in every layer (Vaswani et al. 2017). An answer counts only if all of it is right, on words and sums
-never trained on. Drawn is where each model looks: nobody told it that a word turns round, or that a sum has columns.
+never trained on. Drawn is where each model looks: nobody told it that a word is turned round.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ A head looks for a row like its key, mixes that with where it was before, moves 
 differentiable, so that the machine learns its program from examples alone (Graves, Wayne, Danihelka 2014). It is shown random
 vectors of bits (made data) and a mark, then has to give them back in order, with nothing to read any more. The network has no
 state of its own: what is not in the memory is forgotten. Drawn is where the heads are, which is the program that it learned;
-it also copies sequences that are longer than all it was trained on.
+of sequences twice as long as all it was trained on it still copies most bits, where guessing gets half of them wrong.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def run(page: Page) -> None:
         loss.backward()
         gf.nn.utils.clip_grad_norm_(machine.parameters(), 1.0)
         optimizer.step()
-    for length, goal in ((longest, page.pick(0.01, 0.15)), (2 * longest, page.pick(0.2, 0.4))):
+    for length, goal in ((longest, page.pick(0.01, 0.15)), (2 * longest, 0.4)):
         title = f"wrong bits in copies of {length} vectors" + ", longer than any trained on" * (length > longest)
         page.result(title, wrong(machine, length, bits, rng, page.device), at_most=goal, unit="%")
     file, caption = "heads.png", "A sequence, the copy, and the rows of the memory where the heads write and read."
@@ -123,7 +123,7 @@ def _heads(page: Page, machine: TuringMachine, length: int, bits: int, rng: np.r
     for axes, (title, part) in zip(figure.subplots(4, 1, height_ratios=[1, 1, 2, 2]), parts, strict=True):
         axes.imshow(part, cmap="gray_r", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
         axes.axvline(length + 0.5, color="#d95f02", linewidth=1)
-        axes.set(ylabel=title, yticks=[])
+        axes.set(ylabel=title, yticks=[], xticks=range(0, 2 * length + 1, max(1, length // 5)))
     axes.set_xlabel("time: after the line nothing is shown any more")
     return figure
 
