@@ -58,7 +58,7 @@ def run(page: Page) -> None:
         share = learning[name][PENALTIES.index(0.001)]
         page.result(f"{name}: training digits that still pull, L2 of 0.001", share, unit="%", **bound)
     page.picture(_curves(page, read, learning), "losses.png", "What both read, and on how many digits each still learns.")
-    page.picture(_templates(page, models), "templates.png", "The weights of every class (red for, blue against): L2 smooths them towards the digit.")
+    page.picture(_templates(page, models), "templates.png", "Weights of every class: red for, blue against.")
 
 
 def _curves(page: Page, read: dict[str, list[float]], learning: dict[str, list[float]]) -> Any:
