@@ -62,6 +62,7 @@ CHAPTERS: dict[str, dict[str, str]] = {
         "dcgan": "adversarial networks of convolutions, and what lies between two digits",
         "diffusion": "digits out of noise, step by step: a denoising diffusion model",
         "clip": "digits matched with sentences, which then classify them without training",
+        "guided": "digits drawn for a sentence, by the model that matches the two",
     },
     "Layer zoo": {
         "layer_zoo": "every layer and criterion of the lecture's list, value and gradient checked",
