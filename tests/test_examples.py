@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from gradflow.examples import CHAPTERS, EXAMPLES, runner
+from gradflow.examples import EXAMPLES, runner
 
 for package in ("sklearn", "skimage", "matplotlib"):
     pytest.importorskip(package)
@@ -36,7 +36,6 @@ def test_an_example_reaches_its_numbers(name, ran):
     assert {p["file"] for p in page["pictures"]} <= page["files"]
 
 
-@pytest.mark.parametrize("chapter", CHAPTERS)
-def test_the_same_seed_gives_the_same_result(chapter, ran):
-    name = next(iter(CHAPTERS[chapter]))
+@pytest.mark.parametrize("name", ["spiral", "lenet", "captions", "saliency", "clip"])  # they draw weights, order and noise
+def test_the_same_seed_gives_the_same_result(name, ran):
     assert ran(name)["results"] == ran(name, again=1)["results"]
