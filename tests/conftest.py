@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
+# Products in tests are small: threads of the BLAS would wait for each other, and add in an order that the cores decide.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from importlib import import_module
 from pkgutil import iter_modules
 
