@@ -65,7 +65,10 @@ def run(name: str, args: argparse.Namespace, announce: bool = True) -> int:
         print(f"device: {describe(where)}")
     page = Page(name, args.out, where, args.seed, args.quick, args)
     backend.manual_seed(args.seed)
-    import_module(f"gradflow.examples.{name}").run(page)
+    try:
+        import_module(f"gradflow.examples.{name}").run(page)
+    except ModuleNotFoundError as e:
+        raise ImportError(f"{name} needs the package {e.name}: pip install 'gradflow[examples]'") from e
     page.close()
     if not page.met:
         missed = ", ".join(r["name"] for r in page.results if not r["met"])
