@@ -7,7 +7,10 @@ import os
 # Products in tests are small: threads of the BLAS would wait for each other, and add in an order that the cores decide.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import shutil
+import sys
 from importlib import import_module
+from pathlib import Path
 from pkgutil import iter_modules
 
 import numpy as np
@@ -17,9 +20,10 @@ import gradflow
 import gradflow.amp  # enters the kernels of gradient scaling
 import gradflow.ops
 import gradflow.optim  # enters the kernels of its steps
+import gradflow.torch
 from gradflow import backend
 from gradflow.cases import Sampler
-from gradflow.cuda import precision
+from gradflow.cuda import launch, precision
 
 for family in iter_modules(gradflow.ops.__path__):  # fill the op table
     import_module(f"gradflow.ops.{family.name}")
@@ -70,6 +74,40 @@ def card(cards):
     precision.conv_tf32(before[2])
 
 
+@pytest.fixture
+def kernels(tmp_path, monkeypatch):
+    """A copy of the kernels with the probes of tests/kernels among them, to be changed at will."""
+    where = tmp_path / "kernels"
+    shutil.copytree(launch.folder(), where)
+    for probe in (Path(__file__).parent / "kernels").glob("*.cu"):
+        shutil.copy(probe, where)
+    monkeypatch.setattr(launch, "folder", lambda: where)
+    launch.forget()
+    yield where
+    launch.forget()
+
+
+@pytest.fixture
+def pytorch():
+    """PyTorch itself, as an oracle."""
+    return pytest.importorskip("torch")
+
+
+@pytest.fixture
+def without_pytorch():
+    """PyTorch's modules, if other tests imported them, are out of the way meanwhile."""
+    before = {n: sys.modules.pop(n) for n in list(sys.modules) if n == "torch" or n.startswith("torch.")}
+    yield
+    sys.modules.update(before)
+
+
+@pytest.fixture
+def torch(without_pytorch):
+    """torch as programs of gradflow.torch see it."""
+    with gradflow.torch.installed() as module:
+        yield module
+
+
 @pytest.fixture(autouse=True)
 def _precision():
     """Products are as precise after a test as before it."""
@@ -88,6 +126,13 @@ def _seed():
 def cases_of(entry):
     """The sample cases of an op or kernel, drawn afresh from a fixed seed."""
     return entry.cases(Sampler()) if entry.cases else []
+
+
+def dtype_named(name):
+    if name == "bfloat16":
+        pytest.importorskip("ml_dtypes", reason="bfloat16 needs ml_dtypes")
+        return backend.bfloat16()
+    return np.dtype(name)
 
 
 def as_dtype(args, dtype):

@@ -17,7 +17,6 @@ from gradflow import amp, nn
 from gradflow.amp import casting
 from gradflow.autograd.checkpoint import checkpoint
 from gradflow.backend import Generator
-from gradflow.torch import installed
 
 F = nn.functional
 
@@ -521,17 +520,6 @@ def test_fit_in_mixed_precision(tmp_path):
 
 
 # --- PyTorch's names ------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def torch():
-    """torch as programs see it; PyTorch's own modules, if other tests imported them, are out of the way meanwhile."""
-    before = {n: sys.modules.pop(n) for n in list(sys.modules) if n == "torch" or n.startswith("torch.")}
-    try:
-        with installed() as module:
-            yield module
-    finally:
-        sys.modules.update(before)
 
 
 def test_programs_for_pytorch(torch):

@@ -290,11 +290,6 @@ def test_one_hot():
 # --- PyTorch beside -------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def torch():
-    return pytest.importorskip("torch")
-
-
 IDS = [[0, 2, 1, 0], [1, 1, 0, 2]]
 
 
@@ -388,10 +383,10 @@ CALLS = {
 
 @pytest.mark.reference
 @pytest.mark.parametrize("name", CALLS)
-def test_beside_pytorch(name, torch):
+def test_beside_pytorch(name, pytorch):
     rng = np.random.default_rng(0)
     beside(
-        torch,
+        pytorch,
         CALLS[name],
         rng.standard_normal((2, 3, 4)),
         rng.standard_normal((2, 4)),
@@ -400,21 +395,21 @@ def test_beside_pytorch(name, torch):
 
 
 @pytest.mark.reference
-def test_scatter_ties_and_zeros_beside_pytorch(torch):
+def test_scatter_ties_and_zeros_beside_pytorch(pytorch):
     x, y = np.round(np.random.default_rng(1).standard_normal((2, 3, 4))), np.zeros((2, 4))
     for way in ("amax", "amin", "prod"):
-        beside(torch, lambda lib, x, y, way=way: x[0].scatter_reduce(0, lib.tensor(IDS), y, way), x, y, order=1)
+        beside(pytorch, lambda lib, x, y, way=way: x[0].scatter_reduce(0, lib.tensor(IDS), y, way), x, y, order=1)
 
 
 @pytest.mark.reference
-def test_scattering_with_more_source_than_index_beside_pytorch(torch):
+def test_scattering_with_more_source_than_index_beside_pytorch(pytorch):
     x, y = np.random.default_rng(1).standard_normal((2, 3, 4)), np.random.default_rng(2).standard_normal((3, 4))
     for call in (
         lambda lib, x, y: x[0].scatter_add(0, lib.tensor([[1, 1], [0, 1]]), y),
         lambda lib, x, y: x[0].scatter(1, lib.tensor([[3], [0]]), y),
         lambda lib, x, y: x[0].scatter(0, lib.tensor([[0, 2]]), 2.0, reduce="multiply"),
     ):
-        beside(torch, call, x, y, grad=False)
+        beside(pytorch, call, x, y, grad=False)
 
 
 def test_bytes_are_a_mask():

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,19 +15,6 @@ from gradflow.cuda.launch import aligned, blocks, contiguous, ctype, launch
 from gradflow.op import table
 
 pytestmark = pytest.mark.cuda
-HERE = Path(__file__).parent
-
-
-@pytest.fixture
-def kernels(tmp_path, monkeypatch):
-    """A copy of the kernels and the probes, to be changed at will."""
-    where = tmp_path / "kernels"
-    shutil.copytree(launching.folder(), where)
-    shutil.copy(HERE / "kernels" / "probe.cu", where)
-    monkeypatch.setattr(launching, "folder", lambda: where)
-    launching.forget()
-    yield where
-    launching.forget()
 
 
 def stand_in(card):

@@ -2,34 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from gradflow.cuda import launch as launching
 from gradflow.cuda.launch import ctype, launch
 
 pytestmark = pytest.mark.cuda
-HERE = Path(__file__).parent
 BRAIN = pytest.importorskip("ml_dtypes").bfloat16
 
 
-@pytest.fixture
-def matrix(tmp_path, monkeypatch):
-    """The kernels with the probes of tests/kernels/matrix.cu among them."""
-    where = tmp_path / "kernels"
-    shutil.copytree(launching.folder(), where)
-    shutil.copy(HERE / "kernels" / "matrix.cu", where)
-    monkeypatch.setattr(launching, "folder", lambda: where)
-    launching.forget()
-    yield where
-    launching.forget()
-
-
 @pytest.mark.parametrize(("dtype", "depth"), [(np.float16, 16), (BRAIN, 16), (np.float32, 8)], ids=["half", "brain", "tf32"])
-def test_a_product(card, matrix, dtype, depth):
+def test_a_product(card, kernels, dtype, depth):
     draw = np.random.default_rng(0)
     # Integers of at most five bits: every product and sum is exact, in any order and type.
     a, b = (draw.integers(-16, 17, s).astype(dtype) for s in ((16, depth), (depth, 8)))
@@ -40,7 +23,7 @@ def test_a_product(card, matrix, dtype, depth):
 
 @pytest.mark.parametrize("size", [4, 8, 16])
 @pytest.mark.parametrize("live", [32, 9, 0])
-def test_copies_of_zeros_read_nothing(card, matrix, size, live):
+def test_copies_of_zeros_read_nothing(card, kernels, size, live):
     n = size // 4
     x = np.arange(1, max(live, 1) * n + 1, dtype=np.float32)  # ends with the last live copy: reading on would fault
     y = card.empty(32 * n, np.float32)
@@ -50,7 +33,7 @@ def test_copies_of_zeros_read_nothing(card, matrix, size, live):
 
 @pytest.mark.parametrize("count", [1, 2, 4])
 @pytest.mark.parametrize("turned", [False, True])
-def test_matrices_by_lane(card, matrix, count, turned):
+def test_matrices_by_lane(card, kernels, count, turned):
     y = card.empty((32, count, 2), np.uint16)
     launch("matrix", f"matrices<{count}, {str(turned).lower()}>", 1, 32, y)
     held = np.arange(64 * count).reshape(count, 8, 8)
@@ -61,7 +44,7 @@ def test_matrices_by_lane(card, matrix, count, turned):
                 assert int(y[lane, i, e].get()) == held[i][at]
 
 
-def test_pairs(card, matrix):
+def test_pairs(card, kernels):
     x = card.asarray(np.array([1.5, -2.25], np.float32))
     for dtype in (np.dtype(np.float16), np.dtype(BRAIN)):
         y = card.empty(1, np.uint32)
@@ -70,7 +53,7 @@ def test_pairs(card, matrix):
         assert int(y[0].get()) == int(high) << 16 | int(low)
 
 
-def test_tf32_is_the_nearest_with_ten_bits(card, matrix):
+def test_tf32_is_the_nearest_with_ten_bits(card, kernels):
     draw = np.random.default_rng(1)
     x = np.concatenate([draw.standard_normal(28), [1 + 2**-11, -1 - 2**-11, 1 + 2**-12, np.inf]]).astype(np.float32)
     y = card.empty(32, np.float32)

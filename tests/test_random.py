@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from conftest import dtype_named
 from tolerance import assert_close
 
 from gradflow import backend, kernel, tape
@@ -16,13 +17,6 @@ from gradflow.op import wrap
 from gradflow.ops import random
 
 FLOATS = ["float32", "float64", "float16", "bfloat16"]
-
-
-def dtype_named(name):
-    if name == "bfloat16":
-        pytest.importorskip("ml_dtypes", reason="bfloat16 needs ml_dtypes")
-        return backend.bfloat16()
-    return np.dtype(name)
 
 
 def philox_4x64(key, counter):

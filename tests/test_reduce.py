@@ -246,11 +246,6 @@ def test_segment_products_against_a_loop():
 # --- PyTorch beside ----------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def torch():
-    return pytest.importorskip("torch")
-
-
 X = np.random.default_rng(0).standard_normal((3, 4, 5))
 Z = np.where(X > 1, 0.0, X)
 TIES = np.round(X * 2) / 2
@@ -296,37 +291,37 @@ SMOOTH = {
 
 @pytest.mark.reference
 @pytest.mark.parametrize("name", SMOOTH)
-def test_beside_pytorch(name, torch):
-    beside(torch, SMOOTH[name], X)
+def test_beside_pytorch(name, pytorch):
+    beside(pytorch, SMOOTH[name], X)
 
 
 @pytest.mark.reference
 @pytest.mark.parametrize("name", ["sum-dims", "prod-dim", "norm-1", "cumprod", "nansum", "norm"])
-def test_with_zeros_beside_pytorch(name, torch):
-    beside(torch, SMOOTH[name], Z, order=1 if name == "norm-1" else 2)
+def test_with_zeros_beside_pytorch(name, pytorch):
+    beside(pytorch, SMOOTH[name], Z, order=1 if name == "norm-1" else 2)
 
 
 @pytest.mark.reference
 @pytest.mark.parametrize("name", ["max", "amax", "aminmax", "median", "norm-inf", "cummax", "max-dim"])
-def test_with_ties_beside_pytorch(name, torch):
-    beside(torch, SMOOTH[name], TIES, order=1)
+def test_with_ties_beside_pytorch(name, pytorch):
+    beside(pytorch, SMOOTH[name], TIES, order=1)
 
 
 @pytest.mark.reference
 @pytest.mark.parametrize("name", ["nansum", "nanmean", "nanmedian"])
-def test_with_holes_beside_pytorch(name, torch):
-    beside(torch, SMOOTH[name], HOLES, order=1)
+def test_with_holes_beside_pytorch(name, pytorch):
+    beside(pytorch, SMOOTH[name], HOLES, order=1)
 
 
 @pytest.mark.reference
 @pytest.mark.parametrize("name", ["sum-dims", "mean-dims", "var", "prod-dim", "norm-dims", "amax", "cumsum", "sort"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
-def test_dtypes_beside_pytorch(name, dtype, torch):
-    beside(torch, SMOOTH[name], X.astype(dtype), order=1)
+def test_dtypes_beside_pytorch(name, dtype, pytorch):
+    beside(pytorch, SMOOTH[name], X.astype(dtype), order=1)
 
 
 @pytest.mark.reference
-def test_whole_numbers_beside_pytorch(torch):
+def test_whole_numbers_beside_pytorch(pytorch):
     i = np.random.default_rng(1).integers(-9, 9, (3, 4))
     for call in (
         lambda lib, x: (x.sum(1), x.prod(0), x.amax(1), x.max(), x.min(1), x.argmax(), x.cumsum(0), x.cumprod(1)),
@@ -337,4 +332,4 @@ def test_whole_numbers_beside_pytorch(torch):
         lambda lib, x: lib.bucketize(x, lib.tensor([-3, 0, 4]), right=True),
         lambda lib, x: lib.searchsorted(lib.tensor([1, 3, 5]), x, side="right"),
     ):
-        beside(torch, call, i)
+        beside(pytorch, call, i)

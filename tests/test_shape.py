@@ -164,11 +164,6 @@ def test_unfold_backward_against_a_loop():
 # --- PyTorch beside -------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def torch():
-    return pytest.importorskip("torch")
-
-
 def pad(lib, *args, **kwargs):
     return lib.nn.functional.pad(*args, **kwargs)
 
@@ -224,15 +219,15 @@ CALLS = {
 @pytest.mark.reference
 @pytest.mark.parametrize("name", CALLS)
 @pytest.mark.filterwarnings("ignore:The use of .x.T. on tensors")
-def test_beside_pytorch(name, torch):
-    beside(torch, CALLS[name], np.random.default_rng(0).standard_normal((2, 3, 4)))
+def test_beside_pytorch(name, pytorch):
+    beside(pytorch, CALLS[name], np.random.default_rng(0).standard_normal((2, 3, 4)))
 
 
 @pytest.mark.reference
 @pytest.mark.parametrize("name", ["cat", "split", "roll", "pad", "tril", "unfold", "repeat", "flip", "diag_embed"])
-def test_whole_numbers_beside_pytorch(name, torch):
+def test_whole_numbers_beside_pytorch(name, pytorch):
     def call(lib, x):
         outs = CALLS[name](lib, x)
-        return [y for y in outs if y.dtype in (np.int64, getattr(torch, "int64", None))]
+        return [y for y in outs if y.dtype in (np.int64, getattr(pytorch, "int64", None))]
 
-    beside(torch, call, np.arange(24).reshape(2, 3, 4))
+    beside(pytorch, call, np.arange(24).reshape(2, 3, 4))

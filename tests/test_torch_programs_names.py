@@ -15,20 +15,9 @@ import pytest
 
 import gradflow
 from gradflow import backend
-from gradflow.torch import install, installed, uninstall
+from gradflow.torch import install, uninstall
 
 ROOT = Path(__file__).parent.parent
-
-
-@pytest.fixture
-def torch():
-    """torch as programs see it; PyTorch's own modules, if other tests imported them, are out of the way meanwhile."""
-    before = {n: sys.modules.pop(n) for n in list(sys.modules) if n == "torch" or n.startswith("torch.")}
-    try:
-        with installed() as module:
-            yield module
-    finally:
-        sys.modules.update(before)
 
 
 def run(*args, **kwargs):
@@ -205,15 +194,10 @@ def test_what_was_before_comes_back(torch):
     assert again is not torch and again.zeros(1).dtype is again.float32
 
 
-def test_pytorch_that_is_imported_already_is_not_replaced():
-    before = {n: sys.modules.pop(n) for n in list(sys.modules) if n == "torch" or n.startswith("torch.")}
-    sys.modules["torch"] = type(sys)("torch")
-    try:
-        with pytest.raises(RuntimeError, match="imported in this process already"):
-            install()
-    finally:
-        del sys.modules["torch"]
-        sys.modules.update(before)
+def test_pytorch_that_is_imported_already_is_not_replaced(without_pytorch, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", type(sys)("torch"))
+    with pytest.raises(RuntimeError, match="imported in this process already"):
+        install()
 
 
 @pytest.mark.reference

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import as_dtype, cases_of
+from conftest import as_dtype, cases_of, dtype_named
 from tolerance import assert_close
 
 from gradflow import backend, op
@@ -13,13 +13,6 @@ from gradflow.kernel import kernels
 pytestmark = pytest.mark.cuda
 TWINS = [k for k in kernels.values() if k.cases]
 DTYPES = ["float32", "float64", "float16", "bfloat16"]
-
-
-def dtype_named(name):
-    if name == "bfloat16":
-        pytest.importorskip("ml_dtypes", reason="bfloat16 needs ml_dtypes")
-        return backend.bfloat16()
-    return np.dtype(name)
 
 
 def move(v, module):
