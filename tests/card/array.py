@@ -9,6 +9,8 @@ SCALARS = (bool, int, float, complex, np.generic)
 KINDS = "biufcV"  # no strings, no objects on a card
 # Functions whose Python bool is a 0-d array in CuPy.
 TRUTHS = {"allclose", "array_equal", "array_equiv"}
+# Beside ufuncs: functions whose new arrays are in C order in CuPy, in NumPy in the order of what they are made of.
+ORDERED = {"where", "clip", "concatenate", "stack", "sum", "mean", "max", "min"}
 # What CuPy hands to cuBLAS and cuSOLVER: it refuses to while a stream captures.
 UNCAPTURED = {"matmul", "dot", "vdot", "inner", "tensordot", "einsum", "outer", "kron"}
 # Functions for which the host waits: their result is as large as the data say, or, sorting, Thrust waits for its end
@@ -123,6 +125,8 @@ def apply(function, args, kwargs, name="", host_ok=False):
     ):
         raise NotImplementedError(f"calling {name} (cuBLAS, ...) during stream capture is not supported by CuPy")
     r = function(*args, **kwargs)
+    if (isinstance(function, np.ufunc) or name in ORDERED) and isinstance(r, np.ndarray) and root(r) is None:
+        r = np.asarray(r, order="C")
     out = dress(r, seen, name)
     if work.logs and (seen or not host_ok):
         note(name, out, args, seen, kwargs)

@@ -1,0 +1,50 @@
+"""The order of an array's elements in memory: C order, channels last, or any other order of its dimensions."""
+
+from __future__ import annotations
+
+from functools import cache, lru_cache
+
+from ..backend import Array
+
+Axes = tuple[int, ...]
+
+
+@cache
+def axes(ndim: int) -> tuple[Axes, Axes]:
+    """The transposition of (n, c, *sizes) to (n, *sizes, c), and the one back."""
+    return (0, *range(2, ndim), 1), (0, ndim - 1, *range(1, ndim - 1))
+
+
+def channels_last(x: Array) -> bool:
+    """Whether x, of shape (n, c, *sizes), lies as (n, *sizes, c) without gaps. False where C order fits as well, as for
+    one channel or planes of one value, and where x is empty.
+    """
+    if x.flags.c_contiguous or not 3 <= x.ndim <= 5:
+        return False
+    return bool(x.transpose(axes(x.ndim)[0]).flags.c_contiguous)
+
+
+def rows(x: Array) -> Array:
+    """x, of shape (n, c, *sizes), seen as (n, *sizes, c)."""
+    return x.transpose(axes(x.ndim)[0])
+
+
+def planes(x: Array) -> Array:
+    """x, of shape (n, *sizes, c), seen as (n, c, *sizes)."""
+    return x.transpose(axes(x.ndim)[1])
+
+
+@lru_cache(1024)
+def order(shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[Axes, Axes] | None:
+    """The transposition of an array that puts the elements farthest apart first, and the one back: None where they are so
+    already. Dimensions of size one stay where they are.
+    """
+    long = [i for i, n in enumerate(shape) if n > 1]
+    by_stride = sorted(long, key=lambda i: -abs(strides[i]))
+    if by_stride == long:
+        return None
+    there = list(range(len(shape)))
+    for at, i in zip(long, by_stride, strict=True):
+        there[at] = i
+    back = sorted(range(len(there)), key=there.__getitem__)
+    return tuple(there), tuple(back)
