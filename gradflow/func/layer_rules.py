@@ -10,14 +10,10 @@ from ..ops import pointwise, random, reduce
 from ..ops import shape as shapes
 from .batched import levels_of
 from .dispatch import Call, drawn, expand, functions, quiet
+from .places import apart, beside, folded, unfolded
 from .rules import elementwise, raised, rule
 
 # --- pooling: x (N, C, ...) or (C, ...) -----------------------------------------------------------------
-
-
-def _fold(x: Any, whole: int) -> Any:
-    """Samples first: (B, N, C, ...) as (B N, C, ...); (B, C, ...) is as it should be."""
-    return x if x.ndim == whole else shapes.reshape(x, (x.shape[0] * x.shape[1], *x.shape[2:]))
 
 
 def _pool(c: Call) -> Any:
@@ -29,7 +25,7 @@ def _pool(c: Call) -> Any:
         if c.has(name) and hasattr(c[name], "ndim"):
             v = c.full(name)
             one = tuple(v.shape[1:2]) if v.ndim == whole + 1 else ()
-            changed[name] = _fold(v, whole)
+            changed[name] = folded(v) if v.ndim > whole else v  # (B, C, ...) is as it should be
     if c.has("x_shape"):
         s = (c.n, *c["x_shape"])
         changed["x_shape"] = s if len(s) == whole else (s[0] * s[1], *s[2:])
@@ -99,24 +95,12 @@ def _row_norm_backward(c: Call) -> Any:
     return tuple(found)
 
 
-def _beside(x: Any) -> Any:
-    """(B, N, C, ...) as (N, B C, ...)."""
-    x = shapes.movedim(x, 0, 1)
-    s = tuple(x.shape)
-    return shapes.reshape(x, (s[0], s[1] * s[2], *s[3:]))
-
-
-def _apart(y: Any, n: int) -> Any:
-    s = tuple(y.shape)
-    return shapes.movedim(shapes.reshape(y, (s[0], n, s[1] // n, *s[2:])), 1, 0)
-
-
 def _channels(c: Call) -> dict[str, Any]:
     """Arguments with the samples' channels side by side: what belongs to channels in a row, else channels second."""
     changed = {}
     for name in ("x", "g"):
         if c.has(name):
-            changed[name] = _beside(c.full(name))
+            changed[name] = beside(c.full(name))
     for name in ("w", "b", "mean", "var", "rstd", "gmean", "grstd"):
         if c.has(name) and c[name] is not None:
             changed[name] = shapes.reshape(c.full(name), (-1,))
@@ -129,7 +113,7 @@ def _batch_norm(c: Call) -> Any:
         return NotImplemented
     y, *rest = c.run(**_channels(c))
     per = [None if v is None else shapes.reshape(v, (c.n, -1)) for v in rest]
-    return (None if y is None else _apart(y, c.n), *per)
+    return (None if y is None else apart(y, c.n), *per)
 
 
 @rule("batch_norm_eval")
@@ -139,7 +123,7 @@ def _batch_norm_eval(c: Call) -> Any:
     if _none(*(c.batched(n) for n in ("mean", "var", "w", "b"))):
         x = c["x"]
         return shapes.reshape(c.run(x=shapes.reshape(x, (-1, *x.shape[2:]))), x.shape)
-    return _apart(c.run(**_channels(c)), c.n)
+    return apart(c.run(**_channels(c)), c.n)
 
 
 @rule("group_norm_forward")
@@ -150,8 +134,7 @@ def _group_norm(c: Call) -> Any:
     x, w, b = c.full("x"), c["w"], c["b"]
     s = tuple(x.shape)
     own = not _none(c.batched("w"), c.batched("b"))
-    folded = shapes.reshape(x, (s[0] * s[1], *s[2:]))
-    y, mean, rstd = c.run(x=folded, **({"w": None, "b": None} if own else {}))
+    y, mean, rstd = c.run(x=folded(x), **({"w": None, "b": None} if own else {}))
     y = shapes.reshape(y, s)
     if own:
         along = lambda v, f: shapes.reshape(v, (c.n if f else 1, 1, -1, *(1,) * (len(s) - 3)))
@@ -168,14 +151,13 @@ def _group_norm_backward(c: Call) -> Any:
         return NotImplemented
     g, x, w, mean, rstd, needs = c.full("g"), c.full("x"), c["w"], c.full("mean"), c.full("rstd"), c["needs"]
     s = tuple(x.shape)
-    fold = lambda v: shapes.reshape(v, (s[0] * s[1], *v.shape[2:]))
     dx = dw = db = None
     if needs[0]:
         gw = g
         if c.batched("w"):
             gw, w = g * shapes.reshape(w, (c.n, 1, -1, *(1,) * (len(s) - 3))), None
-        stats = {n: fold(c.full(n)) for n in ("mean", "rstd", "gmean", "grstd")}
-        dx = shapes.reshape(c.run(g=fold(gw), x=fold(x), w=w, needs=(True, False, False), **stats)[0], s)
+        stats = {n: folded(c.full(n)) for n in ("mean", "rstd", "gmean", "grstd")}
+        dx = shapes.reshape(c.run(g=folded(gw), x=folded(x), w=w, needs=(True, False, False), **stats)[0], s)
     over = (1, *range(3, len(s)))
     if needs[1]:
         k = c["num_groups"]
@@ -234,25 +216,11 @@ def _recurrent(c: Call) -> Any:
     weights = [n for n in ("w", "u", "b", "d", "p") if c.has(n)]
     if not c.n or c["sizes"] is not None or any(c.batched(n) for n in weights):
         return NotImplemented
-    x = _beside_sequences(c.full("x"))
-    states = {n: _rows(c.full(n)) for n in ("h", "c") if c.has(n)}
+    x = beside(c.full("x"))
+    states = {n: folded(c.full(n)) for n in ("h", "c") if c.has(n)}
     reserve: Any = {"reserve": None if c["reserve"] is None else []} if c.has("reserve") else {}
     y, *last = c.run(x=x, **states, **reserve)
-    t, _, q = y.shape
-    y = shapes.movedim(shapes.reshape(y, (t, c.n, y.shape[1] // c.n, q)), 1, 0)
-    return (y, *(shapes.reshape(v, (c.n, v.shape[0] // c.n, v.shape[1])) for v in last))
-
-
-def _beside_sequences(x: Any) -> Any:
-    """(B, t, n, f) as (t, B n, f)."""
-    x = shapes.movedim(x, 0, 1)
-    t, b, n, f = x.shape
-    return shapes.reshape(x, (t, b * n, f))
-
-
-def _rows(x: Any) -> Any:
-    """(B, n, ...) as (B n, ...)."""
-    return shapes.reshape(x, (x.shape[0] * x.shape[1], *x.shape[2:]))
+    return (apart(y, c.n), *(unfolded(v, c.n) for v in last))
 
 
 # --- patches of images: x (n, c, h, w) or (c, h, w) -----------------------------------------------------------
@@ -264,7 +232,7 @@ def _patches(c: Call) -> Any:
     whole = 4 if c.op.name == "im2col" else 3
     if x.ndim == whole:
         return c.run()
-    y = c.run(x=_rows(x))
+    y = c.run(x=folded(x))
     return shapes.reshape(y, (*x.shape[:2], *y.shape[1:]))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from ..ops import conv, linalg, pointwise
 from ..ops import shape as shapes
 from .dispatch import Call, expand
+from .places import apart, beside, folded, unfolded
 from .rules import meaning, raised, rule
 
 
@@ -107,31 +108,6 @@ def _up(x: Any, whole: int) -> Any:
     return x if x.ndim == whole + 1 else shapes.reshape(x, (x.shape[0], 1, *x.shape[1:]))
 
 
-def _folded(x: Any) -> Any:
-    """(B, N, ...) as (B N, ...)."""
-    s = tuple(x.shape)
-    return shapes.reshape(x, (s[0] * s[1], *s[2:]))
-
-
-def _unfolded(y: Any, n: int) -> Any:
-    """(B N, ...) as (B, N, ...)."""
-    s = tuple(y.shape)
-    return shapes.reshape(y, (n, s[0] // n if n else s[0], *s[1:]))
-
-
-def _beside(x: Any) -> Any:
-    """(B, N, C, ...) as (N, B C, ...): the samples' channels side by side."""
-    x = shapes.movedim(x, 0, 1)
-    s = tuple(x.shape)
-    return shapes.reshape(x, (s[0], s[1] * s[2], *s[3:]))
-
-
-def _apart(y: Any, n: int) -> Any:
-    """(N, B C, ...) as (B, N, C, ...)."""
-    s = tuple(y.shape)
-    return shapes.movedim(shapes.reshape(y, (s[0], n, s[1] // n, *s[2:])), 1, 0)
-
-
 def _convolution(c: Call) -> Any:
     """conv and conv_transpose: x (N, C, ...), w (C, O / groups, ...) or (O, C / groups, ...), b (O)."""
     if not c.n:
@@ -143,12 +119,12 @@ def _convolution(c: Call) -> Any:
     bias = None if own_bias or c.batched("w") else b
     if not c.batched("w"):
         if c.batched("x"):
-            y = _unfolded(c.run(x=_folded(_up(x, whole)), b=bias), c.n)
+            y = unfolded(c.run(x=folded(_up(x, whole)), b=bias), c.n)
         else:
             y = expand(c.run(x=x if not single else shapes.reshape(x, (1, *x.shape)), b=None), False, c.n)
     else:
         x = _up(expand(x, c.batched("x"), c.n), whole)
-        y = _apart(c.run(x=_beside(x), w=_folded(w), b=None, groups=c.n * c["groups"]), c.n)
+        y = apart(c.run(x=beside(x), w=folded(w), b=None, groups=c.n * c["groups"]), c.n)
     if b is not None and bias is None:
         y = y + shapes.reshape(b, (c.n if own_bias else 1, 1, -1, *(1,) * (whole - 2)))
     return shapes.reshape(y, (c.n, *y.shape[2:])) if single else y
@@ -163,10 +139,10 @@ def _input_gradient(c: Call) -> Any:
     s4 = (1, *s) if single else s
     g = _up(expand(g, c.batched("g"), c.n), whole)
     if not c.batched("w"):
-        y = _unfolded(c.run(g=_folded(g), x_shape=(c.n * s4[0], *s4[1:])), c.n)
+        y = unfolded(c.run(g=folded(g), x_shape=(c.n * s4[0], *s4[1:])), c.n)
     else:
-        y = c.run(g=_beside(g), w=_folded(c["w"]), x_shape=(s4[0], c.n * s4[1], *s4[2:]), groups=c.n * c["groups"])
-        y = _apart(y, c.n)
+        y = c.run(g=beside(g), w=folded(c["w"]), x_shape=(s4[0], c.n * s4[1], *s4[2:]), groups=c.n * c["groups"])
+        y = apart(y, c.n)
     return shapes.reshape(y, (c.n, *s)) if single else y
 
 
@@ -175,8 +151,8 @@ def _weight_gradient(c: Call) -> Any:
     if not c.n:
         return NotImplemented
     s, whole = tuple(c["w_shape"]), len(c["w_shape"])
-    g, x = _beside(_up(c.full("g"), whole)), _beside(_up(c.full("x"), whole))
-    return _unfolded(c.run(g=g, x=x, w_shape=(c.n * s[0], *s[1:]), groups=c.n * c["groups"]), c.n)
+    g, x = beside(_up(c.full("g"), whole)), beside(_up(c.full("x"), whole))
+    return unfolded(c.run(g=g, x=x, w_shape=(c.n * s[0], *s[1:]), groups=c.n * c["groups"]), c.n)
 
 
 for _rank in (1, 2, 3):

@@ -6,12 +6,16 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from ..dtypes import result_type
+from ..op import unwrap
 from ..ops import pointwise, reduce
 from ..ops import shape as shapes
 from ..ops.dims import dimension
-from .batched import is_value
+from .batched import is_value, value_of
 from .dispatch import Call, classes, expand, invoke, meanings, rank, rules
+from .places import folded
 
 __all__ = ["aligned", "elementwise", "meaning", "rule"]
 
@@ -73,9 +77,7 @@ def _weak(c: Call, args: list[Any]) -> list[Any]:
     weak = [(i, v) for i, v, f in values if f and rank(c.args[i], f) == 0]
     if not weak:
         return args
-    whole = [
-        reduce_to_number(c.args[i]) if any(i == j for j, _ in weak) else args[i] for i in which if args[i] is not None
-    ]
+    whole = [_number_like(c.args[i]) if any(i == j for j, _ in weak) else args[i] for i in which if args[i] is not None]
     dtype = result_type(*whole)
     for i, v in weak:
         if v.dtype != dtype:
@@ -83,46 +85,26 @@ def _weak(c: Call, args: list[Any]) -> list[Any]:
     return args
 
 
-def reduce_to_number(x: Any) -> Any:
+def _number_like(x: Any) -> Any:
     """An array of no dimensions that has x's dtype."""
-    from ..backend import asnumpy, namespace
-    from .batched import value_of
-
-    a = value_of(x)
-    a = getattr(a, "array", a)
-    return asnumpy(namespace(a).zeros((), a.dtype))
+    return np.zeros((), unwrap(value_of(x)).dtype)
 
 
 def _is_elementwise(op: Any) -> Any:
     """The rule for the ops of pointwise.py and its like: they broadcast and have no dimensions among their arguments."""
     where = (op.definition.__module__ or "").rsplit(".", 1)[-1]
-    shaped = _SHAPED.intersection(op.inputs) - (
-        {"n"} if where.startswith("special_") else set()
-    )  # there an order or degree
-    if where in ELEMENTWISE and not op.variadic and not op.several and not shaped:
+    if where in ELEMENTWISE and not op.variadic and not op.several and not _SHAPED.intersection(op.inputs):
         return elementwise
     return None
 
 
-# Families of elementwise ops; NumPy's own functions define some.
 ELEMENTWISE = {  # families of elementwise ops; NumPy's own functions define some
     "pointwise", "numpy", "complexes", "logs", "signs", "special_bessel", "special_error", "special_gamma",
     "special_polynomial",
 }  # fmt: skip
 _SHAPED = {
-    "dim",
-    "dims",
-    "axis",
-    "shape",
-    "x_shape",
-    "size",
-    "sizes",
-    "reduction",
-    "keepdim",
-    "where",
-    "index",
-    "invert",
-}
+    "axis", "dim", "dims", "index", "invert", "keepdim", "reduction", "shape", "size", "sizes", "where", "x_shape",
+}  # fmt: skip
 classes.append(_is_elementwise)
 
 rule("clone frexp", elementwise)
@@ -271,8 +253,8 @@ def _loss_backward(c: Call) -> Any:
 def _entropy(c: Call) -> Any:
     """Rows of classes, those of all samples one below the other; then each sample's sum or mean."""
     x, t = c.full("x"), c.full("target")
-    folded = _rows(x, t)
-    y, lse, total = c.run(x=folded[0], target=folded[1], reduction="none")
+    rows = _rows(x, t)
+    y, lse, total = c.run(x=rows[0], target=rows[1], reduction="none")
     y, lse = shapes.reshape(y, t.shape), shapes.reshape(lse, t.shape)
     total = shapes.expand(shapes.reshape(total, (1,)), (c.n,))
     over = tuple(range(1, t.ndim))
@@ -287,10 +269,7 @@ def _entropy(c: Call) -> Any:
 
 def _rows(x: Any, t: Any) -> tuple[Any, Any]:
     """(x, target) with the samples among the rows."""
-    if x.ndim == 2:
-        return x, t
-    s = tuple(x.shape)
-    return shapes.reshape(x, (s[0] * s[1], *s[2:])), shapes.reshape(t, (s[0] * s[1], *s[3:]))
+    return (x, t) if x.ndim == 2 else (folded(x), folded(t))
 
 
 @rule("class_pick")
@@ -304,9 +283,9 @@ def _pick(c: Call) -> Any:
 def _place(c: Call) -> Any:
     g, t = c.full("g"), c.full("target")
     s = (c.n, *c["x_shape"])
-    folded = s if len(s) == 2 else (s[0] * s[1], *s[2:])
-    rows = (folded[0], *folded[2:])
-    return shapes.reshape(c.run(g=shapes.reshape(g, rows), target=shapes.reshape(t, rows), x_shape=folded), s)
+    whole = s if len(s) == 2 else (s[0] * s[1], *s[2:])
+    rows = (whole[0], *whole[2:])
+    return shapes.reshape(c.run(g=shapes.reshape(g, rows), target=shapes.reshape(t, rows), x_shape=whole), s)
 
 
 @rule("cross_entropy_backward")
