@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from . import backend
+from . import backend, formats
 from .backend import device, get_default_device, get_default_dtype
 from .dtypes import promote_types
 from .op import wrap
@@ -20,7 +20,7 @@ from .tensor import Tensor
 
 def made(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """A function that makes a tensor, with the keywords that all of them take: out, requires_grad, layout, pin_memory,
-    memory_format and names. Only out and requires_grad mean something here.
+    memory_format and names. Only out, requires_grad and memory_format mean something here.
     """
 
     @wraps(function)
@@ -35,6 +35,8 @@ def made(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         **kwargs: Any,
     ) -> Tensor:
         t = function(*args, **kwargs)
+        if memory_format is not None:
+            t = formats.in_format(make.__name__, t, memory_format, copy=False)
         if out is not None:
             out.resize_(t.shape)
             return out.copy_(t)

@@ -14,6 +14,7 @@ from .backend import get_default_dtype
 from .convert import dtype_of, made, place
 from .dtypes import wrapped
 from .op import wrap
+from .ops.layout import alike
 from .tape import Traced
 from .tensor import Tensor
 
@@ -48,11 +49,11 @@ def _filled(how: str) -> Any:
     def make_like(input: Tensor, *, dtype: Any = None, device: Any = None) -> Tensor:
         like(f"{how}_like", input)
         with backend.on(backend.device(device or input.device)) as xp:
-            return wrap(getattr(xp, how)(input.array.shape, np.dtype(dtype or input.dtype)))
+            return wrap(alike(input.array, lambda size: getattr(xp, how)(size, np.dtype(dtype or input.dtype))))
 
     make.__name__, make_like.__name__ = how, f"{how}_like"
     make.__doc__ = f"{how.capitalize()}, of the given size: {how}(2, 3) or {how}((2, 3)); float32 unless dtype is given."
-    make_like.__doc__ = f"{how.capitalize()}, of the size, dtype and device of `input` unless given."
+    make_like.__doc__ = f"{how.capitalize()}, of the size, order in memory, dtype and device of `input`; the last two may be given."
     return make, make_like
 
 
@@ -84,9 +85,10 @@ def full(size: Any, fill_value: Any, dtype: Any = None, device: Any = None) -> T
 
 @made
 def full_like(input: Tensor, fill_value: Any, dtype: Any = None, device: Any = None) -> Tensor:
-    """Every element fill_value, of the size, dtype and device of `input` unless given."""
+    """Every element fill_value, of the size, order in memory, dtype and device of `input`; the last two may be given."""
     like("full_like", input)
-    return full(input.array.shape, fill_value, dtype or input.dtype, device or input.device)
+    where = device or input.device
+    return wrap(alike(input.array, lambda size: full(size, fill_value, dtype or input.dtype, where).array))
 
 
 @made

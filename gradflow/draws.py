@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
 from typing import Any
@@ -15,6 +16,7 @@ from .convert import made, place
 from .create import like, size_of
 from .op import wrap
 from .ops import distributions, pointwise, random, shape
+from .ops.layout import alike
 from .tape import Traced
 from .tensor import Tensor
 
@@ -69,7 +71,8 @@ def rand_like(input: Tensor, *, generator: Generator | None = None, dtype: Any =
     like("rand_like", input)
     if _laid_otherwise(input, dtype, device, generator):
         return wrap(distributions.spread(input.array, 0.0, 1.0, generator))
-    return rand(input.array.shape, generator=generator, dtype=dtype or input.dtype, device=device or input.device)
+    draw = functools.partial(rand, generator=generator, dtype=dtype or input.dtype, device=device or input.device)
+    return wrap(alike(input.array, lambda size: draw(size).array))
 
 
 @drawn
@@ -79,7 +82,8 @@ def randn_like(input: Tensor, *, generator: Generator | None = None, dtype: Any 
     like("randn_like", input)
     if _laid_otherwise(input, dtype, device, generator):
         return wrap(distributions.normals(input.array, 0.0, 1.0, generator))
-    return randn(input.array.shape, generator=generator, dtype=dtype or input.dtype, device=device or input.device)
+    draw = functools.partial(randn, generator=generator, dtype=dtype or input.dtype, device=device or input.device)
+    return wrap(alike(input.array, lambda size: draw(size).array))
 
 
 # --- integers ---------------------------------------------------------------------------------------------
@@ -133,8 +137,8 @@ def randint_like(
     """Integers in [low, high), of the size, dtype and device of `input` unless given: randint_like(input, high) too."""
     like("randint_like", input)
     low, high = (0, low) if high is None else (0 if low is None else low, high)
-    size = input.array.shape
-    return _integers("randint_like", low, high, size, dtype or input.dtype, device or input.device, generator)
+    dtype, where = dtype or input.dtype, device or input.device
+    return wrap(alike(input.array, lambda size: _integers("randint_like", low, high, size, dtype, where, generator).array))
 
 
 @drawn

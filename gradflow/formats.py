@@ -10,6 +10,7 @@ from typing import Any
 
 from .op import unwrap
 from .ops import shape
+from .ops.layout import axes, rows
 
 
 class memory_format:
@@ -52,9 +53,9 @@ def in_format(name: str, x: Any, kind: Any, copy: bool) -> Any:
     if not copy and (word == "preserve_format" or follows(name, x, kind)):
         return x
     if word not in _DIMS:
-        return shape.clone(x)
-    back = (0, x.ndim - 1, *range(1, x.ndim - 1))
-    return shape.permute(shape.clone(shape.permute(x, (0, *range(2, x.ndim), 1))), back)
+        return shape.clone(x, "K" if word == "preserve_format" else "C")
+    there, back = axes(x.ndim)
+    return shape.permute(shape.clone(shape.permute(x, there), "C"), back)
 
 
 def follows(name: str, x: Any, kind: Any) -> bool:
@@ -66,5 +67,5 @@ def follows(name: str, x: Any, kind: Any) -> bool:
         return bool(a.flags.c_contiguous)
     if a.ndim != _DIMS[word]:
         return False
-    return bool(a.transpose(0, *range(2, a.ndim), 1).flags.c_contiguous)
+    return bool(rows(a).flags.c_contiguous)
 

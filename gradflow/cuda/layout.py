@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from ..backend import Array, need_card
-from ..ops.layout import axes, channels_last, order, planes, rows
+from ..ops.layout import axes, channels_last, order_of, planes, rows
 
-__all__ = ["axes", "channels_last", "empty", "order", "planes", "rows"]
+__all__ = ["axes", "channels_last", "empty", "order_of", "planes", "rows"]
 
 
 def empty(shape: tuple[int, ...], dtype: Any, last: bool) -> Array:

@@ -19,7 +19,7 @@ from .. import backend
 from ..backend import Array, need_card
 from . import launch as launching
 from .launch import blocks, ctype, fire, folder, load
-from .layout import order
+from .layout import order_of
 
 THREADS = 256
 
@@ -136,7 +136,7 @@ def common(arrays: list[Array]) -> tuple[Any, Any] | None:
     for C order.
     """
     shape = arrays[0].shape if len(arrays) == 1 else np.broadcast_shapes(*[a.shape for a in arrays])
-    return next((order(shape, a.strides) for a in arrays if a.shape == shape and 0 not in a.strides), None)
+    return next((order_of(a) for a in arrays if a.shape == shape and 0 not in a.strides), None)
 
 
 class Choice:

@@ -12,7 +12,8 @@ import numpy as np
 from .. import backend
 from ..backend import Array, Generator, float32, float64, is_floating, namespace
 from ..op import unwrap
-from .random import bernoulli, exponential, integers, keep, laid, normal, sequence_of, uniform, uniform_between
+from .layout import alike
+from .random import bernoulli, exponential, integers, keep, normal, sequence_of, uniform, uniform_between
 
 # --- other distributions ----------------------------------------------------------------------------------
 
@@ -27,7 +28,7 @@ def chances(x: Array, p: Any = None, generator: Generator | None = None) -> Arra
     if isinstance(p, (int, float)):
         if not 0 <= p <= 1:
             raise RuntimeError(f"bernoulli: wanted a probability in [0, 1], saw {p}")
-        return laid(x, lambda size: keep(p, size, xp, generator), generator).astype(x.dtype)
+        return alike(x, lambda size: keep(p, size, xp, generator)).astype(x.dtype)
     return bernoulli(xp.broadcast_to(xp.asarray(p), x.shape), generator).astype(x.dtype)
 
 
@@ -87,7 +88,7 @@ def spread(like: Array, low: float, high: float, generator: Generator | None = N
         return parts[..., 0] + 1j * parts[..., 1]
     _real("uniform_", like)
     xp = namespace(like)
-    return laid(like, lambda size: uniform_between(low, high, size, like.dtype, xp, generator), generator)
+    return alike(like, lambda size: uniform_between(low, high, size, like.dtype, xp, generator))
 
 
 def normals(like: Array, mean: float, std: float, generator: Generator | None = None) -> Array:
@@ -101,7 +102,7 @@ def normals(like: Array, mean: float, std: float, generator: Generator | None = 
     _real("normal_", like)
     sequence = sequence_of(xp, generator)
     if sequence is not None and not like.flags.c_contiguous:
-        return laid(like, lambda size: sequence.normal(size, like.dtype, alone=True), generator) * std + mean
+        return alike(like, lambda size: sequence.normal(size, like.dtype, alone=True)) * std + mean
     return normal(like.shape, like.dtype, xp, generator) * std + mean
 
 
@@ -111,7 +112,7 @@ def exponentials(like: Array, lambd: float, generator: Generator | None = None) 
         raise RuntimeError(f"exponential_: wanted lambd above 0, saw {lambd}")
     _real("exponential_", like)
     xp = namespace(like)
-    return laid(like, lambda size: exponential(size, like.dtype, xp, generator), generator) / lambd
+    return alike(like, lambda size: exponential(size, like.dtype, xp, generator)) / lambd
 
 
 def cauchys(like: Array, median: float, sigma: float, generator: Generator | None = None) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache, lru_cache
 
 from ..backend import Array
@@ -48,3 +49,17 @@ def order(shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[Axes, Axes]
         there[at] = i
     back = sorted(range(len(there)), key=there.__getitem__)
     return tuple(there), tuple(back)
+
+
+def order_of(x: Array) -> tuple[Axes, Axes] | None:
+    """The order of x as `order` says it; None for C order, and where elements repeat, which leaves it open."""
+    return None if x.flags.c_contiguous or 0 in x.strides else order(x.shape, x.strides)
+
+
+def alike(x: Array, make: Callable[[Axes], Array]) -> Array:
+    """An array of x's shape that lies as x does, from `make`, which is given a size and makes it in C order."""
+    found = order_of(x)
+    if found is None:
+        return make(x.shape)
+    there, back = found
+    return make(tuple(x.shape[i] for i in there)).transpose(back)

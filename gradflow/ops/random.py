@@ -1,6 +1,6 @@
 """Random numbers: every draw is a pure function of a generator's (key, counter), the same on NumPy and on the card.
 
-A draw of n words takes them from the Philox stream (backend.Generator) in C order of the result. A word has 64 bits:
+A draw of n words takes them from the Philox stream (backend.Generator) in the order in which the result lies. A word has 64 bits:
 two float32 values, one float64 value, one integer. Uniforms and integers agree to the bit on all devices, normals to
 rounding. A generator with a `sequence` (gradflow.torch: PyTorch's own numbers) draws from that for arrays on the CPU.
 """
@@ -8,7 +8,6 @@ rounding. A generator with a `sequence` (gradflow.torch: PyTorch's own numbers) 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,8 @@ from ..backend import Array, Generator, float32, float64, is_floating, namespace
 from ..call import drawn
 from ..cases import case
 from ..op import op, unwrap, wrap
+from . import shape as shapes
+from .layout import alike, order_of
 
 # A uniform of each dtype is made from the top bits of a 32-bit half (float64: of a word), as many as it holds exactly.
 _BITS = {"float64": 53, "float32": 24, "float16": 11, "bfloat16": 8}
@@ -57,14 +58,6 @@ def _draw(what: str, shape: Any, dtype: Any, xp: Any, generator: Generator | Non
 def sequence_of(xp: Any, generator: Generator | None = None) -> Any:
     """What draws a generator's numbers one after the other, or None where they are counted."""
     return (generator or backend.default_generator).sequence if xp is np else None
-
-
-def laid(like: Array, draw: Callable[[tuple[int, ...]], Array], generator: Generator | None = None) -> Array:
-    """What `draw` gives for the shape of `like`; a sequence draws in the order in which its elements lie in memory."""
-    if not isinstance(like, np.ndarray) or like.flags.c_contiguous or sequence_of(np, generator) is None:
-        return draw(like.shape)
-    order = sorted(range(like.ndim), key=lambda i: -abs(like.strides[i]))
-    return draw(tuple(like.shape[i] for i in order)).transpose(np.argsort(order))
 
 
 def words(n: int, xp: Any = np, generator: Generator | None = None) -> Array:
@@ -293,8 +286,12 @@ def drop(x: Any, p: float = 0.5, generator: Generator | None = None) -> Any:
     bare = unwrap(x)
     sequence = sequence_of(namespace(bare), generator)
     if sequence is not None:
-        mask = laid(bare, lambda size: sequence.kept(size, 1 - p), generator) * bare.dtype.type(scale(p))
+        mask = alike(bare, lambda size: sequence.kept(size, 1 - p)) * bare.dtype.type(scale(p))
         return x * (mask if x is bare else wrap(mask))
+    found = order_of(bare)
+    if found is not None:  # the numbers are drawn in the order in which x lies
+        there, back = found
+        return shapes.permute(drop(shapes.permute(x, there), p, generator), back)
     key, counter = (generator or backend.default_generator).reserve(-(-bare.size // 2))
     if type(bare) is np.ndarray and 0 <= p <= 1 and backend.is_differentiable(bare.dtype):
         n = bare.size

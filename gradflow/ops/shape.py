@@ -125,10 +125,14 @@ def move(x: Any, device: Any, non_blocking: bool = False) -> Any:
     return x if here == device else transfer(x, device, here, non_blocking)
 
 
-@op(dx=lambda g: g, cases=lambda r: [case(r(2, 3)), case(r.strided(3, 2)), case(r())], reference="clone")
-def clone(x):
-    """A copy of x in memory of its own."""
-    return x.copy()
+@op(
+    dx=lambda g: g,
+    cases=lambda r: [case(r(2, 3)), case(r.strided(3, 2)), case(r()), case(r.strided(3, 2), "C")],
+    reference=lambda torch, x, order="K": x.clone(),
+)
+def clone(x, order="K"):
+    """A copy of x in memory of its own: in the order in which x lies, or "C" order."""
+    return x.copy(order)
 
 
 def filled(x: Any, size: Any, value: float) -> Any:
@@ -139,7 +143,7 @@ def filled(x: Any, size: Any, value: float) -> Any:
 
 def contiguous(x: Any) -> Any:
     """x in C order without gaps: x itself if it is so already, else a copy."""
-    return x if unwrap(x).flags.c_contiguous else clone(x)
+    return x if unwrap(x).flags.c_contiguous else clone(x, "C")
 
 
 # --- dimensions of size one, joined and swapped dimensions ----------------------------------------------
