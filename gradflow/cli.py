@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import platform
+import os
 import sys
 from collections.abc import Sequence
-from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from . import __version__, backend, benchmark, kernel, recipe
+from . import __version__, benchmark, info, recipe
 from .cuda import tune
 from .examples import CHAPTERS, EXAMPLES, gallery, runner
 from .examples.arguments import at_least
@@ -67,49 +64,9 @@ def completion(args: argparse.Namespace) -> int:
     return 0
 
 
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "not installed"
-
-
-def _cupy() -> str:
-    """Which CuPy is installed: its packages are named after the CUDA version."""
-    names = ("cupy-cuda13x", "cupy-cuda12x", "cupy")
-    return next((f"{n} {_version(n)}" for n in names if _version(n) != "not installed"), "not installed")
-
-
-def info(args: argparse.Namespace) -> int:
-    """Print versions, the card, and the kernels."""
-    from . import op, ops, optim  # noqa: F401  (loading them fills the tables)
-
-    _load_ops()
-    rows = [
-        ("gradflow", __version__),
-        ("Python", platform.python_version()),
-        ("platform", f"{platform.system()} {platform.machine()}"),
-        ("NumPy", np.__version__),
-    ]
-    rows += [(name, _version(name)) for name in ("safetensors", "ml_dtypes", "matplotlib", "scikit-learn", "tqdm")]
-    card = backend.card()
-    if card is None:
-        rows.append(("card", f"none: everything runs on NumPy (CuPy: {_cupy()})"))
-    else:
-        runtime = card.cuda.runtime
-        for i in range(runtime.getDeviceCount()):
-            p = runtime.getDeviceProperties(i)
-            size = f"sm_{p['major']}{p['minor']}, {p['totalGlobalMem'] / 2**30:.0f} GiB"
-            rows.append((f"card {i}", f"{describe(backend.device('cuda', i))}, {size}"))
-    twins = sorted({k.place for k in kernel.kernels.values() if k.place})
-    rows.append(("ops", f"{len(op.table)}"))
-    rows.append(("kernels", f"{len(kernel.kernels)} with CUDA twins, in {', '.join(twins)}"))
-    folder = kernel_folder()
-    rows.append(("sources", str(folder) if folder else "not found"))
-    if card is not None:
-        rows.append(("variants", "timed, as GRADFLOW_TUNE says" if tune.active() else "not timed"))
-    if kernel.definitions_only:
-        rows.append(("note", "GRADFLOW_DEFINITIONS is set: no twin runs"))
+def tell(args: argparse.Namespace) -> int:
+    """Print versions, the machine, the card and the kernels."""
+    rows = info.rows()
     width = max(len(name) for name, _ in rows)
     for name, text in rows:
         print(f"{name:{width}}  {text}")
@@ -129,19 +86,6 @@ def tuned(args: argparse.Namespace) -> int:
                 for problem, (variant, us) in sorted(problems.items()):
                     print(f"    {problem}: {variant}, {us} us")
     return 0
-
-
-def _load_ops() -> None:
-    """Import every family of ops, so that the tables are full."""
-    folder = Path(__file__).parent / "ops"
-    for path in sorted(folder.glob("[a-z]*.py")):
-        import_module(f"gradflow.ops.{path.stem}")
-
-
-def kernel_folder() -> Path | None:
-    """Where the CUDA sources lie: inside the package, or beside it in a checkout."""
-    here = Path(__file__).parent
-    return next((p for p in (here / "kernels", here.parent / "kernels") if p.is_dir()), None)
 
 
 # --- parsing --------------------------------------------------------------------------------------------
@@ -178,7 +122,7 @@ def parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
     add("--again", action="store_true", help="run those, too, that were run before")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
     add("--seed", type=at_least(0), default=0, help="of all examples (default: %(default)s)")
-    command("info", info, "show versions, the card and the kernels")
+    command("info", tell, "show versions, the machine, the card and the kernels")
     command("tuned", tuned, "show which variants of kernels were timed, and found fastest").add_argument(
         "--clear", action="store_true", help="forget those that this machine timed"
     )
@@ -201,6 +145,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (UsageError, ResumeError, recipe.RecipeError) as e:
         print(f"gradflow: error: {e}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # the reader has seen enough: `gradflow list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (OSError, ImportError) as e:
         print(f"gradflow: error: {e}", file=sys.stderr)
         return 1

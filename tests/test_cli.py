@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -160,19 +161,34 @@ def test_list_and_info(capsys):
     assert rows["gradflow"] == gf.__version__ and rows["NumPy"] == np.__version__
     assert int(rows["ops"]) == len(gf.op.table) > 100
     assert "conv" in rows["kernels"] and rows["sources"] == str(ROOT / "kernels")
+    if gf.backend.card() is None:
+        assert "none, everything runs on NumPy; CuPy " in rows["card"]
     assert gradflow("--version") == 0
     assert capsys.readouterr().out == f"gradflow {gf.__version__}\n"
 
 
 @pytest.mark.cuda
-def test_info_and_devices_with_a_card(card, capsys):
+def test_info_and_devices_with_a_card(card, capsys, monkeypatch, tmp_path):
     assert cli.choose_device("auto").type == "cuda"
     assert cli.choose_device("cuda:0").index == 0
     assert cli.choose_device("cpu").type == "cpu"
     with pytest.raises(cli.UsageError, match="cards"):
         cli.choose_device("cuda:99")
+    gf.ones(3, 4, device="cuda").softmax(1)  # compiles a kernel
+    monkeypatch.setenv("CUPY_CACHE_DIR", str(tmp_path))
+    (tmp_path / "kept.cubin").write_bytes(bytes(3 << 20))
+    monkeypatch.setenv("GRADFLOW_CACHE", str(tmp_path / "none"))
     assert gradflow("info") == 0
-    assert "CuPy" in capsys.readouterr().out
+    rows = dict(line.split(None, 1) for line in capsys.readouterr().out.replace("card 0", "card-0").splitlines())
+    properties = card.cuda.runtime.getDeviceProperties(0)
+    for fact in (properties["name"].decode(), f"sm_{properties['major']}{properties['minor']}", "GiB free of"):
+        assert fact in rows["card-0"]
+    assert f"{properties['multiProcessorCount']} multiprocessors" in rows["card-0"]
+    major, minor = divmod(card.cuda.runtime.runtimeGetVersion(), 1000)
+    assert rows["CUDA"].endswith(f"runtime {major}.{minor // 10}")
+    found = re.fullmatch(rf"3\.0 MiB in 1 files of CuPy's cache {tmp_path}; (\d+) loaded in this process", rows["compiled"])
+    assert int(found[1]) >= 1
+    assert rows["variants"].endswith(f"0 in {tmp_path / 'none' / 'tuned.json'}")
 
 
 def test_the_module_runs_as_a_program(tmp_path):
