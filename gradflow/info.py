@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from . import __version__, backend, kernel, op, ops
-from . import optim as _optim  # noqa: F401  (enters the kernels of its steps)
+from . import amp as _amp  # noqa: F401  (enters its kernels)
+from . import optim as _optim  # noqa: F401  (as amp)
 from .cuda import launch, tune
 
 # Packages that change what gradflow can do; of a line's names the first that is installed is told of.
