@@ -118,15 +118,23 @@ def test_long_runs_on_the_card(numbers, width, card):
 
 
 @pytest.mark.cuda
-@pytest.mark.parametrize("many", [1 << 15, 100])
-def test_rows_sorted_by_a_kernel_or_by_a_library(many, card, monkeypatch):
+@pytest.mark.parametrize("n", [9, 700, 5000, 2**21])
+def test_numbers_sorted_digit_by_digit(n, card, monkeypatch):
     from gradflow.cuda import index as launcher
 
-    monkeypatch.setattr(launcher, "MANY", many)
-    rng = np.random.default_rng(1)
-    ids, x = rng.integers(0, 9, 600), rng.standard_normal((600, 2))
-    y = index.segment_sum(card.asarray(x), card.asarray(ids), 9)
-    assert_close(card.asnumpy(y), np.stack([x[ids == k].sum(0) for k in range(9)]), scale=4)
+    rng = np.random.default_rng(n)
+    for dtype, m in ((np.int64, 1), (np.int32, 2100), (np.int64, 4096)):  # blocks with a few numbers and full ones
+        ids = rng.integers(-3, n + 4, m).astype(dtype)
+        if n == 5000:
+            ids = np.where(rng.random(m) < 0.5, dtype(4999), ids)  # more of one than a warp has
+        ids[-1] = n - 1
+        keys = np.where((ids < 0) | (ids >= n), n, ids)
+        expected = np.argsort(keys, kind="stable")
+        for many in (0, m):
+            monkeypatch.setattr(launcher, "MANY", many)
+            order, found = launcher._in_order(card.asarray(ids), n)
+            np.testing.assert_array_equal(card.asnumpy(order), expected)
+            np.testing.assert_array_equal(card.asnumpy(found), keys[expected])
 
 
 @pytest.mark.cuda
@@ -278,6 +286,40 @@ def test_embedding_gradient_against_a_loop():
                 0 if padding is not None and k == padding % 4 else rows.sum(0) / (max(len(rows), 1) if scale else 1)
             )
         assert_close(embedding.embedding_backward(g, ids, 4, padding, scale), expected)
+
+
+@pytest.mark.cuda
+def test_the_gradient_of_a_large_batch_is_captured(card):
+    """Forty thousand rows: their sums are those of a loop, and a graph, in which no host may wait, has the same bits."""
+    from gradflow.cuda import launch
+
+    rng = np.random.default_rng(0)
+    n, ids, w = 3000, rng.integers(0, 3000, 40000), gf.zeros(3000, 2).cuda().requires_grad_()
+    g = rng.standard_normal((40000, 2)).astype(np.float32)
+    offsets, there = gf.tensor(np.arange(0, 40000, 4)).cuda(), gf.tensor(g).cuda()
+
+    def table(ids):
+        return gf.autograd.grad(gf.nn.functional.embedding(ids, w, 5, scale_grad_by_freq=True), [w], there)[0]
+
+    def bags(ids):
+        return gf.autograd.grad(gf.nn.functional.embedding_bag(ids, w, offsets, mode="sum"), [w], there[:10000])[0]
+
+    times = np.bincount(ids, minlength=n)[:, None]
+    for step, rows in ((table, g), (bags, np.repeat(g[:10000], 4, 0))):
+        expected = np.zeros((n, 2))
+        np.add.at(expected, ids, rows.astype(np.float64))
+        if step is table:
+            expected /= np.maximum(times, 1)
+            expected[5] = 0
+        before, x = launch.count, gf.tensor(ids).cuda()
+        eager = step(x)
+        # two digits, three launches each, and four rounds of sums, for the frequencies or the bags as for the rows
+        assert launch.count - before == 20
+        assert_close(eager.cpu().numpy(), expected.astype(np.float32), scale=8)
+        captured = gf.cuda.graph(step)
+        for _ in range(4):
+            again = captured(x)
+        np.testing.assert_array_equal(again.cpu().numpy(), eager.cpu().numpy())
 
 
 def test_one_hot():

@@ -73,8 +73,9 @@ def _factor(ids: Any, n: int, padding_idx: int | None, scale_grad_by_freq: bool,
     ids = index.unwrap(ids)
     xp = namespace(ids)
     factor = xp.ones((n, 1), np.float32 if dtype.itemsize == 2 else dtype)
-    if scale_grad_by_freq:
-        factor /= xp.maximum(xp.bincount(ids.reshape(-1), minlength=n), 1).reshape(n, 1)
+    if scale_grad_by_freq:  # a sum of ones: unlike bincount it does not wait for the card
+        ones = xp.ones((ids.size, 1), factor.dtype)
+        factor /= xp.maximum(index.segment_sum.op.run((ones, ids.reshape(-1), n)), 1)
     if padding_idx is not None:
         factor[padding_idx] = 0
     return factor

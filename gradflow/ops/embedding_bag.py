@@ -20,7 +20,7 @@ MODES = ("sum", "mean", "max")
 
 
 def _bags(xp: Any, ids: Any, offsets: Any, include_last: bool, padding: int | None) -> tuple[Any, Any, Any, int]:
-    """(which of the ids count, their numbers, the bag of each, how many bags)."""
+    """(which of the ids count, or None if all do, their numbers, the bag of each, how many bags)."""
     m, n = len(ids), len(offsets) - include_last
     if n < 0:
         raise RuntimeError("embedding_bag: wanted at least one offset with include_last_offset, saw none")
@@ -30,6 +30,8 @@ def _bags(xp: Any, ids: Any, offsets: Any, include_last: bool, padding: int | No
         if offsets[-1] > m:
             raise RuntimeError(f"embedding_bag: wanted offsets up to {m}, the number of indices, saw {offsets[-1]}")
     bag = xp.searchsorted(offsets, xp.arange(m), side="right") - 1
+    if padding is None and not include_last:  # nothing to look for, which a card would have to be waited for
+        return None, ids.astype(np.int64, copy=False), bag, n
     kept = bag < n
     if padding is not None:
         kept &= ids != padding
@@ -37,15 +39,13 @@ def _bags(xp: Any, ids: Any, offsets: Any, include_last: bool, padding: int | No
     return at, ids[at].astype(np.int64, copy=False), bag[at], n
 
 
-def _largest(xp: Any, weight: Any, ids: Any, bag: Any, n: int) -> Any:
-    """For every bag and column the row of the table with the largest element, -1 for an empty bag."""
-    counts = xp.bincount(bag, minlength=n) if n else xp.zeros(0, np.int64)
+def _largest(xp: Any, weight: Any, ids: Any, bag: Any, counts: Any) -> Any:
+    """For every bag and column the row of the table with the largest element, -1 for an empty bag; bag is sorted."""
+    n = len(counts)
     longest = int(counts.max()) if n else 0
     if not longest:
         return xp.full((n, weight.shape[1]), -1, np.int64)
     rows = xp.full((n, longest), -1, np.int64)
-    order = xp.argsort(bag, kind="stable")
-    bag, ids = bag[order], ids[order]
     rows[bag, xp.arange(len(ids)) - (xp.cumsum(counts) - counts)[bag]] = ids
     values = xp.where((rows < 0)[..., None], weight.dtype.type(-math.inf), weight[rows])
     best = values.astype(np.float32 if weight.dtype.itemsize == 2 else weight.dtype, copy=False).argmax(1)
@@ -79,10 +79,11 @@ def bags(
             raise RuntimeError(f"embedding_bag: wanted padding_idx within {len(table)} rows, saw {padding_idx}")
         padding_idx %= len(table)
     at, ids, bag, n = _bags(xp, ids, starts, bool(include_last_offset), padding_idx)
-    sizes = xp.bincount(bag, minlength=n) if n else xp.zeros(0, np.int64)
+    begin = xp.searchsorted(bag, xp.arange(n + 1))
+    sizes = begin[1:] - begin[:-1]
     best = xp.zeros((0,), np.int64)
     if mode == 2:
-        best = _largest(xp, table, ids, bag, n)
+        best = _largest(xp, table, ids, bag, sizes)
         y = (
             gather.gather(weight, 0, like(xp.maximum(best, 0)))
             if len(table)
@@ -96,7 +97,8 @@ def bags(
                 raise RuntimeError(
                     f"embedding_bag: wanted per_sample_weights of {weight.dtype}, saw {per_sample_weights.dtype}"
                 )
-            rows = rows * shape.unsqueeze(gather.index_select(per_sample_weights, 0, like(at)), -1)
+            w = per_sample_weights if at is None else gather.index_select(per_sample_weights, 0, like(at))
+            rows = rows * shape.unsqueeze(w, -1)
         y = segment_sum(rows, like(bag), n)
         if mode == 1:
             y = y / like(xp.maximum(sizes, 1).astype(table.dtype)[:, None])
