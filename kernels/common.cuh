@@ -37,6 +37,8 @@ __host__ __device__ constexpr index_t ceil_div(index_t a, index_t b) { return (a
 template <class T> __device__ __forceinline__ T infinity() { return T(__int_as_float(0x7f800000)); }
 template <class T> __device__ __forceinline__ T not_a_number() { return T(__int_as_float(0x7fc00000)); }
 
+template <class A> __device__ __forceinline__ A reciprocal_root(A v) { return A(1) / A(::sqrt(v)); }
+
 // The larger, and NaN if one is: the built-in fmax drops NaN.
 template <class T> __device__ __forceinline__ T nan_max(T a, T b) { return a > b || a != a ? a : b; }
 template <class T> __device__ __forceinline__ T nan_min(T a, T b) { return a < b || a != a ? a : b; }

@@ -9,8 +9,6 @@
 // from a mean: of registers, or of pieces by the pairwise update of Chan et al. (1979), so nothing cancels.
 #include "row.cuh"
 
-template <class A> __device__ __forceinline__ A reciprocal_root(A v) { return A(1) / A(::sqrt(v)); }
-
 // ---- rows ------------------------------------------------------------------------------------------------------------------
 
 // The weights of the pack at place i of a row of n: each value's own, or that of a channel of l values; w may be null.
@@ -175,56 +173,27 @@ norm_rows_backward(const T* g, const T* x, const W* w, const acc_t<T>* mean, con
 
 // ---- columns: an (m, n) matrix, 32 columns and some of the rows to a block -------------------------------------------------
 
-// Partial sums of g and g xh over rows; the statistics belong to rows, or else to every `width` columns.
-template <class T, bool per_row, class Team>
+// Partial sums of g and g xh over rows, which the statistics belong to.
+template <class T, class Team>
 __global__ void __launch_bounds__(Team::threads, 1)
 norm_column_sums(const T* g, const T* x, const acc_t<T>* mean, const acc_t<T>* rstd, acc_t<T>* sum_g, acc_t<T>* sum_gx,
-                 index_t m, index_t n, index_t width, index_t rows_each) {
+                 index_t m, index_t n, index_t rows_each) {
   using A = acc_t<T>;
   const bool mine = Team::row() < n;
   const index_t column = mine ? Team::row() : n - 1, from = blockIdx.y * rows_each;
   const index_t until = from + rows_each < m ? from + rows_each : m;
-  const unsigned channel = per_row ? 0u : unsigned(column) / unsigned(width);
-  A mu = per_row || !mean ? A(0) : mean[channel], r = per_row ? A(1) : rstd[channel], a = 0, c = 0;
+  A a = 0, c = 0;
 #pragma unroll 4
   for (index_t i = from + Team::rank(); i < until; i += Team::size) {
     const A gv = load(g + i * n + column), xv = load(x + i * n + column);
-    if (per_row) {
-      mu = mean ? mean[i] : A(0);
-      r = rstd[i];
-    }
     a += gv;
-    c += gv * ((xv - mu) * r);
+    c += gv * ((xv - (mean ? mean[i] : A(0))) * rstd[i]);
   }
   a = team_sum<Team>(a);
   c = team_sum<Team>(c);
   if (mine && Team::rank() == 0) {
     if (sum_g) sum_g[blockIdx.y * n + column] = a;
     if (sum_gx) sum_gx[blockIdx.y * n + column] = c;
-  }
-}
-
-// Partial means, and sums of squared differences from them, over rows.
-template <class T, class Team>
-__global__ void __launch_bounds__(Team::threads, 1)
-norm_column_moments(const T* x, acc_t<T>* mean, acc_t<T>* square, index_t m, index_t n, index_t rows_each) {
-  using A = acc_t<T>;
-  const bool mine = Team::row() < n;
-  const index_t column = mine ? Team::row() : n - 1, from = blockIdx.y * rows_each;
-  const index_t until = from + rows_each < m ? from + rows_each : m;
-  A s = 0, q = 0;
-#pragma unroll 4
-  for (index_t i = from + Team::rank(); i < until; i += Team::size) s += load(x + i * n + column);
-  s = team_sum<Team>(s) / A(until - from);
-#pragma unroll 4
-  for (index_t i = from + Team::rank(); i < until; i += Team::size) {
-    const A d = load(x + i * n + column) - s;
-    q += d * d;
-  }
-  q = team_sum<Team>(q);
-  if (mine && Team::rank() == 0) {
-    mean[blockIdx.y * n + column] = s;
-    square[blockIdx.y * n + column] = q;
   }
 }
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..backend import is_floating, namespace
-from . import row
+from . import layout, norm_columns, row
 from .launch import blocks, contiguous, ctype, launch, multiprocessors
 
 SHORT = 16  # planes up to this length are reduced as columns of the (n, c l) matrix
@@ -117,21 +117,19 @@ def _rows_backward(
     db = dw = None
     if sums:
         if not together:
-            part_g, part_gx = _column_sums(g, x, mean, rstd, m, n, 1, True, needs[2], needs[1])
+            part_g, part_gx = _column_sums(g, x, mean, rstd, m, n, needs[2], needs[1])
         outer = len(part_gx if part_g is None else part_g)
         db, dw = _merged(part_g, part_gx, n, outer, 1, dtype=x.dtype if w is None else w.dtype)
     return dx, *(None if v is None else v.reshape(sizes) for v in (dw, db))
 
 
-def _column_sums(
-    g: Any, x: Any, mean: Any, rstd: Any, m: int, n: int, width: int, per_row: bool, need_g: bool, need_gx: bool
-) -> tuple[Any, Any]:
+def _column_sums(g: Any, x: Any, mean: Any, rstd: Any, m: int, n: int, need_g: bool, need_gx: bool) -> tuple[Any, Any]:
     """Partial sums of g and g xh over the rows of (m, n) matrices, None for those not needed."""
     xp, kind = namespace(x), row.wide(x.dtype)
     splits, each = _split(m, n)
     a, c = (xp.empty((splits, n), kind) if need else None for need in (need_g, need_gx))
-    kernel = f"norm_column_sums<{ctype(x.dtype)}, {'true' if per_row else 'false'}, columns<8>>"
-    launch("norm", kernel, (blocks(n, 32), splits), (32, 8), g, x, mean, rstd, a, c, m, n, width, each)
+    kernel = f"norm_column_sums<{ctype(x.dtype)}, columns<8>>"
+    launch("norm", kernel, (blocks(n, 32), splits), (32, 8), g, x, mean, rstd, a, c, m, n, each)
     return a, c
 
 
@@ -235,20 +233,17 @@ def _moments(x: Any, p: Planes, groups: int | None, eps: float) -> tuple[Any, An
     xp, sets = namespace(x), p.c if groups is None else p.n * groups
     mean, rstd = xp.empty(sets, p.kind), xp.empty(sets, p.kind)
     if groups is None and p.l <= SHORT:
-        splits, each = _split(p.n, p.c * p.l)
-        parts = xp.empty((2, splits, p.c * p.l), p.kind)
-        kernel, grid = f"norm_column_moments<{ctype(p.dtype)}, columns<8>>", (blocks(p.c * p.l, 32), splits)
-        launch("norm", kernel, grid, (32, 8), x, parts[0], parts[1], p.n, p.c * p.l, each)
-        layout = (splits, p.l, p.n, each, p.l, p.l, 1)  # outer, inner; rows, rows to a part; l, pieces, their size
+        *parts, each = norm_columns.moments(x, p.n, p.c * p.l)
+        shares = (len(parts[0]), p.l, p.n, each, p.l, p.l, 1)  # outer, inner; rows, rows to a part; l, pieces, their size
     else:
         parts, t = xp.empty((2, p.count), p.kind), p.team
         kernel = t.name("norm_plane_moments", ctype(p.dtype))
         launch("norm", kernel, row.grid(t, p.count), t.block, x, parts[0], parts[1], p.count, p.l, p.pieces, p.each)
         outer, inner = (p.n, p.pieces) if groups is None else (1, p.c // groups * p.pieces)
-        layout = (outer, inner, outer, 1, p.l, p.pieces, p.each)
-    team, block, per = (ACROSS, (32, 8), 8) if layout[0] == 1 else (DOWN, (32, 16), 32)
+        shares = (outer, inner, outer, 1, p.l, p.pieces, p.each)
+    team, block, per = (ACROSS, (32, 8), 8) if shares[0] == 1 else (DOWN, (32, 16), 32)
     total, kernel = np.float64(x.size // sets), f"norm_moments<{ctype(p.kind)}, {team}>"
-    numbers = sets, *layout, total, np.float64(eps)
+    numbers = sets, *shares, total, np.float64(eps)
     launch("norm", kernel, blocks(sets, per), block, parts[0], parts[1], mean, rstd, *numbers)
     return mean, rstd
 
@@ -256,6 +251,9 @@ def _moments(x: Any, p: Planes, groups: int | None, eps: float) -> tuple[Any, An
 def _apply(x: Any, p: Planes, mean: Any, rstd: Any, w: Any, b: Any, width: int, eps: float = -1.0) -> Any:
     """(x - mean) rstd w + b, or with eps (x - mean) / sqrt(rstd + eps) w + b."""
     y = namespace(x).empty(x.shape, x.dtype)
+    if p.l == 1 and not width and norm_columns.taken(x, p.c):
+        norm_columns.apply(_names(x, w, b), x.reshape(p.n, p.c), mean, rstd, w, b, y, eps)
+        return y
     grid, block = p.along()
     kernel = f"norm_apply<{', '.join(_names(x, w, b))}, {16 // x.dtype.itemsize}>"
     launch("norm", kernel, grid, block, x, mean, rstd, w, b, y, p.n * p.c, p.l, p.c, width, np.float64(eps))
@@ -313,7 +311,7 @@ def _backward(
         return dx, dw, db
     width = 0 if groups is None else p.c // groups
     if groups is None and p.l <= SHORT:
-        a, c = _column_sums(g, x, mean, rstd, p.n, p.c * p.l, p.l, False, True, True)
+        a, c = norm_columns.sums(g, x, mean, rstd, p.n, p.c * p.l, p.l)
         sg, sgx = _merged(a, c, p.c, len(a), p.l)
     else:
         a, c = _plane_sums(g, x, p, mean, rstd, width)
@@ -323,6 +321,9 @@ def _backward(
             sw, swx = _merged(a, c, p.n * groups, 1, width * p.pieces, w, p.pieces, width, p.c)
     if needs[0]:
         dx = namespace(x).empty(x.shape, x.dtype)
+    if needs[0] and p.l == 1 and groups is None and norm_columns.taken(x, p.c):
+        norm_columns.dx(_names(x, w), g, x.reshape(p.n, p.c), w, (mean, rstd, gmean, grstd, sg, sgx), dx)
+    elif needs[0]:
         grid, block = p.along()
         kernel, total = f"norm_dx<{', '.join(_names(x, w))}, {16 // x.dtype.itemsize}>", np.float64(x.size // len(mean.ravel()))
         sums = (sg, sgx) if groups is None else (sw, swx)
@@ -333,13 +334,29 @@ def _backward(
     return dx, *(None if v is None else v.astype(dtype, copy=False) for v in weights)
 
 
+def _matrix_of(x: Any) -> Any:
+    """x of shape (n, c, ...) as a matrix of c columns: a view where its channels are last."""
+    return layout.rows(x).reshape(-1, x.shape[1])
+
+
+def _array_of(y: Any, x: Any) -> Any:
+    """What _matrix_of made of an array like x as such an array, its channels last; NotImplemented and None as they are."""
+    return y if y is NotImplemented or y is None else layout.planes(y.reshape(layout.rows(x).shape))
+
+
 def batch_norm_forward(x: Any, w: Any, b: Any, eps: float) -> Any:
     """(y, mean, rstd)."""
+    if layout.channels_last(x):
+        found = _forward(_matrix_of(x), None, w, b, eps)
+        return found if found is NotImplemented else (_array_of(found[0], x), *found[1:])
     return _forward(x, None, w, b, eps)
 
 
 def batch_norm_backward(g: Any, x: Any, w: Any, mean: Any, rstd: Any, gmean: Any, grstd: Any, needs: tuple) -> Any:
     """(dx, dw, db)."""
+    if layout.channels_last(x):
+        found = _backward(_matrix_of(g), _matrix_of(x), None, w, mean, rstd, gmean, grstd, needs)
+        return found if found is NotImplemented else (_array_of(found[0], x), *found[1:])
     return _backward(g, x, None, w, mean, rstd, gmean, grstd, needs)
 
 
@@ -347,6 +364,8 @@ def batch_norm_eval(x: Any, mean: Any, var: Any, w: Any, b: Any, eps: float) -> 
     """(x - mean) / sqrt(var + eps) w + b."""
     if x.ndim < 2 or eps < 0:
         return NotImplemented
+    if layout.channels_last(x):
+        return _array_of(batch_norm_eval(_matrix_of(x), mean, var, w, b, eps), x)
     p = Planes(x)
     if not p.taken or not _names(x, w, b) or any(v is not None and v.shape != (p.c,) for v in (mean, var, w, b)):
         return NotImplemented
@@ -398,7 +417,6 @@ def instantiations() -> list[str]:
             found += [f"norm_sums<{wide}, {w}, {wide}, {t}>" for t in parts]
             found += [f"norm_sums<{wide}, {wide}, {w}, {t}>" for t in parts]
         found += [t.name(k, c) for k in ("norm_plane_moments", "norm_plane_sums") for t in _kept(size)]
-        found += [f"norm_column_sums<{c}, {per_row}, columns<8>>" for per_row in ("true", "false")]
-        found += [f"norm_column_moments<{c}, columns<8>>", f"norm_running<{c}, {wide}>"]
+        found += [f"norm_column_sums<{c}, columns<8>>", f"norm_running<{c}, {wide}>"]
         found += [f"norm_moments<{wide}, {t}>" for t in parts]
     return list(dict.fromkeys(found))
