@@ -11,7 +11,7 @@ from typing import Any
 
 from . import __version__, benchmark, info, recipe
 from .cuda import tune
-from .examples import CHAPTERS, EXAMPLES, gallery, runner
+from .examples import CHAPTERS, EXAMPLES, gallery, readme, runner
 from .examples.arguments import at_least
 from .examples.runner import UsageError, choose_device, describe
 from .train import ResumeError
@@ -46,7 +46,10 @@ def list_examples(args: argparse.Namespace) -> int:
 
 def make_gallery(args: argparse.Namespace) -> int:
     """Run the examples that have not been run yet, and write the pages."""
-    return gallery.build(args.out, args.names or list(EXAMPLES), choose_device(args.device), args.seed, args.quick, args.again)
+    status = gallery.build(args.out, args.names or list(EXAMPLES), choose_device(args.device), args.seed, args.quick, args.again)
+    if args.readme and not status:
+        readme.write(args.readme, args.out)
+    return status
 
 
 def bench(args: argparse.Namespace) -> int:
@@ -120,6 +123,7 @@ def parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
     add("--out", type=Path, default=Path("gallery"), help="folder for the pages (default: %(default)s)")
     add("--quick", action="store_true", help="short runs, of seconds, that reach less")
     add("--again", action="store_true", help="run those, too, that were run before")
+    add("--readme", type=Path, metavar="FILE", help="then write the numbers of these full runs into the table of this README")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
     add("--seed", type=at_least(0), default=0, help="of all examples (default: %(default)s)")
     command("info", tell, "show versions, the machine, the card and the kernels")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 import sys
+from html.parser import HTMLParser
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -11,8 +15,10 @@ import pytest
 
 import gradflow as gf
 from gradflow import cli, examples
-from gradflow.examples import gallery, runner
+from gradflow.examples import gallery, page, readme, runner
 from gradflow.examples.page import Page
+
+ROOT = Path(gf.__file__).parents[1]
 
 
 @pytest.fixture
@@ -87,22 +93,136 @@ def test_running_gives_the_status_of_its_numbers(invented, tmp_path, capsys):
     assert runner.main("good", ["--device", "cuda:99", "--out", str(tmp_path)]) == 2
 
 
+class Tags(HTMLParser):
+    """Which tags are open, and where links and pictures lead."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.wrong, self.places = [], [], []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        found = dict(attributes)
+        self.places += [found[key] for key in ("href", "src") if key in found]
+        if tag == "img" and not found.get("alt"):
+            self.wrong.append("a picture without words")
+        if tag not in {"meta", "img"}:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if not self.open or self.open.pop() != tag:
+            self.wrong.append(tag)
+
+
 def test_a_gallery_runs_what_is_not_there_and_writes_pages(invented, tmp_path, capsys):
     out = tmp_path / "gallery"
     assert cli.main(["gallery", "good", "--quick", "--out", str(out)]) == 0
     assert cli.main(["gallery", "--quick", "--out", str(out)]) == 1  # the bad one misses
+    assert cli.main(["gallery", "--quick", "--out", str(out)]) == 1  # and still does
     assert invented == {"good": 1, "bad": 1}
-    assert cli.main(["gallery", "good", "--again", "--out", str(out)]) == 0
-    assert invented == {"good": 2, "bad": 1}
     index = (out / "index.html").read_text()
     assert "<h2>First</h2>" in index
-    assert "misses a number" in index
+    assert "misses its number: size" in index
+    assert "1 of 2 reach all their numbers" in index
     page = (out / "good" / "index.html").read_text()
-    assert "<td>size</td><td>50.0 %</td><td>at least 25.0 %</td>" in page
+    assert "<td>size</td><td class='value'>50.0 %</td><td>at least 25.0 %</td>" in page
     assert "What &lt;it&gt; shows." in page
     assert "<pre>a table</pre>" in page
+    assert "gradflow run good --quick" in page
+    for path in out.rglob("*.html"):
+        tags = Tags(path.read_text())
+        assert tags.open == tags.wrong == []
+        assert tags.places
+        assert all((path.parent / place).exists() for place in tags.places)  # relative, so that it works from a disk
+    assert cli.main(["gallery", "good", "--again", "--quick", "--out", str(out)]) == 0
+    assert cli.main(["gallery", "good", "--out", str(out)]) == 0  # a full run is another one, and so is another seed
+    assert cli.main(["gallery", "good", "--out", str(out), "--seed", "1"]) == 0
+    assert invented == {"good": 4, "bad": 1}
     assert cli.main(["gallery", "nothing", "--out", str(out)]) == 2
     assert "wanted names of examples, saw nothing" in capsys.readouterr().err
+
+
+def test_an_example_that_fails_is_shown_and_run_again(invented, tmp_path, monkeypatch, capsys):
+    def fail(page):
+        raise ValueError("no <luck>")
+
+    with monkeypatch.context() as m:
+        m.setattr(sys.modules["gradflow.examples.good"], "run", fail)
+        assert cli.main(["gallery", "good", "--out", str(tmp_path)]) == 1
+    assert "good: ValueError: no <luck>" in capsys.readouterr().err
+    for path in ("index.html", "good/index.html"):
+        assert "<p class='missed'>failed: ValueError: no &lt;luck&gt;</p>" in (tmp_path / path).read_text()
+    assert cli.main(["gallery", "good", "--out", str(tmp_path)]) == 0
+    assert "failed" not in (tmp_path / "index.html").read_text()
+
+
+# --- the README's table -----------------------------------------------------------------------------------
+
+
+def test_full_runs_are_written_into_a_readme(invented, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(readme, "CHAPTERS", examples.CHAPTERS)
+    path, out = tmp_path / "README.md", tmp_path / "gallery"
+    path.write_text(f"before\n{readme.START}\n| [bad](b.py) | old | row | 1 |\n{readme.END}\nafter\n")
+    assert cli.main(["gallery", "good", "--out", str(out), "--readme", str(path)]) == 0
+    lines = path.read_text().splitlines()
+    row = "| [good](gradflow/examples/good.py) | a good one | size: **50.0 %** (wanted at least 25.0 %) | 1 |"
+    assert lines[lines.index(row) - 1] == "| **First** | | | |"
+    assert "| [bad](b.py) | old | row | 1 |" in lines  # which was not run anew
+    assert lines[0] == "before"
+    assert lines[-1] == "after"
+    for options, message in (["--quick"], "a quick one"), ([], "one that misses 'size'"):
+        text = path.read_text()
+        name = "good" if options else "bad"
+        cli.main(["gallery", name, "--out", str(tmp_path / name), *options])
+        with pytest.raises(ValueError, match=f"wanted a full run of {name}, saw {message}"):
+            readme.write(path, tmp_path / name)
+        assert path.read_text() == text
+    with pytest.raises(ValueError, match="wanted the lines"):
+        readme.written("nothing", [])
+
+
+def number(node):
+    """The number that a full run has for an expression, None if it is more than a number."""
+    if isinstance(node, ast.Call) and ast.unparse(node.func) == "page.pick":
+        node = node.args[0]
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return None
+
+
+def goals(name):
+    """(pattern of a result's name, goal in words) of each result of an example whose goal is one number."""
+    for call in ast.walk(ast.parse((ROOT / f"gradflow/examples/{name}.py").read_text())):
+        if not (isinstance(call, ast.Call) and ast.unparse(call.func) == "page.result"):
+            continue
+        title, options = call.args[0], {k.arg: k.value for k in call.keywords}
+        parts = title.values if isinstance(title, ast.JoinedStr) else [title]
+        pattern = "".join(re.escape(p.value) if isinstance(p, ast.Constant) else ".*" for p in parts)
+        bounds = [(word, options[key]) for key, word in (("at_least", "at least"), ("at_most", "at most"), ("equal", ""))
+                  if key in options]  # fmt: skip
+        if len(bounds) == 1 and number(bounds[0][1]) is not None:
+            unit = number(options["unit"]) if "unit" in options else ""
+            yield pattern, f"{bounds[0][0]} {page._text(number(bounds[0][1]), unit)}".strip()
+
+
+def test_the_readme_has_a_row_of_every_example_with_the_goals_that_it_has():
+    table = (ROOT / "README.md").read_text().partition(readme.START)[2].partition(readme.END)[0]
+    rows = re.findall(r"^\| \[(\w+)\]\((.*?)\) \| (.*) \| (.*) \| (\d+) \|$", table, re.MULTILINE)
+    assert [r[0] for r in rows] == list(examples.EXAMPLES)
+    compared = 0
+    for name, place, text, cell, _ in rows:
+        assert (ROOT / place).is_file()
+        assert text.replace("\\", "") == examples.EXAMPLES[name]
+        found = re.findall(r"(?:^|; )(.+?): \*\*(.+?)\*\*(?: \(wanted (.+?)\))?(?=; |$)", cell.replace("\\", ""))
+        assert found, name
+        for pattern, goal in goals(name):
+            for title, _, wanted in found:
+                if re.fullmatch(pattern, title):
+                    assert wanted == goal, f"{name}: `gradflow gallery {name} --readme README.md` writes its row anew"
+                    compared += 1
+    assert compared >= 30
 
 
 def test_every_example_says_what_it_shows():

@@ -1,0 +1,80 @@
+"""The gallery's table in the README: of each example the numbers that tell most, written from what full runs left behind."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from . import CHAPTERS
+
+START, END = "<!-- the gallery: gradflow gallery --readme README.md -->", "<!-- end of the gallery -->"
+# Example -> how the names of its most telling results begin; of one that is not here it is the first.
+TELLING = {
+    "graph": ("df/dx",), "neuron": ("ds/dw0",), "tiny_tanh": ("W after the step",), "homework": ("tape and hand",),
+    "multiply": ("gradgradcheck",), "least_squares": ("least squares: descent and normal",),
+    "accumulation": ("passes for a loss of many inputs",), "momentum": ("steps to a hundredth",),
+    "newton": ("Newton-CG: value", "gradient descent: value"), "gates": ("same value",), "fits": ("|x|",),
+    "spiral": ("3 neurons", "20 neurons, L2 of 0.001"), "softmax_hinge": ("softmax: held", "hinge: held"),
+    "vanishing": ("held out digits right",), "filters": ("learned kernel",), "alexnet": ("parameters", "the small net"),
+    "resnet": ("residual,", "plain,"), "regularised": ("both: of",), "optimizers": ("SGD, cosine", "Adam, cosine"),
+    "char_rnn": ("RNN:", "LSTM:"), "gpt": ("LSTM: surprise", "GPT: surprise"),
+    "seq2seq": ("reversal, Transformer", "sums, Transformer"), "first_filters": ("filters in", "the same"),
+    "best_images": ("what the third",), "saliency": ("lost by",), "grad_cam": ("CAM:",),
+    "class_images": ("of 10 images (L2, jitter)",), "fooling": ("pairs",), "adversarial": ("PGD",),
+    "deep_dream": ("dreams of",), "style": ("brick: distance of style",), "matrix_norms": ("error of missing",),
+    "gan": ("vanilla: made", "least squares: made"), "dcgan": ("made digits",), "diffusion": ("drawn digits",),
+    "clip": ("zero-shot",), "layer_zoo": ("rows",),
+}  # fmt: skip
+
+
+def telling(page: dict[str, Any]) -> list[dict[str, Any]]:
+    """The most telling results of a page."""
+    heads = TELLING.get(page["name"])
+    return [r for r in page["results"] if r["name"].startswith(heads)] if heads else page["results"][:1]
+
+
+def row(name: str, text: str, page: dict[str, Any]) -> str:
+    """An example's row of the table."""
+    cells = []
+    for result in telling(page):
+        wanted = f" (wanted {_cell(result['goal'])})" if result["goal"] else ""
+        cells.append(f"{_cell(result['name'])}: **{_cell(result['text'])}**{wanted}")
+    return f"| [{name}](gradflow/examples/{name}.py) | {_cell(text)} | {'; '.join(cells)} | {max(page['seconds'], 1):.0f} |"
+
+
+def _cell(text: str) -> str:
+    """Text without what Markdown would read as a table's or an emphasis's mark."""
+    return re.sub(r"([|*_])", r"\\\1", text)
+
+
+def written(readme: str, pages: Iterable[dict[str, Any]]) -> str:
+    """A README's text with new rows for these pages between its two marks; other examples keep theirs.
+
+    ValueError without the marks, and for a page of a quick run or of an example that misses a number.
+    """
+    before, mark, rest = readme.partition(START)
+    old, end, after = rest.partition(END)
+    if not mark or not end:
+        raise ValueError(f"readme: wanted the lines {START!r} and {END!r}, saw not both")
+    rows = {match[1]: match[0] for match in re.finditer(r"^\| \[(\w+)\].*$", old, re.MULTILINE)}
+    names = {name: text for examples in CHAPTERS.values() for name, text in examples.items()}
+    for page in pages:
+        missed = [r["name"] for r in page["results"] if not r["met"]]
+        if page["quick"] or missed:
+            wrong = "a quick one" if page["quick"] else f"one that misses {missed[0]!r}"
+            raise ValueError(f"readme: wanted a full run of {page['name']}, saw {wrong}")
+        rows[page["name"]] = row(page["name"], names[page["name"]], page)
+    lines = []
+    for chapter, examples in CHAPTERS.items():
+        lines += [f"| **{chapter}** | | | |", *(rows[n] for n in examples if n in rows)]
+    head = "| example | what it shows | result (wanted) | seconds |\n|---|---|---|---|"
+    return f"{before}{START}\n{head}\n" + "\n".join(lines) + f"\n{END}{after}"
+
+
+def write(path: Path, folder: Path) -> None:
+    """Write the results of the runs that lie in a gallery's folder into a README."""
+    pages = [json.loads(p.read_text()) for p in sorted(folder.glob("*/page.json"))]
+    path.write_text(written(path.read_text(), pages))
