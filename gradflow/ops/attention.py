@@ -130,12 +130,12 @@ def _composed(scale, causal, drop, seed):
         if group_of(q, k, v) > 1:
             return (_joined(run(*_grouped(q, k, v, mask))[0]),)
         xp = namespace(unwrap(q))
-        s = linalg.matmul(q * scale, linalg.mT(k))
+        s = linalg.matmul(pointwise.mul(q, scale), linalg.mT(k))  # q * scale: in CuPy, bfloat16 and a number are float32
         if mask is not None:
             s = pointwise.where(mask, s, -math.inf) if unwrap(mask).dtype == bool_ else s + mask
         if causal:
             s = pointwise.where(_causal(xp, *s.shape[-2:]), s, -math.inf)
-        seen = (unwrap(s) > -math.inf).any(-1, keepdims=True) if unwrap(s).size else True
+        seen = (unwrap(s) > -math.inf).any(-1, keepdims=True) if unwrap(s).size else xp.asarray(True)
         p = softmax.softmax(pointwise.where(seen, s, 0.0), -1) * xp.asarray(seen, s.dtype)
         if drop:
             p = random.drop(p, drop) if seed is None else random.dropout(p, drop, *seed)

@@ -118,7 +118,7 @@ def _angle(x: Any) -> Any:
     if x.dtype.kind == "c":
         return np.arctan2(x.imag, x.real)
     y = np.where(x < 0, pointwise.like(x, math.pi), pointwise.like(x, 0))
-    return np.where(x != x, x, y)
+    return np.where(x != x, x, y).astype(x.dtype, copy=False)  # CuPy chooses bfloat16 in float32
 
 
 def _dangle(g: Any, x: Any) -> Any:

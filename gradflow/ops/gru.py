@@ -36,7 +36,7 @@ def _gru_forward(x, h, w, u, b, d, sizes, reverse):
     for t in order(steps, reverse):
         a, y_t = kept[t], y[t]
         gates, new, inner, left = a[:2], a[2], a[3], a[4]
-        matmul(h, ut, part)
+        matmul(h, ut, out=part)
         multiply(part[:2], 0.5, part[:2])
         add(gates, part[:2], gates)
         tanh(gates, gates)

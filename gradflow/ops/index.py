@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..backend import device_of, int64, is_array, namespace, on_card
+from ..backend import device_of, int32, int64, is_array, namespace, on_card
 from ..cases import case
 from ..op import op, unwrap, wrap
 from ..tape import Traced
@@ -353,6 +353,10 @@ def index_sum(g, where, shape):
 def segment_sum(x, ids, n):
     """The sums of the rows of x that carry the same number: y[k] = sum of x[i] over ids[i] = k, for k < n."""
     xp, width, dtype = namespace(x), math.prod(x.shape[1:]), reduce.wide(x.dtype)
+    if xp is not np:  # CuPy's add.at takes neither complex numbers nor small integers
+        if dtype.kind == "c":
+            return (segment_sum(x.real, ids, n) + segment_sum(x.imag, ids, n) * 1j).astype(dtype, copy=False)
+        dtype = int32 if dtype.itemsize < 4 else dtype
     y = xp.zeros((n, width), dtype)
     x2 = x.reshape(len(ids), width)
     if width >= 32 and len(ids) and (counts := xp.bincount(ids, minlength=n)).max() <= 8:

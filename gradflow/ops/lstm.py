@@ -42,7 +42,7 @@ def _lstm_forward(x, h, c, w, u, b, d, p, sizes, reverse):
         a, y_t, c_t = kept[t], y[t], cn if after is None else kept[after, 4]
         gates, through = a[:4], a[:3]
         if steps > 2:
-            matmul(h, ut, part)
+            matmul(h, ut, out=part)
         else:
             part = matmul(h, ut)[[0, 1, 3, 2]]
             part[:3] *= 0.5

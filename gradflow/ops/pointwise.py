@@ -233,10 +233,17 @@ lt = row("lt(a, b)", np.less, "a < b", real=True, tensors="a")
 le = row("le(a, b)", np.less_equal, "a <= b", real=True, tensors="a")
 gt = row("gt(a, b)", np.greater, "a > b", real=True, tensors="a")
 ge = row("ge(a, b)", np.greater_equal, "a >= b", real=True, tensors="a")
-logical_and = row("logical_and(a, b)", np.logical_and, "Both are nonzero", tensors="a b")
-logical_or = row("logical_or(a, b)", np.logical_or, "One is nonzero", tensors="a b")
-logical_xor = row("logical_xor(a, b)", np.logical_xor, "Exactly one is nonzero", tensors="a b")
-logical_not = row("logical_not(x)", np.logical_not, "x is zero")
+
+
+def _logical(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A logical function that takes complex numbers too, which CuPy's do not."""
+    return lambda *xs: function(*[x != 0 if np.iscomplexobj(x) else x for x in xs])
+
+
+logical_and = row("logical_and(a, b)", _logical(np.logical_and), "Both are nonzero", tensors="a b")
+logical_or = row("logical_or(a, b)", _logical(np.logical_or), "One is nonzero", tensors="a b")
+logical_xor = row("logical_xor(a, b)", _logical(np.logical_xor), "Exactly one is nonzero", tensors="a b")
+logical_not = row("logical_not(x)", _logical(np.logical_not), "x is zero")
 isnan = row("isnan(x)", np.isnan, "x is not a number")
 isinf = row("isinf(x)", np.isinf, "x is infinite")
 isfinite = row("isfinite(x)", np.isfinite, "x is neither infinite nor NaN")
@@ -395,15 +402,18 @@ fmin = row(
 )  # fmt: skip
 def where(condition, a, b):
     """a where the condition holds, else b. The three broadcast."""
-    return namespace(condition).where(condition, a, b)
+    y = namespace(condition).where(condition, a, b)
+    to = a.dtype if hasattr(a, "dtype") else getattr(b, "dtype", y.dtype)
+    return y.astype(to, copy=False)  # CuPy chooses between two arrays of bfloat16 in float32
 
 
 def _clamp(x: Any, min: Any, max: Any) -> Any:
     if min is None and max is None:
         raise RuntimeError("clamp: wanted min or max, saw neither")
+    y = x
     if min is not None:
-        x = np.maximum(x, min)
-    return x if max is None else np.minimum(x, max)
+        y = np.maximum(x, min)
+    return (y if max is None else np.minimum(y, max)).astype(x.dtype, copy=False)  # CuPy: bfloat16 and a number are float32
 
 
 def _dclamp(g: Any, x: Any, min: Any, max: Any) -> Any:

@@ -54,7 +54,7 @@ def heaviside(x, values):
     """0 below 0, 1 above 0, and `values` at 0. RuntimeError unless both have one real dtype."""
     if x.dtype != values.dtype or x.dtype.kind == "c":
         raise RuntimeError(f"heaviside: wanted two of one real dtype, saw {x.dtype} and {values.dtype}")
-    return namespace(x).where(x == 0, values, (x > 0).astype(x.dtype))
+    return namespace(x).where(x == 0, values, (x > 0).astype(x.dtype)).astype(x.dtype, copy=False)
 
 
 @op(
