@@ -47,12 +47,20 @@ class Recurrent(gf.nn.Module):
         self.query = gf.nn.Linear(width, width)
         self.head = gf.nn.Sequential(gf.nn.Linear(2 * width, width), gf.nn.Tanh(), gf.nn.Linear(width, len(ALPHABET)))
 
-    def forward(self, source: gf.Tensor, written: gf.Tensor) -> tuple[gf.Tensor, gf.Tensor]:
-        """The scores of what follows each written character, (n, l, characters), and where it looked, (n, l, s)."""
+    def attend(self, source: gf.Tensor, written: gf.Tensor) -> tuple[gf.Tensor, gf.Tensor, gf.Tensor]:
+        """The writer's states (n, l, width), what the reader made of the input (n, s, width), the weights (n, l, s)."""
         memory, last = self.reader(self.embedding(source))
         h, _ = self.writer(self.embedding(written), gf.cat([last[0], last[1]], 1)[None])
-        looks = (self.query(h) @ memory.transpose(1, 2)).softmax(-1)
-        return self.head(gf.cat([h, looks @ memory], -1)), looks
+        return h, memory, (self.query(h) @ memory.transpose(1, 2)).softmax(-1)
+
+    def forward(self, source: gf.Tensor, written: gf.Tensor) -> gf.Tensor:
+        """Inputs (n, s), written (n, l) to the scores of what follows each written character, (n, l, characters)."""
+        h, memory, looks = self.attend(source, written)
+        return self.head(gf.cat([h, looks @ memory], -1))
+
+    def looks(self, source: gf.Tensor, written: gf.Tensor) -> gf.Tensor:
+        """Where it looks before each character, (n, l, s)."""
+        return self.attend(source, written)[2]
 
 
 class Transformer(gf.nn.Module):
@@ -68,16 +76,17 @@ class Transformer(gf.nn.Module):
         """The embeddings of characters and of their places."""
         return self.embedding(codes) + self.places(gf.arange(codes.shape[1], device=codes.device))
 
-    def forward(self, source: gf.Tensor, written: gf.Tensor) -> tuple[gf.Tensor, gf.Tensor]:
-        """As of Recurrent; where the last layer of the decoder looks, the mean over its heads."""
+    def forward(self, source: gf.Tensor, written: gf.Tensor) -> gf.Tensor:
+        """As of Recurrent."""
         causal = self.body.generate_square_subsequent_mask(written.shape[1], device=source.device)
-        attention, seen = self.body.decoder.layers[-1].multihead_attn, []
-        hook = attention.register_forward_pre_hook(lambda module, inputs: seen.extend(inputs))
-        h = self.body(self.placed(source), self.placed(written), tgt_mask=causal, tgt_is_causal=True)
-        hook.remove()
-        with gf.no_grad():
-            looks = attention(*seen)[1]
-        return self.head(h), looks
+        return self.head(self.body(self.placed(source), self.placed(written), tgt_mask=causal, tgt_is_causal=True))
+
+    def looks(self, source: gf.Tensor, written: gf.Tensor) -> gf.Tensor:
+        """Where the last layer of the decoder looks, the mean over its heads: a hook hears what its attention is given."""
+        attention, given = self.body.decoder.layers[-1].multihead_attn, []
+        with attention.register_forward_pre_hook(lambda module, inputs: given.extend(inputs)):
+            self(source, written)
+        return attention(*given)[1]
 
 
 def answers(model: gf.nn.Module, source: gf.Tensor, length: int) -> gf.Tensor:
@@ -85,8 +94,7 @@ def answers(model: gf.nn.Module, source: gf.Tensor, length: int) -> gf.Tensor:
     written = gf.zeros(len(source), 1, dtype=gf.int64, device=source.device)
     with gf.nn.evaluating(model):
         for _ in range(length):
-            scores, _ = model(source, written)
-            written = gf.cat([written, scores[:, -1:].argmax(-1)], 1)
+            written = gf.cat([written, model(source, written)[:, -1:].argmax(-1)], 1)
     return written[:, 1:]
 
 
@@ -99,7 +107,7 @@ def learn(page: Page, title: str, model: gf.nn.Module, source: np.ndarray, targe
     for _ in page.steps(steps, title):
         at = rng.integers(0, len(source), 64)
         x, before, y = (gf.tensor(codes[at], device=page.device) for codes in (source, begun, target))
-        loss = gf.nn.functional.cross_entropy(model(x, before)[0].flatten(0, 1), y.flatten())
+        loss = gf.nn.functional.cross_entropy(model(x, before).flatten(0, 1), y.flatten())
         optimizer.zero_grad()
         loss.backward()
         gf.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -129,7 +137,7 @@ def run(page: Page) -> None:
         page.result(f"{task}, {name}: answers that are wholly right", float(right), at_least=goal, unit="%")
         begun = gf.cat([gf.zeros_like(found[:1, :1]), found[:1, :-1]], 1)
         with gf.nn.evaluating(model):
-            looks = model(x[:1], begun)[1][0].cpu().numpy()
+            looks = model.looks(x[:1], begun)[0].cpu().numpy()
         drawn.append((f"{task}, {name}", source[0], found[0].cpu().numpy(), looks))
     page.picture(_looks(page, drawn), "attention.png", "Where each model looks while it writes an answer, line by line.")
 
