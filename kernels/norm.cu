@@ -199,17 +199,6 @@ norm_column_sums(const T* g, const T* x, const acc_t<T>* mean, const acc_t<T>* r
 
 // ---- planes: pieces of `each` values of planes of l, `pieces` to a plane ---------------------------------------------------
 
-struct piece {  // of the number-th team
-  index_t plane, first;
-  int size;
-  __device__ __forceinline__ piece(index_t number, index_t l, index_t pieces, index_t each) {
-    plane = pieces == 1 ? number : unsigned(number) / unsigned(pieces);
-    const index_t from = (number - plane * pieces) * each;
-    first = plane * l + from;
-    size = int(l - from < each ? l - from : each);
-  }
-};
-
 template <class T, class Team, int E, int VEC>
 __global__ void __launch_bounds__(Team::threads, 1)
 norm_plane_moments(const T* x, acc_t<T>* mean, acc_t<T>* square, index_t count, index_t l, index_t pieces, index_t each) {
@@ -242,7 +231,7 @@ norm_plane_sums(const T* g, const T* x, const acc_t<T>* mean, const acc_t<T>* rs
   using A = acc_t<T>;
   const place<Team> at(count, 1, 1);
   const piece p(at.row, l, pieces, each);
-  const unsigned set = width ? unsigned(p.plane) / unsigned(width) : unsigned(p.plane) % unsigned(c);
+  const unsigned set = width ? unsigned(p.row) / unsigned(width) : unsigned(p.row) % unsigned(c);
   const A m = mean[set], r = rstd[set];
   share<T, Team, E, VEC> rg(g + p.first, p.size), rx(x + p.first, p.size);
   A a = 0, b = 0;

@@ -7,6 +7,10 @@
 // Rows in one piece are read by packs of 16 bytes that begin at multiples of 16: a row that does not shares its first and
 // its last pack with its neighbours, and there the values that are not its own are `fill`, which an algorithm chooses to
 // change nothing. Teams whose row does not exist work on the last one and store nothing: shuffles need every lane.
+//
+// A few long rows would leave most multiprocessors idle: blocks then take pieces of them, which they hold in registers. What
+// must be known of a whole row takes two kernels: the first stores two numbers of each piece, and every block of the second
+// merges those of its row, all in the same order.
 #pragma once
 #include "common.cuh"
 #include "mma.cuh"
@@ -331,4 +335,38 @@ __device__ __forceinline__ void largest_and_sum(share<T, Team, E, VEC>& r, acc_t
   const A mine = m;
   m = team_max<Team>(m);
   s = team_sum<Team>(s * exp_for<T>(mine - m));
+}
+
+// ---- pieces of long rows ---------------------------------------------------------------------------------------------------
+
+using piece_team = lanes<256>;
+template <class T, int VEC> using piece_share = share<T, piece_team, 16, VEC>;
+
+// The number-th piece, of `each` values, of rows of n.
+struct piece {
+  index_t row, from, first;  // where it begins in the row, and in the array
+  int size;
+  __device__ __forceinline__ piece(index_t number, index_t n, index_t pieces, index_t each) {
+    row = pieces == 1 ? number : unsigned(number) / unsigned(pieces);
+    from = (number - row * pieces) * each;
+    first = row * n + from;
+    size = int(n - from < each ? n - from : each);
+  }
+};
+
+// The sum over a row's pieces, whose numbers stand `step` apart.
+template <class Team, class A> __device__ __forceinline__ A merge_sum(const A* part, index_t pieces, int step = 1) {
+  A s = 0;
+  for (index_t k = Team::rank(); k < pieces; k += Team::size) s += part[k * step];
+  return team_sum<Team>(s);
+}
+
+// The largest value of a row and the sum of e^(v - largest), from those of its pieces. A NaN is in its piece's sum.
+template <class Team, class A>
+__device__ __forceinline__ void merge_exponentials(const A* part, index_t pieces, A& m, A& s) {
+  m = -infinity<A>(), s = 0;
+  for (index_t k = Team::rank(); k < pieces; k += Team::size) m = ::fmax(m, part[2 * k]);
+  m = team_max<Team>(m);
+  for (index_t k = Team::rank(); k < pieces; k += Team::size) s += part[2 * k + 1] * A(::exp(part[2 * k] - m));
+  s = team_sum<Team>(s);
 }

@@ -2,7 +2,7 @@
 //
 // Of a row in registers the largest value comes first and then the sum of e^(x - max), whose terms are kept. A longer row
 // gives both in one pass while it arrives, and its exponentials are computed again when it is written. A few very long rows
-// would leave most multiprocessors idle: blocks then make parts of a row's sums, and others add them and write.
+// are made in pieces, which are read twice.
 #include "row.cuh"
 
 template <class T, bool log, class Team, int E, int VEC>
@@ -64,87 +64,90 @@ softmax_backward(const T* g, const T* y, T* dx, index_t rows, index_t n, index_t
   });
 }
 
-// ---- a few long rows ------------------------------------------------------------------------------------------------
-// blockIdx.y: the row; blockIdx.x: the part of it, of `length` values. There are fewer parts than threads in a
-// block; every block that writes a part of the row adds them all, in the same order.
+// ---- a few long rows: a block to each piece --------------------------------------------------------------------------------
 
-constexpr int PART_THREADS = 512;
-
-template <class T, int VEC> using part_of = share<T, lanes<PART_THREADS>, 0, VEC>;
-
-// sums (rows, parts): the largest value of a part and its sum of e^(x - largest).
+// parts (rows, pieces, 2): the largest value of a piece and its sum of e^(x - largest), 0 if all is -infinity; sums, if not
+// null, (rows, pieces): of x.
 template <class T, int VEC>
-__global__ void __launch_bounds__(PART_THREADS, 2)
-softmax_parts(const T* x, acc_t<T>* sums, index_t n, index_t length) {
+__global__ void __launch_bounds__(piece_team::threads, 2)
+softmax_parts(const T* x, acc_t<T>* parts, acc_t<T>* sums, index_t n, index_t pieces, index_t each) {
   using A = acc_t<T>;
-  const index_t first = blockIdx.x * length, rest = n - first;
-  part_of<T, VEC> r(x + blockIdx.y * n + first, rest < length ? rest : length, 1, -infinity<A>());
-  A m, s;
-  largest_and_sum(r, m, s, [](A (&)[VEC], index_t) {});
-  if (m == -infinity<A>()) {  // the whole part, it may be, but not the row: it adds nothing, unless there is a NaN
-    s = 0;
-    r.each([&](A (&v)[VEC], index_t) {
+  const piece p(blockIdx.x, n, pieces, each);
+  piece_share<T, VEC> r(x + p.first, p.size, 1, -infinity<A>());
+  A m = -infinity<A>(), s = 0, all = 0;
+  r.each([&](A (&v)[VEC], index_t i) {
 #pragma unroll
-      for (int j = 0; j < VEC; ++j)
-        if (v[j] != v[j]) s = v[j];
-    });
-    s = block_sum(s);
-  }
+    for (int j = 0; j < VEC; ++j) {
+      m = ::fmax(m, v[j]);  // a NaN comes into the sum
+      if (sums && r.own(i + j)) all += v[j];
+    }
+  });
+  m = team_max<piece_team>(m);
+  const A base = m == -infinity<A>() ? A(0) : m;
+  r.each([&](A (&v)[VEC], index_t) {
+#pragma unroll
+    for (int j = 0; j < VEC; ++j) s += exp_for<T>(v[j] - base);
+  });
+  s = team_sum<piece_team>(s);
+  if (sums) all = team_sum<piece_team>(all);
   if (threadIdx.x == 0) {
-    A* out = sums + 2 * (index_t(blockIdx.y) * gridDim.x + blockIdx.x);
-    out[0] = m, out[1] = s;
+    parts[2 * blockIdx.x] = m, parts[2 * blockIdx.x + 1] = s;
+    if (sums) sums[blockIdx.x] = all;
   }
 }
 
 template <class T, bool log, int VEC>
-__global__ void __launch_bounds__(PART_THREADS, 2)
-softmax_finish(const T* x, const acc_t<T>* sums, T* y, index_t n, index_t length) {
+__global__ void __launch_bounds__(piece_team::threads, 2)
+softmax_finish(const T* x, const acc_t<T>* parts, T* y, index_t n, index_t pieces, index_t each) {
   using A = acc_t<T>;
-  const bool mine = threadIdx.x < gridDim.x;
-  const A* part = sums + 2 * (index_t(blockIdx.y) * gridDim.x + threadIdx.x);
-  const A largest = mine ? part[0] : -infinity<A>(), m = block_max(largest);  // a NaN is in its part's sum
-  const A s = block_sum(mine ? part[1] * ::exp(largest - m) : A(0));
+  const piece p(blockIdx.x, n, pieces, each);
+  piece_share<T, VEC> r(x + p.first, p.size);
+  A m, s;
+  merge_exponentials<piece_team>(parts + 2 * p.row * pieces, pieces, m, s);
   const A scale = log ? A(::log(s)) : A(1) / s;
-  const index_t first = blockIdx.x * length, rest = n - first;
-  part_of<T, VEC> r(x + blockIdx.y * n + first, rest < length ? rest : length, 1, -infinity<A>());
-  T* out_row = y + blockIdx.y * n + first;
   r.each([&](A (&v)[VEC], index_t i) {
     A out[VEC];
 #pragma unroll
     for (int j = 0; j < VEC; ++j) out[j] = log ? v[j] - m - scale : exp_for<T>(v[j] - m) * scale;
-    r.put(out_row, i, out);
+    r.put(y + p.first, i, out);
   });
 }
 
-// sums (rows, parts): of a part of g, times y unless log.
+// parts (rows, pieces): the sums of g y, or with log of g.
 template <class T, bool log, int VEC>
-__global__ void __launch_bounds__(PART_THREADS, 2)
-softmax_backward_parts(const T* g, const T* y, acc_t<T>* sums, index_t n, index_t length) {
+__global__ void __launch_bounds__(piece_team::threads, 2)
+softmax_backward_parts(const T* g, const T* y, acc_t<T>* parts, index_t n, index_t pieces, index_t each) {
   using A = acc_t<T>;
-  const index_t first = blockIdx.x * length, rest = n - first, at = blockIdx.y * n + first;
-  const index_t size = rest < length ? rest : length;
-  part_of<T, VEC> rg(g + at, size), ry(y + at, size);
+  const piece p(blockIdx.x, n, pieces, each);
+  piece_share<T, VEC> rg(g + p.first, p.size);
   A s = 0;
-  rg.each(ry, [&](A (&gv)[VEC], A (&yv)[VEC], index_t) {
+  if constexpr (log) {
+    rg.each([&](A (&gv)[VEC], index_t) {
 #pragma unroll
-    for (int j = 0; j < VEC; ++j) s += log ? gv[j] : gv[j] * yv[j];
-  });
-  s = block_sum(s);
-  if (threadIdx.x == 0) sums[index_t(blockIdx.y) * gridDim.x + blockIdx.x] = s;
+      for (int j = 0; j < VEC; ++j) s += gv[j];
+    });
+  } else {
+    piece_share<T, VEC> ry(y + p.first, p.size);
+    rg.each(ry, [&](A (&gv)[VEC], A (&yv)[VEC], index_t) {
+#pragma unroll
+      for (int j = 0; j < VEC; ++j) s += gv[j] * yv[j];
+    });
+  }
+  s = team_sum<piece_team>(s);
+  if (threadIdx.x == 0) parts[blockIdx.x] = s;
 }
 
 template <class T, bool log, int VEC>
-__global__ void __launch_bounds__(PART_THREADS, 2)
-softmax_backward_finish(const T* g, const T* y, const acc_t<T>* sums, T* dx, index_t n, index_t length) {
+__global__ void __launch_bounds__(piece_team::threads, 2)
+softmax_backward_finish(const T* g, const T* y, const acc_t<T>* parts, T* dx, index_t n, index_t pieces, index_t each) {
   using A = acc_t<T>;
-  const A s = block_sum(threadIdx.x < gridDim.x ? sums[index_t(blockIdx.y) * gridDim.x + threadIdx.x] : A(0));
-  const index_t first = blockIdx.x * length, rest = n - first, at = blockIdx.y * n + first;
-  const index_t size = rest < length ? rest : length;
-  part_of<T, VEC> rg(g + at, size), ry(y + at, size);
+  const piece p(blockIdx.x, n, pieces, each);
+  piece_share<T, VEC> rg(g + p.first, p.size), ry(y + p.first, p.size);
+  const A s = merge_sum<piece_team>(parts + p.row * pieces, pieces);
   rg.each(ry, [&](A (&gv)[VEC], A (&yv)[VEC], index_t i) {
     A out[VEC];
 #pragma unroll
     for (int j = 0; j < VEC; ++j) out[j] = log ? gv[j] - exp_for<T>(yv[j]) * s : yv[j] * (gv[j] - s);
-    rg.put(dx + at, i, out);
+    rg.put(dx + p.first, i, out);
   });
 }

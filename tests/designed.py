@@ -136,7 +136,7 @@ def _convolutions(m: int, n: int, tensor: str = "true", blocks: Any = 1) -> Row:
         tile = next(t for t in (*conv_mma.TENSOR, *conv_mma.PLAIN) if t.name == found[3])
         return conv_mma.shared(found[1], found[2], tile, 49)
 
-    pattern = rf"(conv_mma_\w+)<(\w+), (conv_mma_::Tile<{m}, {n}, .*, {tensor}>)>"
+    pattern = rf"(conv_mma_\w+)<(\w+), (conv_mma_::Tile<{m}, {n}, .*, {tensor}>)(, \w+)?>"
     return Row(pattern, threads=128 if tensor == "true" else 256, shared=shared, blocks=blocks, since=80)
 
 
@@ -168,15 +168,22 @@ ROWS: dict[str, list[Row]] = {
         Row(rf"softmax_\w+<{SMALL}, \w+, lanes<32>, 32, \d>", threads=256, blocks=2, has="load16 store16", never="local"),
         Row(rf"softmax_\w+<{SMALL}, \w+, wide<512, 2>, .*", threads=512, blocks=2,
             has="load16 store16 copy_async16", never="local"),
-        # A few long rows in parts, which are many: nothing is kept, four packs of a thread are on their way at a time.
-        Row(rf"softmax_(backward_)?parts<{SMALL}.*", threads=512, blocks=2, has="load16", never="local"),
-        Row(rf"softmax_(backward_)?finish<{SMALL}.*", threads=512, blocks=2, has="load16 store16", never="local"),
+        # Pieces of a few long rows: 64 bytes of each array to a thread, all on their way at once.
+        Row(rf"softmax_(backward_)?parts<{SMALL}.*", threads=256, blocks=4, has="load16", never="local"),
+        Row(rf"softmax_finish<{SMALL}.*", threads=256, blocks=4, has="load16 store16", never="local"),
+        Row(rf"softmax_backward_finish<{SMALL}.*", threads=256, blocks=3, has="load16 store16", never="local"),
     ],
     "loss": [
         Row(rf"cross_entropy_\w+<{SMALL}, .*lanes<\d+>, (8|16), \d>", threads=lambda m: 512 if "512" in m[0] else 256,
             blocks=lambda m: 2 if "512" in m[0] else 4, has="load16", never="local"),
         Row(rf"cross_entropy_backward<{SMALL}, .*(lanes|wide).*", threads=512, blocks=1, has="load16 store16", never="local"),
         Row(rf"cross_entropy_\w+<{SMALL}, .*wide<512, 2>, .*", threads=512, blocks=2, has="load16", never="local"),
+    ],
+    "attention": [
+        Row(rf"attention_weights<{SMALL}, lanes<\d+>, (8|16), \d>", threads=lambda m: 512 if "512" in m[0] else 256,
+            blocks=lambda m: 2 if "512" in m[0] else 4, has="load16 store16", never="local"),
+        Row(rf"attention_weights<{SMALL}, wide<512, 2>, .*", threads=512, blocks=2,
+            has="load16 store16 copy_async16", never="local"),
     ],
     # Backwards, 64 registers hold two rows and two sums of columns for a block that takes many rows.
     "norm": [
@@ -242,10 +249,10 @@ ROWS: dict[str, list[Row]] = {
         _convolutions(64, 64, blocks={80: 3, 90: 4, 100: 4, 120: 2}),
         _convolutions(128, 128, "false", blocks={80: 1, 90: 1, 100: 1, 120: 1}),
         _convolutions(64, 128, "false", blocks={80: 2, 90: 2, 100: 2, 120: 1}),
-        Row(r"conv_mma_\w+<__half, .*true>>", threads=128, has="copy_async16 ldmatrix mma.f16", never="local"),
-        Row(r"conv_mma_\w+<__nv_bfloat16, .*true>>", threads=128, has="copy_async16 ldmatrix mma.bf16", never="local"),
-        Row(r"conv_mma_\w+<float, .*true>>", threads=128, has="copy_async16 mma.tf32", never="local"),
-        Row(r"conv_mma_\w+<float, .*false>>", threads=256, has="copy_async16 shared_load16 fma", never="local mma"),
+        Row(r"conv_mma_\w+<__half, .*true>(, false)?>", threads=128, has="copy_async16 ldmatrix mma.f16", never="local"),
+        Row(r"conv_mma_\w+<__nv_bfloat16, .*true>(, false)?>", threads=128, has="copy_async16 ldmatrix mma.bf16", never="local"),
+        Row(r"conv_mma_\w+<float, .*true>(, \w+)?>", threads=128, has="copy_async16 mma.tf32", never="local"),
+        Row(r"conv_mma_\w+<float, .*false>(, false)?>", threads=256, has="copy_async16 shared_load16 fma", never="local mma"),
         Row(r"conv_mma_turn<\w+>", threads=256, blocks={80: 4, 90: 4, 100: 4, 120: 4}, has="load16 store16", never="local"),
     ],
     # 8 warps of 64 x 32 twice on a multiprocessor, or 4 of 32 x 32 four times: 128 registers and 80 or 40 KB each.

@@ -180,28 +180,29 @@ def test_one_launch_and_same_bits(card):
 
 @pytest.fixture
 def split(monkeypatch):
-    """Rows of a few hundred values count as long."""
-    from gradflow.cuda import softmax as launcher
-
-    monkeypatch.setattr(launcher, "LONG", 300)
-    monkeypatch.setattr(launcher, "PART", 128)
+    """Rows of a few hundred values are made in pieces."""
+    monkeypatch.setattr(row, "PIECE", 120)
+    monkeypatch.setattr(row, "ALONE", 1e-9)
 
 
 @pytest.mark.cuda
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
 @pytest.mark.parametrize("n", [300, 1001, 8197])
-def test_long_rows_are_made_by_several_blocks(card, n, dtype, split):
+def test_long_rows_are_made_in_pieces(card, n, dtype, split, monkeypatch):
+    if n == 8197:  # full ones
+        monkeypatch.setattr(row, "PIECE", 4088)
     dtype = gf.backend.bfloat16() if dtype == "bfloat16" else np.dtype(dtype)
     rng = np.random.default_rng(n)
     x, g = ((2 * rng.standard_normal((3, n))).astype(dtype) for _ in range(2))
-    x[1, n // 2 :] -= dtype.type(20)  # the largest values lie in the first parts
+    x[1, n // 2 :] -= dtype.type(20)  # the largest values lie in the first pieces
+    x[2] += dtype.type(100)
     expected = both(x.astype(np.float64), g.astype(np.float64))
     for a, b in zip(run(card, x, g, 1, dtype), expected, strict=True):
         assert_close(a, b, dtype=dtype, scale=4)
 
 
 @pytest.mark.cuda
-def test_infinities_in_parts_of_a_row(card, split):
+def test_infinities_in_pieces_of_a_row(card, split):
     inf, nan = math.inf, math.nan
     x = np.zeros((6, 1001), np.float32)
     x[0, :400], x[1], x[2, 3], x[3, 900], x[4, 1:], x[5, :500] = -inf, -inf, inf, nan, -inf, nan
@@ -214,15 +215,33 @@ def test_infinities_in_parts_of_a_row(card, split):
 
 
 @pytest.mark.cuda
-def test_few_long_rows_take_two_launches_and_all_multiprocessors(card):
+def test_rows_in_pieces_take_two_launches_that_read_twice(card, split):
     from gradflow.cuda import launch
 
-    x = card.asarray(np.random.default_rng(4).standard_normal((2, 140000)).astype(np.float32))
-    before = launch.count
-    with card.traffic() if hasattr(card, "traffic") else contextlib.nullcontext() as seen:
-        y = softmax(x, 1)
-    assert launch.count == before + 2
-    np.testing.assert_array_equal(card.asnumpy(y), card.asnumpy(softmax(x, 1)))
-    if seen is not None:
-        assert seen.stored <= 1.01 * y.nbytes
-        assert seen.loaded <= 2.05 * x.nbytes
+    x = card.asarray(np.random.default_rng(4).standard_normal((2, 4096)).astype(np.float32))
+    for call, reads in ((softmax, 2), (log_softmax, 2), (softmax_backward, 4), (log_softmax_backward, 3)):
+        args = (x,) if reads == 2 else (x, x + 0)
+        before = launch.count
+        with card.traffic() if hasattr(card, "traffic") else contextlib.nullcontext() as seen:
+            y = call(*args, 1)
+        assert launch.count == before + 2
+        np.testing.assert_array_equal(card.asnumpy(y), card.asnumpy(call(*args, 1)))
+        if seen is not None:
+            assert seen.distinct <= 1.05 * (reads + 1) * y.nbytes
+
+
+def test_how_many_blocks_share_a_row(monkeypatch):
+    """A few long rows are shared, not many and not short ones: of an H200's 132 multiprocessors."""
+    monkeypatch.setattr(row.launch, "multiprocessors", lambda device: 132)
+
+    class Device:
+        id = 0
+
+    class X:
+        dtype, device = np.dtype(np.float32), Device
+
+    found = {(m, n): row.pieces(X, m, n, (2, 3)) for m in (1, 8, 30, 64, 1000) for n in (4000, 16384, 131072, 1 << 20)}
+    assert {k for k, pieces in found.items() if pieces} == {(1, 131072), (8, 131072), (30, 1 << 20), (1, 1 << 20), (8, 1 << 20)}
+    assert found[1, 131072] == 33
+    assert row.pieces(X, 32, 50257, (1, 1), 0) == 13  # cross entropy, whose pieces cost nothing
+    assert not row.pieces(X, 64, 50257, (1, 1), 0)

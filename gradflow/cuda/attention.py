@@ -9,12 +9,12 @@ import numpy as np
 
 from ..backend import bool_, is_floating, namespace
 from . import row
-from .launch import aligned, contiguous, ctype, launch
+from .launch import contiguous, ctype, launch
 
 
 def instantiations() -> list[str]:
     """Every kernel that may be launched."""
-    return [t.name("attention_weights", c) for c, size in row.types() for t in row.teams(size)]
+    return [t.name("attention_weights", c) for c, size in row.types() for t in row.every(size)[:-1]]
 
 
 def attention_weights(s: Any, mask: Any = None, scale: float = 1.0, causal: bool = False) -> Any:
@@ -32,14 +32,15 @@ def attention_weights(s: Any, mask: Any = None, scale: float = 1.0, causal: bool
     p = namespace(s).empty(shape, s.dtype)
     if not p.size:
         return p
-    s, n = contiguous(s), shape[-1]
-    t = row.team(n, 1, s.itemsize, aligned(s, p))
+    s, n = row.ready(s), shape[-1]
+    t = row.choose(n, 1, s.itemsize)
+    room, shared = t.room(s, n)
     seen, bias = (mask, None) if mask is not None and mask.dtype == bool_ else (None, mask)
     heads, queries = shape[-3] if s.ndim > 2 else 1, shape[-2] if s.ndim > 1 else 1
     factor = np.float64(scale) if s.itemsize == 8 else float(scale)
     sizes = rows, n, heads, queries
     launch(
         "attention", t.name("attention_weights", ctype(s.dtype)), row.grid(t, rows), t.block,
-        s, seen, bias, p, *sizes, *steps, factor, bool(causal),
+        s, seen, bias, p, *sizes, *steps, factor, bool(causal), np.int32(room), shared=shared,
     )  # fmt: skip
     return p

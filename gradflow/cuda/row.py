@@ -1,4 +1,4 @@
-"""Teams for rows: which template of kernels/row.cuh takes rows of a given length, and the grid to launch it on."""
+"""Teams for rows: which template of kernels/row.cuh takes rows of a given length, and how many blocks share a long one."""
 
 from __future__ import annotations
 
@@ -101,27 +101,25 @@ def ready(x: Array) -> Array:
     return x if launch.aligned(x) else x.copy()
 
 
-def teams(itemsize: int) -> list[Team]:
-    """The teams for rows in one piece, by the longest row they take, the last of any length."""
-    most, vec = (16 if itemsize == 8 else 32), 16 // itemsize
-    found = [lanes(8, 8, 1), lanes(32, 8, 1)]
-    for v in (1, vec):
-        found += [lanes(32, most, v), lanes(256, 16, v)]
-        found += [lanes(512, 16, v)] if itemsize < 8 else []  # two rows of doubles would not fit into the registers
-        found += [lanes(512, 0, v)]
-    return found
+PIECE = 4088  # values of a long row to a block: the 4096 that it holds in registers, less what a shift costs
+# Of the memory's speed a block alone has what is due to ALONE multiprocessors; what is due to one moves WAIT bytes while a
+# launch comes. Of an H200, by its data sheet: 36 of about 90 bytes a nanosecond, and 2 microseconds.
+ALONE, WAIT = 2.5, 72_000
 
 
-def team(n: int, inner: int, itemsize: int, aligned: bool) -> Team:
-    """The team for rows of n values, `inner` apart; `aligned` if every array starts at a multiple of 16 bytes."""
-    if inner != 1:
-        return COLUMNS
-    vec = 16 // itemsize if aligned and n % (16 // itemsize) == 0 else 1
-    for t in teams(itemsize):
-        size = t.block[0]
-        if (t.kept == 0 or n <= size * t.kept) and (t.vec == vec or (t.vec == 1 and 0 < size * t.kept <= 256)):
-            return t
-    raise AssertionError("the last team takes rows of any length")
+def piece_team(itemsize: int) -> Team:
+    """The team that holds a piece of a row."""
+    return lanes(256, 16, 16 // itemsize)
+
+
+def pieces(x: Array, rows: int, n: int, passes: tuple[int, int], launches: int = 1) -> int:
+    """How many blocks shall share each of so few long rows of x, or 0 if a block to each is as fast.
+
+    passes: how often the bytes of a row move if one block has it, and in pieces, which takes so many launches more.
+    """
+    row, due = n * x.dtype.itemsize, rows / launch.multiprocessors(x.device.id)
+    shared = launches * WAIT + passes[1] * row * due
+    return launch.blocks(n, PIECE) if n > PIECE and shared < passes[0] * row / ALONE else 0
 
 
 MOST_ROWS = 2**31 - 1  # kernels number rows with 32 bits

@@ -9,10 +9,7 @@ import numpy as np
 
 from ..backend import is_floating, namespace
 from . import row
-from .launch import blocks, ctype, launch
-
-FEW, LONG, PART = 32, 1 << 17, 1 << 13  # rows so few and long are made by several blocks each, of at least PART values
-PARTS, PART_THREADS = 64, 512
+from .launch import ctype, launch
 
 
 def _rows(shape: tuple[int, ...], dim: int | None) -> tuple[int, int, int]:
@@ -29,27 +26,33 @@ def _run(kernel: str, inputs: list[Any], dim: int | None, log: str) -> Any:
     rows, n, inner = _rows(like.shape, dim)
     if inputs[0].dtype != like.dtype or rows > row.MOST_ROWS:
         return NotImplemented
-    y = namespace(like).empty(like.shape, like.dtype)
-    if rows <= FEW and n >= LONG and inner == 1:
-        _in_parts(kernel, [row.ready(v) for v in inputs], y, rows, n, log)
-    elif y.size:
+    y, inputs = namespace(like).empty(like.shape, like.dtype), [row.ready(v) for v in inputs]
+    if not y.size:
+        return y
+    pieces = row.pieces(y, rows, n, (1 + len(inputs), 1 + 2 * len(inputs))) if inner == 1 else 0
+    if pieces:
+        type, vec = ctype(y.dtype), 16 // y.dtype.itemsize
+        if kernel == "softmax_forward":
+            parts, last = exponentials(inputs[0], rows, n, pieces), "softmax_finish"
+        else:
+            parts, last = namespace(y).empty((rows, pieces), row.wide(y.dtype)), "softmax_backward_finish"
+            first = f"softmax_backward_parts<{type}, {log}, {vec}>"
+            launch("softmax", first, rows * pieces, 256, *inputs, parts, n, pieces, row.PIECE)
+        launch("softmax", f"{last}<{type}, {log}, {vec}>", rows * pieces, 256, *inputs, parts, y, n, pieces, row.PIECE)
+    else:
         t = row.choose(n, inner, y.dtype.itemsize, len(inputs))
         room, shared = t.room(y, n, len(inputs))
-        name, arrays = t.name(kernel, ctype(y.dtype), log), [row.ready(v) for v in inputs]
-        launch("softmax", name, row.grid(t, rows), t.block, *arrays, y, rows, n, inner, np.int32(room), shared=shared)
+        name = t.name(kernel, ctype(y.dtype), log)
+        launch("softmax", name, row.grid(t, rows), t.block, *inputs, y, rows, n, inner, np.int32(room), shared=shared)
     return y
 
 
-def _in_parts(kernel: str, inputs: list[Any], y: Any, rows: int, n: int, log: str) -> None:
-    """_run() of a few long rows: their sums by parts, then each part of what is asked for."""
-    type, vec = ctype(y.dtype), 16 // y.dtype.itemsize
-    length = blocks(max(blocks(n, PARTS), PART), vec) * vec
-    grid, forward = (blocks(n, length), rows), kernel == "softmax_forward"
-    sums = namespace(y).empty((rows, grid[0], 1 + forward), row.wide(y.dtype))
-    first = f"softmax_parts<{type}, {vec}>" if forward else f"softmax_backward_parts<{type}, {log}, {vec}>"
-    last = "softmax_finish" if forward else "softmax_backward_finish"
-    launch("softmax", first, grid, PART_THREADS, *inputs, sums, n, length)
-    launch("softmax", f"{last}<{type}, {log}, {vec}>", grid, PART_THREADS, *inputs, sums, y, n, length)
+def exponentials(x: Any, rows: int, n: int, pieces: int, sums: Any = None) -> Any:
+    """The largest value of each piece of the rows and its sum of e^(x - largest), (rows, pieces, 2); and its sum of x."""
+    parts = namespace(x).empty((rows, pieces, 2), row.wide(x.dtype))
+    kernel = f"softmax_parts<{ctype(x.dtype)}, {16 // x.dtype.itemsize}>"
+    launch("softmax", kernel, rows * pieces, 256, x, parts, sums, n, pieces, row.PIECE)
+    return parts
 
 
 def _forward(x: Any, dim: int | None, dtype: Any, log: str) -> Any:
