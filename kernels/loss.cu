@@ -1,13 +1,26 @@
 // Losses: cross entropy over rows of classes, and the losses of single elements with their sum in the same pass.
 //
 // Cross entropy reads a row of x once: its largest value, the sum of e^(x - max) and x at the target give the row's loss
-// and its log-sum-exp, which is all that the gradient e^(x - lse) - [target] needs. A reduced loss is a sum of partial
+// and its log-sum-exp, which is all that the gradient e^(x - lse) - [target] needs: that of a long row is made in pieces, and
+// of a few long ones the loss too. A reduced loss is a sum of partial
 // sums, one to a block, that a single block adds up: in a fixed order, so the same inputs give the same bits.
 #include "row.cuh"
 
 // ---- cross entropy -------------------------------------------------------------------------------------------------------
 
-// The losses of rows, and their lse; where the target is `ignore` the loss is 0, where it is out of range NaN.
+// The loss of a row of n classes at x, with a log-sum-exp `lse` and a sum `all` (for smoothing): 0 where the target t is
+// `ignore`, NaN where it is out of range.
+template <class T>
+__device__ __forceinline__ acc_t<T> row_loss(const T* x, index_t n, index_t inner, long long t, acc_t<T> lse, acc_t<T> all,
+                                             long long ignore, double smoothing) {
+  using A = acc_t<T>;
+  if (t == ignore) return A(0);
+  if (t < 0 || t >= n) return not_a_number<A>();
+  const A loss = lse - A(1 - smoothing) * load(x + t * inner);
+  return smoothing == 0 ? loss : loss - all * (A(smoothing) / A(n));
+}
+
+// The losses of rows, and their lse.
 template <class T, class Out, class Team, int E, int VEC>
 __global__ void __launch_bounds__(Team::threads, Team::resident)
 cross_entropy_forward(const T* x, const long long* target, Out* losses, acc_t<T>* lse, index_t rows, index_t n,
@@ -25,37 +38,64 @@ cross_entropy_forward(const T* x, const long long* target, Out* losses, acc_t<T>
   s = ::log(s) + m;
   if (smoothing != 0) all = team_sum<Team>(all);
   if (at.mine && Team::rank() == 0) {
-    const long long t = target[at.row];
-    A loss = 0;
-    if (t != ignore) {
-      loss = not_a_number<A>();
-      if (0 <= t && t < n) loss = s - A(1 - smoothing) * load(x + at.first + t * inner);
-      if (smoothing != 0) loss -= all * (A(smoothing) / A(n));
-    }
-    store(losses + at.row, loss);
+    store(losses + at.row, row_loss(x + at.first, n, inner, target[at.row], s, all, ignore, smoothing));
     lse[at.row] = s;
   }
 }
 
+// The same of a few long rows, from what softmax_parts (softmax.cu) stored of their pieces: a warp to a row, and one block to
+// all, so that it adds up the losses too. y and total if there are no losses to store: their sum, or for a mean that by
+// the number of rows that count.
+template <class T>
+__global__ void __launch_bounds__(1024, 1)
+cross_entropy_finish(const T* x, const long long* target, const acc_t<T>* parts, const acc_t<T>* sums, T* losses,
+                     acc_t<T>* lse, T* y, long long* total, index_t rows, index_t n, index_t pieces, long long ignore,
+                     double smoothing, bool mean) {
+  using A = acc_t<T>;
+  using Team = lanes<32>;
+  A sum = 0;
+  int count = 0;
+  for (index_t row = threadIdx.y; row < rows; row += blockDim.y) {
+    A m, s;
+    merge_exponentials<Team>(parts + 2 * row * pieces, pieces, m, s);
+    s = ::log(s) + m;
+    const A all = sums ? merge_sum<Team>(sums + row * pieces, pieces) : A(0);
+    if (Team::rank() == 0) {
+      const A loss = row_loss(x + row * n, n, 1, target[row], s, all, ignore, smoothing);
+      if (losses) store(losses + row, loss);
+      lse[row] = s;
+      sum += loss, count += target[row] != ignore;
+    }
+  }
+  if (losses) return;
+  sum = block_sum(sum), count = block_sum(count);
+  if (block_thread() == 0) {
+    store(y, mean ? sum / A(count) : sum);
+    *total = mean ? count : 0;
+  }
+}
+
 // dx = (s + glse) e^(x - lse) - s ((1 - smoothing) [target] + smoothing / n), s = g, of each row with `none`, else of all,
-// and for a mean (total not null) divided by the number of rows that count.
+// and for a mean (total not null) divided by the number of rows that count. A row is made in pieces of `each` values.
 template <class T, class Team, int E, int VEC>
 __global__ void __launch_bounds__(Team::threads, Team::resident)
 cross_entropy_backward(const acc_t<T>* g, const T* x, const long long* target, const acc_t<T>* lse,
                        const long long* total, const acc_t<T>* glse, T* dx, index_t rows, index_t n, index_t inner,
-                       long long ignore, double smoothing, bool none) {
+                       index_t pieces, index_t each, long long ignore, double smoothing, bool none) {
   using A = acc_t<T>;
-  const place<Team> at(rows, n, inner);
-  share<T, Team, E, VEC> r(x + at.first, n, inner);
-  const long long t = target[at.row];
-  A s = t == ignore ? A(0) : g[none ? at.row : 0];
+  const place<Team> at(rows * pieces, n, inner);
+  const piece p(at.row, n, pieces, each);
+  const index_t first = inner == 1 ? p.first : at.first;
+  share<T, Team, E, VEC> r(x + first, p.size, inner);
+  const long long t = target[p.row];
+  A s = t == ignore ? A(0) : g[none ? p.row : 0];
   if (total && t != ignore) s /= A(*total);
-  const A most = lse[at.row], scale = glse ? s + glse[at.row] : s, every = s * (A(smoothing) / A(n)), own = s * A(1 - smoothing);
+  const A most = lse[p.row], scale = glse ? s + glse[p.row] : s, every = s * (A(smoothing) / A(n)), own = s * A(1 - smoothing);
   r.each([&](A (&v)[VEC], index_t i) {
     A out[VEC];
 #pragma unroll
-    for (int j = 0; j < VEC; ++j) out[j] = scale * exp_for<T>(v[j] - most) - every - (i + j == t ? own : A(0));
-    if (at.mine) r.put(dx + at.first, i, out);
+    for (int j = 0; j < VEC; ++j) out[j] = scale * exp_for<T>(v[j] - most) - every - (p.from + i + j == t ? own : A(0));
+    if (at.mine) r.put(dx + first, i, out);
   });
 }
 

@@ -11,12 +11,13 @@ from test_loss import CALLS, IDS, classes, function, normal
 from tolerance import assert_close
 
 import gradflow as gf
+from gradflow.cuda import row
 from gradflow.ops import class_loss, element_loss, loss
 
 pytestmark = pytest.mark.cuda
 
 # Around the longest row of each team, with and without 16-byte loads, and rows read twice.
-LENGTHS = [1, 10, 65, 257, 260, 1030, 4100, 8300]
+LENGTHS = [1, 10, 65, 257, 260, 1030, 4100, 8301]
 
 
 def on_card(card, f, args, dtype, scale=4.0):
@@ -43,6 +44,50 @@ def test_rows_of_every_length(card, n, dtype):
         g = normal(4) if reduction == "none" else normal()
         args = (np.asarray(g), x, t, lse, total, glse, -100, reduction, e)
         on_card(card, class_loss.cross_entropy_backward, args, dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
+@pytest.mark.parametrize("n", [121, 1003])
+def test_few_long_rows_are_made_in_pieces(card, n, dtype, monkeypatch):
+    """Of 35 rows, more than a block has warps: offsets, targets out of range and none, pieces without a finite value."""
+    from gradflow.cuda import launch
+
+    monkeypatch.setattr(row, "PIECE", 120)
+    monkeypatch.setattr(row, "ALONE", 1e-9)
+    dtype = gf.backend.bfloat16() if dtype == "bfloat16" else dtype
+    x, t = normal(35, n) * 3, classes(n, 35)
+    x[1] += 1e4 if dtype in ("float32", "float64") else 100
+    x[2, : n - 1] = -math.inf
+    t[2], t[3], t[4] = n - 1, -100, -100
+    for reduction, e in (("mean", 0.0), ("none", 0.0), ("sum", 0.0), ("none", 0.1), ("mean", 0.1)):
+        if e:
+            x[2] = 0.0  # smoothed, a row with an infinity has an infinite loss
+        before = launch.count
+        on_card(card, class_loss.cross_entropy_forward, (x, t, -100, reduction, e), dtype)
+        assert launch.count == before + 2
+    x[5, n - 1], x[6, 0] = math.nan, math.inf
+    x[7] = -math.inf
+    y, lse, _ = class_loss.cross_entropy_forward.op.kernel.twin(card.asarray(x), card.asarray(t), -100, "none", 0.0)
+    assert np.flatnonzero(np.isnan(card.asnumpy(y))).tolist() == [5, 6, 7]
+    assert np.flatnonzero(np.isnan(card.asnumpy(lse))).tolist() == [5, 6, 7]
+    t[0] = n
+    y = class_loss.cross_entropy_forward.op.kernel.twin(card.asarray(x[:5]), card.asarray(t[:5]), -100, "mean", 0.0)
+    assert np.isnan(card.asnumpy(y[0])) and card.asnumpy(y[2]) == 3
+
+
+def test_pieces_of_rows_are_read_once(card, monkeypatch):
+    if not hasattr(card, "traffic"):
+        pytest.skip("only the stand-in counts")
+    monkeypatch.setattr(row, "ALONE", 1e-9)
+    x = gf.tensor(normal(3, 9001).astype(np.float32)).cuda().requires_grad_()
+    with card.traffic() as forward:
+        y = loss.cross_entropy(x, gf.tensor(classes(9001, 3)).cuda())
+    with card.traffic() as backward:
+        y.backward()
+    size = 4 * x.numel()
+    for seen, passes in ((forward, 1), (backward, 2)):
+        assert passes * size <= seen.distinct <= 1.01 * passes * size
+        assert seen.sectors <= 1.02 * passes * size
 
 
 @pytest.mark.parametrize("shape", [(2, 9, 3), (1, 40, 5, 8)])

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..backend import is_floating, namespace
-from . import row
+from . import row, softmax
 from .launch import aligned, blocks, contiguous, ctype, launch
 
 PARTS = 1024  # at most this many partial sums
@@ -47,8 +47,17 @@ def cross_entropy_forward(x: Any, target: Any, ignore_index: int, reduction: str
         return NotImplemented
     rows, n, inner = layout
     xp, kind, none = namespace(x), row.wide(x.dtype), reduction == "none"
-    x, target = row.ready(x), _classes(target)
-    losses, lse = xp.empty(target.shape, x.dtype if none else kind), xp.empty(target.shape, kind)
+    x, target, lse = row.ready(x), _classes(target), xp.empty(target.shape, kind)
+    pieces = row.pieces(x, rows, n, (1, 1), int(none)) if inner == 1 else 0
+    if pieces:
+        losses, y = (xp.empty(target.shape, x.dtype), None) if none else (None, xp.empty((), x.dtype))
+        total = xp.zeros((), np.int64) if none else xp.empty((), np.int64)
+        sums = xp.empty((rows, pieces), kind) if label_smoothing else None
+        arrays = x, target, softmax.exponentials(x, rows, n, pieces, sums), sums, losses, lse, y, total
+        numbers = rows, n, pieces, ignore_index, np.float64(label_smoothing), reduction == "mean"
+        launch("loss", f"cross_entropy_finish<{ctype(x.dtype)}>", 1, (32, 32), *arrays, *numbers)
+        return losses if none else y, lse, total
+    losses = xp.empty(target.shape, x.dtype if none else kind)
     t, kinds = row.choose(n, inner, x.dtype.itemsize), (ctype(x.dtype), ctype(losses.dtype))
     kernel, numbers = t.name("cross_entropy_forward", *kinds), (ignore_index, np.float64(label_smoothing), np.int32(0))
     launch("loss", kernel, row.grid(t, rows), t.block, x, target, losses, lse, rows, n, inner, *numbers)
@@ -76,10 +85,13 @@ def cross_entropy_backward(
     x, target = row.ready(x), _classes(target)
     g, lse, glse = (None if v is None else contiguous(v.astype(kind, copy=False)) for v in (g, lse, glse))
     dx = namespace(x).empty(x.shape, x.dtype)
-    t = row.choose(n, inner, x.dtype.itemsize, resident=1)
+    t, pieces, each = row.choose(n, inner, x.dtype.itemsize), 1, n
+    if t.wide:  # nothing is asked of a whole row
+        t, pieces, each = row.piece_team(x.dtype.itemsize), blocks(n, row.PIECE), row.PIECE
     arrays = g, x, target, lse, _classes(total) if reduction == "mean" else None, glse, dx
-    numbers = rows, n, inner, ignore_index, np.float64(smoothing), reduction == "none"
-    launch("loss", t.name("cross_entropy_backward", ctype(x.dtype)), row.grid(t, rows), t.block, *arrays, *numbers)
+    numbers = rows, n, inner, pieces, each, ignore_index, np.float64(smoothing), reduction == "none"
+    grid = row.grid(t, rows * pieces)
+    launch("loss", t.name("cross_entropy_backward", ctype(x.dtype)), grid, t.block, *arrays, *numbers)
     return dx
 
 
@@ -179,7 +191,8 @@ def instantiations() -> list[str]:
         teams = row.every(size)
         for out in dict.fromkeys((c, "double" if size == 8 else "float")):
             found += [t.name("cross_entropy_forward", c, out) for t in teams]
-        found += [t.name("cross_entropy_backward", c) for t in row.every(size, resident=1)]
+        found += [t.name("cross_entropy_backward", c) for t in teams if not t.wide]
+        found.append(f"cross_entropy_finish<{c}>")
         for kernel in ("difference_loss", "bce_logits", "bce"):
             names = (kernel if kernel == "difference_loss" else f"{kernel}_forward"), f"{kernel}_backward"
             found += [f"{name}<{c}, {vec}>" for name in names for vec in (1, 16 // size)]
