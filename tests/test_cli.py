@@ -57,7 +57,7 @@ def test_train_lenet_says_what_it_does_and_leaves_files(trained):
     assert lines[0] == f"device: cpu, NumPy {np.__version__}"
     assert lines[1].startswith("epoch 1/2  loss ") and lines[2].startswith("epoch 2/2  loss ")
     assert lines[3] == f"model: {folder / 'model.safetensors'}"
-    assert lines[4].startswith("test accuracy on 359 digits never trained on: ")
+    assert lines[4].startswith("test accuracy on 359 images never trained on: ")
     assert lines[5:] == [f"picture: {folder / file}" for file in ("curve.png", "predictions.png")]
     page = json.loads((folder / "page.json").read_text())
     assert page["results"][0]["met"] and page["results"][0]["text"] in lines[4]
@@ -116,6 +116,25 @@ def test_the_seed_decides(undrawn, tmp_path):
 
     assert model("a", "--seed", 1) == model("b", "--seed", 1) != model("c", "--seed", 2)
     assert model("d", "--optimizer", "sgd", "--seed", 1) != model("a", "--seed", 1)
+
+
+def test_images_of_a_folder_take_the_place_of_the_digits(undrawn, tmp_path, capsys):
+    rng, folder = np.random.default_rng(0), tmp_path / "raw"
+    folder.mkdir()
+    for part, n in (("train", 40), ("t10k", 7)):
+        for name, shape, high in (("images-idx3", (n, 12, 12), 256), ("labels-idx1", (n,), 5)):
+            numbers = rng.integers(0, high, shape).astype(np.uint8)
+            content = bytes([0, 0, 8, len(shape)]) + b"".join(size.to_bytes(4) for size in shape) + numbers.tobytes()
+            (folder / f"{part}-{name}-ubyte").write_bytes(content)
+    out = tmp_path / "out"
+    assert gradflow("run", "lenet", "--device", "cpu", "--quick", "--data", tmp_path, "--out", out) == 0
+    printed = capsys.readouterr().out
+    assert "MNIST: 40 images\nMNIST: 7 images\n" in printed
+    assert "test accuracy on 7 images never trained on" in printed and "wanted" not in printed  # that is for the digits
+    state = gf.load(out / "model.safetensors")
+    assert state["classifier.2.weight"].shape == (120, 32 * 9) and state["classifier.7.weight"].shape == (5, 84)
+    assert gradflow("run", "lenet", "--data", tmp_path / "nowhere", "--out", out) == 1
+    assert "wanted the files of one of MNIST" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

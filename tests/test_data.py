@@ -543,6 +543,29 @@ def test_cifar100_has_a_coarse_label_before_the_fine_one(tmp_path, small_cifar):
     np.testing.assert_array_equal(d.data.reshape(20, -1), pixels)
 
 
+def test_the_images_of_a_folder(tmp_path, small_cifar, monkeypatch):
+    x, y = mnist_arrays()
+    for place in ("one", "two/MNIST/raw", "three/raw"):
+        write_mnist(tmp_path / place, x, y, packed=False)
+        write_mnist(tmp_path / place, x[:2], y[:2], part="t10k", packed=False)
+        training, held_out = data.images_in(tmp_path / place.split("/")[0])
+        assert type(training) is data.MNIST
+        assert (training.targets.tolist(), len(held_out)) == (y.tolist(), 2)
+    write_mnist(tmp_path / "four", x, y)
+    write_mnist(tmp_path / "four", x, y, part="t10k")
+    with pytest.raises(ValueError, match="MD5"):
+        data.images_in(tmp_path / "four")
+    sums = {p.stem: hashlib.md5(p.read_bytes()).hexdigest() for p in (tmp_path / "four").iterdir()}
+    monkeypatch.setattr(data.FashionMNIST, "sums", sums)
+    assert type(data.images_in(tmp_path / "four")[0]) is data.FashionMNIST
+    (tmp_path / "five" / "cifar-100-binary").mkdir(parents=True)
+    for name, n in (("train.bin", 20), ("test.bin", 4)):
+        (tmp_path / "five" / "cifar-100-binary" / name).write_bytes(cifar_records(n, 20, 2)[2])
+    assert [len(part) for part in data.images_in(tmp_path / "five")] == [20, 4]
+    with pytest.raises(FileNotFoundError, match="wanted the files of one of MNIST, FashionMNIST, CIFAR10, CIFAR100 "):
+        data.images_in(tmp_path)
+
+
 def test_an_archive_that_is_damaged(tmp_path):
     (tmp_path / "cifar-10-binary.tar.gz").write_bytes(b"nothing of the kind")
     with pytest.raises(ValueError, match="data_batch_1"):

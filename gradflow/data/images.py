@@ -109,7 +109,7 @@ def read_idx(path: str | Path) -> np.ndarray:
 class MNIST(Images):
     """70000 handwritten digits, 28 by 28, of which 60000 are for training.
 
-    From the four idx files in `root`, .gz or not; they may also lie in root/MNIST/raw.
+    From the four idx files in `root`, .gz or not; they may also lie in root/MNIST/raw, root/MNIST or root/raw.
     verify: compare the .gz files with their known MD5 sums.
     FileNotFoundError for a file that is not there, ValueError for one that is another.
     LeCun, Cortes and Burges, The MNIST Database of Handwritten Digits, 1998.
@@ -133,7 +133,7 @@ class MNIST(Images):
         for file in (f"{part}-images-idx3-ubyte", f"{part}-labels-idx1-ubyte"):
             names = [f"{file}.gz", file, file.replace("-idx", ".idx")]
             what = f"the file {file}.gz (from {self.source}{file}.gz)"
-            path = _find(name, Path(root), ("", f"{name}/raw", name), names, what)
+            path = _find(name, Path(root), ("", f"{name}/raw", name, "raw"), names, what)
             if verify and path.suffix == ".gz":
                 _check(name, path, self.sums[file])
             arrays.append(read_idx(path))
@@ -146,7 +146,7 @@ class MNIST(Images):
 class FashionMNIST(MNIST):
     """70000 pictures of clothes, 28 by 28, of which 60000 are for training.
 
-    Files as MNIST's, also in root/FashionMNIST/raw.
+    Files as MNIST's, also in root/FashionMNIST/raw or root/FashionMNIST.
     Xiao, Rasul and Vollgraf, "Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine Learning Algorithms", 2017.
     """
 
@@ -244,6 +244,24 @@ def _member(name: str, archive: Path, member: str) -> bytes:
     except (tarfile.TarError, KeyError, EOFError, OSError, zlib.error) as e:
         raise ValueError(f"{name}: wanted {member} in {archive}, saw {e}") from e
     raise ValueError(f"{name}: wanted {member} in {archive} as a file, saw something else")
+
+
+def images_in(root: str | Path) -> tuple[Images, Images]:
+    """The images of a folder for training and for testing: of the first of MNIST, FashionMNIST, CIFAR10 and CIFAR100 that
+    has its files there, whose constructors say where they look. FileNotFoundError for a folder of none, ValueError as they.
+    """
+    damaged, kinds = None, (MNIST, FashionMNIST, CIFAR10, CIFAR100)
+    for kind in kinds:
+        try:
+            return kind(root, train=True), kind(root, train=False)
+        except FileNotFoundError:
+            continue
+        except ValueError as e:  # MNIST and FashionMNIST have files of the same names: their sums tell them apart
+            damaged = damaged or e
+    if damaged is not None:
+        raise damaged
+    names = ", ".join(k.__name__ for k in kinds)
+    raise FileNotFoundError(f"images_in: wanted the files of one of {names} (binary version) in {root}, saw those of none")
 
 
 # --- digits of scikit-learn --------------------------------------------------------------------------

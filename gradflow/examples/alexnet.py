@@ -3,7 +3,7 @@
 Five convolutions, of 11 x 11, 5 x 5 and three of 3 x 3, ReLUs, local response normalisation, overlapping pooling (3 x 3 every
 2), three linear layers with dropout: 60,965,224 parameters (Krizhevsky, Sutskever and Hinton 2012). Three of its convolutions
 see only half of the channels, for the net lay on two cards; here they are groups. The small one has the same plan with small
-strides and few channels, and reads scikit-learn's digits enlarged to 32 x 32.
+strides and few channels, and reads scikit-learn's digits enlarged to 32 x 32, or the images of --data.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 import gradflow as gf
+from gradflow.examples.arguments import images as arguments  # noqa: F401  (--data)
 from gradflow.examples.page import Page
 from gradflow.examples.runner import main
 
@@ -60,10 +61,10 @@ def head(inputs: int, hidden: int, classes: int) -> gf.nn.Sequential:
     )
 
 
-def small() -> gf.nn.Sequential:
-    """The plan for digits enlarged to (n, 1, 32, 32)."""
+def small(channels: int, kinds: int) -> gf.nn.Sequential:
+    """The plan for images enlarged to (n, channels, 32, 32)."""
     return gf.nn.Sequential(
-        gf.nn.Conv2d(1, 16, 5, stride=2, padding=2),
+        gf.nn.Conv2d(channels, 16, 5, stride=2, padding=2),
         gf.nn.ReLU(),
         gf.nn.LocalResponseNorm(5, k=2),
         gf.nn.MaxPool2d(3, stride=2),
@@ -77,19 +78,20 @@ def small() -> gf.nn.Sequential:
         gf.nn.ReLU(),
         gf.nn.Conv2d(48, 32, 3, padding=1, groups=2),
         gf.nn.ReLU(),
-        head(32 * 3 * 3, 256, 10),
+        head(32 * 3 * 3, 256, kinds),
     )
 
 
 def enlarged(page: Page) -> list[gf.data.TensorDataset]:
-    """The training and the held out digits as (n, 1, 32, 32) from -1 to 1."""
-    parts = [[t.to(page.device) for t in part.tensors] for part in gf.data.digits()]
+    """The training and the held out digits, or images of --data, as (n, c, 32, 32) from -1 to 1."""
+    parts = [part.tensors for part in page.images()]
     return [gf.data.TensorDataset(2 * F.interpolate(x, size=(32, 32), mode="bilinear") - 1, y) for x, y in parts]
 
 
 def trained(page: Page, parts: list[gf.data.TensorDataset]) -> tuple[gf.nn.Sequential, gf.train.History]:
     """The small net, from He's start, and its history."""
-    model, epochs = small().to(page.device), page.pick(20, 4)
+    x, y = parts[0].tensors
+    model, epochs = small(x.shape[1], int(y.max().item()) + 1).to(page.device), page.pick(20, 4)
     for p in model.parameters():
         if p.ndim > 1:
             gf.nn.init.kaiming_normal_(p, nonlinearity="relu")
@@ -119,8 +121,8 @@ def run(page: Page) -> None:
     parts = enlarged(page)
     model, history = trained(page, parts)
     right = history["valid_accuracy"][-1]
-    page.result("the small net: held out digits right", right, at_least=page.pick(0.97, 0.8), unit="%")
-    caption = "The small net: its errors after every epoch, and what its 16 first filters answer to a digit."
+    page.result("the small net: held out images right", right, at_least=page.pick(0.97, 0.8), unit="%")
+    caption = "The small net: its errors after every epoch, and what its 16 first filters answer to an image."
     page.picture(_drawn(page, model, history, parts[1].tensors[0][:1]), "alexnet.png", caption)
 
 
@@ -130,7 +132,7 @@ def _drawn(page: Page, model: Any, history: gf.train.History, digit: gf.Tensor) 
     axes = left.subplots()
     for name, label, color in (("accuracy", "training, with dropout", "#1f77b4"), ("valid_accuracy", "held out", "#d95f02")):
         axes.plot(range(1, len(history["loss"]) + 1), [100 * (1 - a) for a in history[name]], color=color, label=label)
-    axes.set(xlabel="epoch", ylabel="digits read wrongly, %", ylim=(0, None))
+    axes.set(xlabel="epoch", ylabel="images read wrongly, %", ylim=(0, None))
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
@@ -138,7 +140,7 @@ def _drawn(page: Page, model: Any, history: gf.train.History, digit: gf.Tensor) 
         seen = model[:2](digit)[0].cpu().numpy()
     panels = right.subplots(4, 5).flat
     panels[0].imshow(digit[0, 0].cpu().numpy(), cmap="gray")
-    panels[0].set_title("a digit", fontsize=9)
+    panels[0].set_title("an image", fontsize=9)
     for panel, channel in zip(panels[1:], seen, strict=False):
         panel.imshow(channel, cmap="gray", vmin=0)
     for panel in panels:

@@ -1,9 +1,10 @@
-"""Numbers on the command lines of examples: what argparse calls to read and check them."""
+"""What command lines of examples share: numbers that argparse reads and checks, and --data."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 
@@ -26,3 +27,12 @@ def positive(text: str) -> float:
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"wanted a number above 0, saw {text}")
     return value
+
+
+def images(parser: argparse.ArgumentParser) -> None:
+    """The option --data of examples whose images may be others: Page.images reads it."""
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR",
+        help="folder with the files of MNIST, Fashion-MNIST, CIFAR-10 or CIFAR-100 (binary version), whose images then take "
+        "the place of scikit-learn's digits",
+    )  # fmt: skip

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .. import backend
+from .. import backend, data
+from ..op import wrap
 
 T = TypeVar("T")
 
@@ -58,6 +59,21 @@ class Page:
             return items
         return tqdm(items, title, leave=False, disable=None)
 
+    def images(self) -> list[data.TensorDataset]:
+        """Images (n, c, h, w) in [0, 1] with their labels (n,), for training and held out, on the device: scikit-learn's
+        digits, or those of the folder of --data, of which a quick run takes the first 2000 and 500.
+        """
+        folder = getattr(self.options, "data", None)
+        if folder is None:
+            return [data.TensorDataset(*(t.to(self.device) for t in part.tensors)) for part in data.digits()]
+        found = []
+        for part, few in zip(data.images_in(folder), (2000, 500), strict=True):
+            n = min(len(part), self.pick(len(part), few))
+            x, y = (wrap(backend.to_device(a[:n], self.device)) for a in (part.data, part.targets))
+            found.append(data.TensorDataset(x.float() / 255, y))
+            self.say(f"{type(part).__name__}: {n} images")
+        return found
+
     def note(self, text: str) -> None:
         """Say something that the gallery shows, too: a table, say."""
         self.notes.append(text)
@@ -70,9 +86,12 @@ class Page:
         """Print a result line and note whether it reaches its number: `equal` to one, up to `within`, or a bound.
 
         unit  "%" prints a share as a percentage; any other is put behind the number
+        Bounds are what the example's own data gives: with --data there are none.
         """  # fmt: skip
         number = isinstance(value, (int, float)) or hasattr(value, "item")
         value = (value.item() if hasattr(value, "item") else value) if number else value
+        if getattr(self.options, "data", None) is not None:
+            at_least = at_most = None
         goals, met = [], not (number and isinstance(value, float) and math.isnan(value))
         for word, bound, holds in (
             ("at least", at_least, lambda: value >= at_least), ("at most", at_most, lambda: value <= at_most),

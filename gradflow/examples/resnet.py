@@ -2,7 +2,8 @@
 
 A block gives relu(x + f(x)) instead of relu(f(x)). What it cannot improve it passes on, and the gradient reaches every layer by
 the sums, so that depth stops to hurt: of two nets with the same layers, batch normalised, the deeper plain one has the higher
-training loss, the residual one has not (He et al. 2015). Digits are scikit-learn's; the nets see them at 8 x 8.
+training loss, the residual one has not (He et al. 2015). Digits are scikit-learn's; the nets see them at 8 x 8. --data DIR
+takes the images of CIFAR-10, say, in their place.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 import gradflow as gf
+from gradflow.examples.arguments import images as arguments  # noqa: F401  (--data)
 from gradflow.examples.page import Page
 from gradflow.examples.runner import main
 
@@ -35,27 +37,29 @@ class Block(gf.nn.Module):
         return gf.relu(x + self.f(x) if self.residual else self.f(x))
 
 
-def net(blocks: int, residual: bool) -> gf.nn.Sequential:
-    """Digits (n, 1, 8, 8) to scores (n, 10), by 2 blocks + 2 layers with weights."""
+def net(blocks: int, residual: bool, channels: int, kinds: int) -> gf.nn.Sequential:
+    """Images (n, channels, h, w) to scores (n, kinds), by 2 blocks + 2 layers with weights."""
     return gf.nn.Sequential(
-        gf.nn.Conv2d(1, WIDTH, 3, stride=2, padding=1, bias=False),
+        gf.nn.Conv2d(channels, WIDTH, 3, stride=2, padding=1, bias=False),
         gf.nn.BatchNorm2d(WIDTH),
         gf.nn.ReLU(),
         *(Block(WIDTH, residual) for _ in range(blocks)),
         gf.nn.AdaptiveAvgPool2d(1),
         gf.nn.Flatten(),
-        gf.nn.Linear(WIDTH, 10),
+        gf.nn.Linear(WIDTH, kinds),
     )
 
 
 def run(page: Page) -> None:
     """Plain and residual nets of growing depth, trained alike."""
-    parts = [gf.data.TensorDataset(*(t.to(page.device) for t in part.tensors)) for part in gf.data.digits()]
+    parts = page.images()
+    x, y = parts[0].tensors
+    channels, kinds = x.shape[1], int(y.max().item()) + 1
     epochs, histories = page.pick(30, 2), {}
     for blocks in page.pick((4, 12, 24), (2, 10)):
         for kind in ("plain", "residual"):
             gf.manual_seed(page.seed)
-            model = net(blocks, kind == "residual").to(page.device)
+            model = net(blocks, kind == "residual", channels, kinds).to(page.device)
             optimizer = gf.optim.SGD(model.parameters(), 0.05, momentum=0.9, weight_decay=1e-4)
             histories[kind, 2 * blocks + 2] = gf.train.fit(
                 model,
@@ -75,7 +79,7 @@ def run(page: Page) -> None:
     page.result(f"residual, {deep} layers: training loss", residual["loss"][-1], at_most=page.pick(0.02, 0.7))
     page.result(f"plain, {deep} layers: training loss", plain["loss"][-1], at_least=page.pick(0.03, 1.0))
     right = residual["valid_accuracy"][-1]
-    page.result(f"residual, {deep} layers: held out digits right", right, at_least=page.pick(0.96, 0.65), unit="%")
+    page.result(f"residual, {deep} layers: held out images right", right, at_least=page.pick(0.96, 0.65), unit="%")
     caption = "Training loss and held out errors: with depth (darker) the plain nets get worse, the residual ones do not."
     page.picture(_drawn(page, histories), "resnet.png", caption)
 
@@ -94,7 +98,7 @@ def _drawn(page: Page, histories: dict[tuple[str, int], gf.train.History]) -> An
         left.plot(epochs, history["loss"], **look)
         right.plot(epochs, [100 * (1 - a) for a in history["valid_accuracy"]], **look)
     left.set(yscale="log", xlabel="epoch", ylabel="training loss", title="Cross entropy in training")
-    right.set(ylim=(0, page.pick(20, 100)), xlabel="epoch", ylabel="held out digits read wrongly, %", title="Errors")
+    right.set(ylim=(0, page.pick(20, 100)), xlabel="epoch", ylabel="held out images read wrongly, %", title="Errors")
     for axes in (left, right):
         axes.grid(alpha=0.3)
         axes.xaxis.get_major_locator().set_params(integer=True)
