@@ -80,7 +80,7 @@ class Plan:
 
     def _expression(self, word: str, places: dict[str, Any]) -> str:
         name, _, what = word.rpartition("_")
-        if word not in places and name in places and what in ("shape", "dtype"):
+        if word not in places and name in places and what in ("shape", "dtype", "strides"):
             self.slots.append(None)
             place = places[name]
             return f"({''.join(f'a{i}.{what}, ' for i in place)})" if type(place) is tuple else f"a{place}.{what}"

@@ -5,11 +5,13 @@
 //   conv_mma_weight, conv_mma_weight_planes   parts of weight gradients, which conv_mma_add adds up in order
 //
 // Copies move 16 bytes, so eight half numbers (or four floats) that a tap sees must be neighbours in memory. Positions are
-// not, for most taps: what tap j sees starts j numbers further on. Channels are, once the array is laid out channels last,
-// (n, positions, channels filled up to chunks). For c channels in, k out and t taps that costs 2 * size bytes for each
-// input against 2 k t operations: at 4.3 TB/s and 400 half or 200 TF32 teraflops, 186 / (k t) of the product's time: a
-// third with 64 channels and 3 x 3 taps, a twenty-fifth with 512. Gathering numbers one by one would cost more: 8 times the
-// instructions to copy. With one tap it would cost more than the product: planes are read as they are, channel by channel.
+// not, for most taps: what tap j sees starts j numbers further on. Channels are in an array that is channels last, which is
+// read as it lies, and the result written so too; any other is laid out so first, (n, positions, channels filled up to
+// chunks). For c channels in, k out and t taps that costs 2 * size bytes for each input against 2 k t operations: at 4.3 TB/s
+// and 400 half or 200 TF32 teraflops, 186 / (k t) of the product's time: a third with 64 channels and 3 x 3 taps, a
+// twenty-fifth with 512. Gathering numbers one by one would cost more: 8 times the instructions to copy. With one tap it
+// would cost more than the product: planes are read as they are, channel by channel.
+// Floats are rounded to TF32 when they are laid out, once; those read as they lie in registers, each time (ROUND).
 #include "conv_mma.cuh"
 
 namespace conv_mma_ {
@@ -47,7 +49,7 @@ struct Position {
   }
 };
 
-// Where a tap looks from where the first tap does, and which number of a kernel it is.
+// Where a tap looks from where the first tap does, and where its chunks are in a row of weights.
 struct alignas(16) Tap { int d, h, v, at; };
 
 __device__ __forceinline__ bool within(int d, int h, int v, const View& vd, const View& vh, const View& vv) {
@@ -62,24 +64,24 @@ __device__ __forceinline__ bool within(int d, int h, int v, const View& vd, cons
 __device__ __forceinline__ int my_chunk() { return threadIdx.x / 8 % 4; }
 __device__ __forceinline__ int my_line() { return threadIdx.x % 8 + threadIdx.x / 32 * 8; }
 
-// left: `rows` rows of `length` numbers, whole chunks.
+// left: rows of chunks, `pitch` numbers apart.
 template <class T, class S> struct Rows {
   static constexpr int apart = S::threads / 4, each = S::m / apart;
   using slice = tile_slice<T, S::m, true>;
   const T* w;
-  int rows, length;
+  int rows, pitch;
 
-  __device__ Rows(const T* start, int first, int all, int length) : length(length) {
+  __device__ Rows(const T* start, int first, int all, int pitch) : pitch(pitch) {
     const int row = my_line();
-    w = start + index_t(first + row) * length;
+    w = start + index_t(first + row) * pitch;
     rows = all - first - row;
   }
-  // `at`: which number of the rows comes next.
+  // `at`: which number of a row comes next.
   __device__ __forceinline__ void fetch(T* tile, int at, bool live) const {
     T* to = tile + my_line() * slice::pitch + my_chunk() * chunk_size<T>;
 #pragma unroll
     for (int i = 0; i < each; ++i)
-      copy_async<16>(to + i * apart * slice::pitch, w + (index_t(i) * apart * length + at), live && i * apart < rows);
+      copy_async<16>(to + i * apart * slice::pitch, w + (index_t(i) * apart * pitch + at), live && i * apart < rows);
   }
 };
 
@@ -93,14 +95,15 @@ template <class T, class S> struct See {
   const T* source[each];  // what the first tap sees, which may be outside
   int d[each], h[each], v[each];
   const Tap* taps;
-  int count, chunks, tap, chunk, more_taps, more_chunks;
+  int count, chunks, pitch, tap, chunk, more_taps, more_chunks;
   bool whole;
   View vd, vh, vv;
 
-  // `start` is the first position, `source` the group's channels in the first image, `images` what lies between images.
-  __device__ See(const Rows<T, S>& left, const T* start_of, index_t images, const Tap* taps, int count, int chunks,
+  // `start` is the first position, `start_of` the group's channels in the first image, `images` what lies between images,
+  // `pitch` between positions.
+  __device__ See(const Rows<T, S>& left, const T* start_of, index_t images, int pitch, const Tap* taps, int count, int chunks,
                  int start, int total, const View& vd, const View& vh, const View& vv)
-      : left(left), taps(taps), count(count), chunks(chunks), vd(vd), vh(vh), vv(vv) {
+      : left(left), taps(taps), count(count), chunks(chunks), pitch(pitch), vd(vd), vh(vh), vv(vv) {
     tap = my_chunk() / chunks;
     chunk = my_chunk() % chunks;
     whole = chunks % 4 == 0;
@@ -114,14 +117,14 @@ template <class T, class S> struct See {
       h[i] = p.h * vh.axis.stride + vh.axis.base;
       v[i] = position < total ? p.v * vv.axis.stride + vv.axis.base : -(1 << 30);  // none is seen from there
       const index_t at = (index_t(d[i]) * vh.axis.size + h[i]) * vv.axis.size + v[i];
-      source[i] = start_of + p.image * images + at * chunks * size;
+      source[i] = start_of + p.image * images + at * pitch;
     }
   }
   __device__ __forceinline__ void fetch(T* l, T* r) {
     const bool live = tap < count && chunk < chunks;
     const Tap t = taps[live ? tap : 0];
-    left.fetch(l, (t.at * chunks + chunk) * size, live);
-    const int at = (((t.d * vh.axis.size + t.h) * vv.axis.size + t.v) * chunks + chunk) * size;
+    left.fetch(l, t.at + chunk * size, live);
+    const int at = ((t.d * vh.axis.size + t.h) * vv.axis.size + t.v) * pitch + chunk * size;
     T* to = r + my_line() * slice::pitch + my_chunk() * size;
 #pragma unroll
     for (int i = 0; i < each; ++i) {
@@ -162,7 +165,7 @@ template <class T, class S> struct Planes {
   bool whole, second;
 
   __device__ Planes(const Rows<T, S>& left, const T* start_of, index_t images, int channels, int plane, int start, int total)
-      : left(left), at(my_chunk() * size), length(left.length), channels(channels), plane(plane) {
+      : left(left), at(my_chunk() * size), length(left.pitch), channels(channels), plane(plane) {
     const int position = start + threadIdx.x % across * size, half = size / 2;
     whole = plane % size == 0;
     second = position + half < total;
@@ -191,16 +194,19 @@ template <class T, class S> struct Outputs {
   static __device__ __forceinline__ int line() { return lanes == 4 ? my_line() : threadIdx.x / lanes; }
 
   const T *g, *x;
-  int columns, g_chunks, chunks, groups, group, left, position, end;
+  index_t g_images, x_images;
+  int g_pitch, x_pitch, columns, g_chunks, left, position, end;
   int d[each_right], h[each_right], v[each_right], offset[each_right];
   View vd, vh, vv;
   Position at, step;
 
-  __device__ Outputs(const T* g, const T* x, int groups, int group, int first, int start, int g_chunks, int chunks, int taps_h,
-                     int taps_v, int columns, int begin, int end, const View& vd, const View& vh, const View& vv)
-      : g(g), x(x), columns(columns - start - lane()), g_chunks(g_chunks), chunks(chunks), groups(groups),
-        group(group), left(first + lane()), position(begin + line()), end(end), vd(vd), vh(vh),
-        vv(vv), at(position, vd.axis.positions, vh.axis.positions, vv.axis.positions),
+  // g, x: the group's channels in the first image; what lies between images, and between positions.
+  __device__ Outputs(const T* g, const T* x, index_t g_images, index_t x_images, int g_pitch, int x_pitch, int first,
+                     int start, int g_chunks, int chunks, int taps_h, int taps_v, int columns, int begin, int end,
+                     const View& vd, const View& vh, const View& vv)
+      : g(g), x(x), g_images(g_images), x_images(x_images), g_pitch(g_pitch), x_pitch(x_pitch),
+        columns(columns - start - lane()), g_chunks(g_chunks), left(first + lane()), position(begin + line()), end(end),
+        vd(vd), vh(vh), vv(vv), at(position, vd.axis.positions, vh.axis.positions, vv.axis.positions),
         step(step_size<T>, vd.axis.positions, vh.axis.positions, vv.axis.positions) {
 #pragma unroll
     for (int i = 0; i < each_right; ++i) {
@@ -208,23 +214,20 @@ template <class T, class S> struct Outputs {
       v[i] = tap % taps_v * vv.axis.step;
       h[i] = tap / taps_v % taps_h * vh.axis.step;
       d[i] = tap / taps_v / taps_h * vd.axis.step;
-      offset[i] = ((d[i] * vh.axis.size + h[i]) * vv.axis.size + v[i]) * chunks * size + column % chunks * size;
+      offset[i] = ((d[i] * vh.axis.size + h[i]) * vv.axis.size + v[i]) * x_pitch + column % chunks * size;
     }
   }
   __device__ __forceinline__ void fetch(T* l, T* r) {
     const bool live = position < end;
-    const index_t image = index_t(at.image) * groups + group;
     const int o = (at.d * vh.axis.positions + at.h) * vv.axis.positions + at.v;
-    const int outputs = vd.axis.positions * vh.axis.positions * vv.axis.positions;
-    const T* from = g + ((image * outputs + o) * g_chunks + left) * size;
+    const T* from = g + (at.image * g_images + index_t(o) * g_pitch + left * size);
     T* to = l + line() * tile_slice<T, S::m, false>::pitch + lane() * size;
 #pragma unroll
     for (int i = 0; i < each_left; ++i)
       copy_async<16>(to + i * lanes * size, from + i * lanes * size, live && left + i * lanes < g_chunks);
     const int zd = at.d * vd.axis.stride + vd.axis.base, zh = at.h * vh.axis.stride + vh.axis.base;
     const int zv = at.v * vv.axis.stride + vv.axis.base;
-    const index_t rows = image * vd.axis.size * vh.axis.size + zd * vh.axis.size + zh;
-    from = x + (rows * vv.axis.size + zv) * chunks * size;
+    from = x + (at.image * x_images + (index_t(zd * vh.axis.size + zh) * vv.axis.size + zv) * x_pitch);
     to = r + line() * tile_slice<T, S::n, false>::pitch + lane() * size;
 #pragma unroll
     for (int i = 0; i < each_right; ++i) {
@@ -285,13 +288,15 @@ template <class T, class S> struct OutputPlanes {
 // ---- products -------------------------------------------------------------------------------------------------------
 // blockIdx.x: the tile, rows first, so that blocks that read the same positions run together; blockIdx.y: the group.
 
-#define CONV_MMA_KERNEL template <class T, class S> __global__ void __launch_bounds__(S::threads, S::blocks)
+#define CONV_MMA_KERNEL __global__ void __launch_bounds__(S::threads, S::blocks)
 
-// source (n, groups, positions, chunks), w (groups, rows, taps, chunks) -> y (n, groups, rows, positions).
+// source (n, groups, positions, chunks), w (groups, rows, taps, chunks) -> y (n, groups, rows, positions); if *_last, source
+// (n, positions, groups, chunks), w (groups, taps, rows, chunks), y (n, positions, groups, rows).
 // blockIdx.z: the phase, if reversed. `wide`: neighbours in y are 16 bytes at a time.
+template <class T, class S, bool ROUND>
 CONV_MMA_KERNEL conv_mma_see(const T* __restrict__ source, const T* __restrict__ w, const T* __restrict__ b,
-                             T* __restrict__ y, int batch, int rows, int chunks, int activation, bool reverse, bool wide,
-                             DIM(d), DIM(h), DIM(v)) {
+                             T* __restrict__ y, int batch, int rows, int chunks, int activation, bool source_last,
+                             bool w_last, bool y_last, bool reverse, bool wide, DIM(d), DIM(h), DIM(v)) {
   using namespace conv_mma_;
   extern __shared__ __align__(16) unsigned char memory[];
   const View d = view_of(reverse, blockIdx.z / v_stride / h_stride, d_size, d_taps, d_out, d_stride, d_before, d_dilation);
@@ -301,21 +306,22 @@ CONV_MMA_KERNEL conv_mma_see(const T* __restrict__ source, const T* __restrict__
   const int total = batch * d.axis.positions * h.axis.positions * v.axis.positions;
   if (start >= total) return;
   const int groups = gridDim.y, group = blockIdx.y, count = d.axis.taps * h.axis.taps * v.axis.taps;
+  const int length = chunks * chunk_size<T>, all_taps = d_taps * h_taps * v_taps;
 
   Tap* taps = reinterpret_cast<Tap*>(memory + slices_size<T, S, true, true> * sizeof(T));
   for (int i = threadIdx.x; i < count; i += S::threads) {
     const int c = i % v.axis.taps, b = i / v.axis.taps % h.axis.taps, a = i / v.axis.taps / h.axis.taps;
     const int at = ((d.tap + a * d.every) * h_taps + h.tap + b * h.every) * v_taps + v.tap + c * v.every;
-    taps[i] = {a * d.axis.step, b * h.axis.step, c * v.axis.step, at};
+    taps[i] = {a * d.axis.step, b * h.axis.step, c * v.axis.step, at * (w_last ? rows : 1) * length};
   }
   __syncthreads();
 
-  const int length = d_taps * h_taps * v_taps * chunks * chunk_size<T>;
-  const index_t seen = index_t(d.axis.size) * h.axis.size * v.axis.size * chunks * chunk_size<T>;
-  const Rows<T, S> left(w + index_t(group) * rows * length, first, rows, length);
-  See<T, S> loader(left, source + group * seen, groups * seen, taps, count, chunks, start, total, d, h, v);
+  const index_t seen = index_t(d.axis.size) * h.axis.size * v.axis.size * length;
+  const Rows<T, S> left(w + index_t(group) * rows * all_taps * length, first, rows, (w_last ? 1 : all_taps) * length);
+  See<T, S> loader(left, source + group * (source_last ? length : seen), groups * seen, (source_last ? groups : 1) * length,
+                   taps, count, chunks, start, total, d, h, v);
   const int steps = int(ceil_div(count * chunks, 4));
-  float* sums = multiply<T, S, true, true, false>(loader, steps, reinterpret_cast<T*>(memory));
+  float* sums = multiply<T, S, true, true, ROUND>(loader, steps, reinterpret_cast<T*>(memory), y_last);
 
   const int height = reverse ? h_size : h_out, width = reverse ? v_size : v_out;
   const index_t volume = index_t(reverse ? d_size : d_out) * height * width;
@@ -323,15 +329,18 @@ CONV_MMA_KERNEL conv_mma_see(const T* __restrict__ source, const T* __restrict__
     if (start + column >= total) return -1;
     const Position p(start + column, d.axis.positions, h.axis.positions, v.axis.positions);
     const int row = (d.first + p.d * d.apart) * height + h.first + p.h * h.apart;
-    return p.image * (groups * rows * volume) + (index_t(row) * width + v.first + p.v * v.apart);
+    const index_t at = index_t(row) * width + v.first + p.v * v.apart;
+    return y_last ? (p.image * volume + at) * groups * rows : p.image * (groups * rows * volume) + at;
   };
-  T* to = y + (group * rows + first) * volume;
   const T* bias = b ? b + group * rows + first : nullptr;
+  if (y_last) return write_last<S>(sums, y + group * rows + first, bias, rows - first, activation, wide, place);
+  T* to = y + (group * rows + first) * volume;
   if (wide) write<S, chunk_size<T>>(sums, to, bias, rows - first, volume, activation, place);
   else write<S, 1>(sums, to, bias, rows - first, volume, activation, place);
 }
 
 // x (n, groups, channels, plane), w (groups, rows, chunks) -> y (n, groups, rows, plane). Planes are half chunks.
+template <class T, class S>
 CONV_MMA_KERNEL conv_mma_planes(const T* __restrict__ x, const T* __restrict__ w, const T* __restrict__ b,
                                 T* __restrict__ y, int batch, int rows, int channels, int chunks, int activation, int plane) {
   using namespace conv_mma_;
@@ -353,9 +362,12 @@ CONV_MMA_KERNEL conv_mma_planes(const T* __restrict__ x, const T* __restrict__ w
 }
 
 // parts[part, group, k, column] = the part's sum of g (n, groups, outputs, g_chunks) times what taps see of x (n, groups,
-// positions, chunks); a column is (tap, channel). blockIdx.z: the part, of `length` outputs.
+// positions, chunks); if *_last, groups come after outputs or positions. A column is (tap, channel). blockIdx.z: the part, of
+// `length` outputs.
+template <class T, class S, bool ROUND>
 CONV_MMA_KERNEL conv_mma_weight(const T* __restrict__ g, const T* __restrict__ x, float* __restrict__ parts, int length,
-                                int batch, int rows, int g_chunks, int chunks, DIM(d), DIM(h), DIM(v)) {
+                                int batch, int rows, int g_chunks, int chunks, bool g_last, bool x_last, DIM(d), DIM(h),
+                                DIM(v)) {
   using namespace conv_mma_;
   extern __shared__ __align__(16) unsigned char memory[];
   const View d{FORWARD(d), 0, 1, 0, 1}, h{FORWARD(h), 0, 1, 0, 1}, v{FORWARD(v), 0, 1, 0, 1};
@@ -363,10 +375,13 @@ CONV_MMA_KERNEL conv_mma_weight(const T* __restrict__ g, const T* __restrict__ x
   const int groups = gridDim.y, group = blockIdx.y, columns = d_taps * h_taps * v_taps * chunks;
   const int all = batch * d_out * h_out * v_out, begin = blockIdx.z * length;
   const int end = begin + length < all ? begin + length : all;
-  Outputs<T, S> loader(g, x, groups, group, first / chunk_size<T>, start / chunk_size<T>, g_chunks, chunks, h_taps, v_taps,
-                       columns, begin, end, d, h, v);
+  const int g_length = g_chunks * chunk_size<T>, x_length = chunks * chunk_size<T>;
+  const index_t gs = index_t(d_out) * h_out * v_out * g_length, xs = index_t(d_size) * h_size * v_size * x_length;
+  Outputs<T, S> loader(g + group * (g_last ? g_length : gs), x + group * (x_last ? x_length : xs), groups * gs, groups * xs,
+                       (g_last ? groups : 1) * g_length, (x_last ? groups : 1) * x_length, first / chunk_size<T>,
+                       start / chunk_size<T>, g_chunks, chunks, h_taps, v_taps, columns, begin, end, d, h, v);
   const int steps = int(ceil_div(end - begin, step_size<T>));
-  float* sums = multiply<T, S, false, false, false>(loader, steps, reinterpret_cast<T*>(memory));
+  float* sums = multiply<T, S, false, false, ROUND>(loader, steps, reinterpret_cast<T*>(memory));
   const int pitch = columns * chunk_size<T>;
   const auto place = [&](int column) -> index_t { return start + column < pitch ? start + column : -1; };
   float* to = parts + ((index_t(blockIdx.z) * groups + group) * rows + first) * pitch;
@@ -374,6 +389,7 @@ CONV_MMA_KERNEL conv_mma_weight(const T* __restrict__ g, const T* __restrict__ x
 }
 
 // The same with one tap at stride 1: g (n, groups, rows, plane), x (n, groups, channels, plane); rows of parts are `pitch`.
+template <class T, class S>
 CONV_MMA_KERNEL conv_mma_weight_planes(const T* __restrict__ g, const T* __restrict__ x, float* __restrict__ parts,
                                        int length, int batch, int rows, int channels, int pitch, int plane) {
   using namespace conv_mma_;
@@ -391,11 +407,11 @@ CONV_MMA_KERNEL conv_mma_weight_planes(const T* __restrict__ g, const T* __restr
   write<S, 4, float>(sums, to, nullptr, rows - first, pitch, 0, place);
 }
 
-// dw[k, c, t] = the sum of parts[part, k, t * pitch + c] over the parts, in order. A block does `some` channels of one k,
-// whose sums it turns over in shared memory: neighbours in parts are channels, in dw taps.
+// dw[k, c, t], or if `last` dw[k, t, c], = the sum of parts[part, k, t * pitch + c] over the parts, in order. A block does
+// `some` channels of one k, whose sums it turns over in shared memory: neighbours in parts are channels, in dw taps.
 template <class T>
 __global__ void __launch_bounds__(256, 1) conv_mma_add(const float* __restrict__ parts, T* __restrict__ dw, int count,
-                                                       index_t part, int channels, int taps, int pitch, int some) {
+                                                       index_t part, int channels, int taps, int pitch, int some, bool last) {
   extern __shared__ __align__(16) unsigned char memory[];
   float* sums = reinterpret_cast<float*>(memory);
   const int tiles = int(ceil_div(channels, some)), first = int(blockIdx.x % tiles) * some;
@@ -406,8 +422,10 @@ __global__ void __launch_bounds__(256, 1) conv_mma_add(const float* __restrict__
     const float* from = parts + (k * taps + t) * pitch + first + c;
     float sum = 0;
     for (int p = 0; p < count; ++p) sum += from[p * part];
-    sums[c * taps + t] = sum;
+    if (last) store(dw + (k * taps + t) * channels + first + c, sum);
+    else sums[c * taps + t] = sum;
   }
+  if (last) return;
   __syncthreads();
   dw += (k * channels + first) * taps;
   for (int i = threadIdx.x; i < here * taps; i += 256) store(dw + i, sums[i]);

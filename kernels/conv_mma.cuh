@@ -27,7 +27,7 @@ template <class S, bool A_RUNS_K, bool B_RUNS_K> struct Plain {
   using b_slice = tile_slice<float, S::n, B_RUNS_K>;
   static_assert(S::threads == 256, "16 x 16 threads");
 
-  static constexpr int out_pitch = S::n + 8;  // as mma_tile has it
+  static constexpr int out_pitch = S::n + 8, turned_pitch = S::m + 4;  // as mma_tile has them
 
   float sum[rows][columns] = {};
 
@@ -73,6 +73,13 @@ template <class S, bool A_RUNS_K, bool B_RUNS_K> struct Plain {
       for (int j = 0; j < columns; ++j)
         to[place<A_RUNS_K>(down(), i) * out_pitch + place<B_RUNS_K>(across(), j)] = sum[i][j];
   }
+  __device__ __forceinline__ void spread_turned(float* to) const {
+#pragma unroll
+    for (int i = 0; i < rows; ++i)
+#pragma unroll
+      for (int j = 0; j < columns; ++j)
+        to[place<B_RUNS_K>(across(), j) * turned_pitch + place<A_RUNS_K>(down(), i)] = sum[i][j];
+  }
 };
 
 template <bool TENSOR, class T, class S, bool A, bool B, bool ROUND> struct units {
@@ -86,13 +93,15 @@ template <class T, class S, bool A, bool B, bool ROUND> struct units<false, T, S
 template <class T, class S, bool A, bool B> constexpr int slices_size =
     STAGES * (tile_slice<T, S::m, A>::size + tile_slice<T, S::n, B>::size);
 
-// The sums of `steps` slices of a loader, left in `memory` as rows of S::n + 8 floats. A, B: whether slices of left, right
-// run along k; ROUND: floats are to be rounded to TF32, if that is asked for, since they come as they were.
+// The sums of `steps` slices of a loader, left in `memory` as rows of S::n + 8 floats, or if `turned` as columns of S::m + 4.
+// A, B: whether slices of left, right run along k; ROUND: floats are to be rounded to TF32, if that is asked for, since they
+// come as they were.
 template <class T, class S, bool A, bool B, bool ROUND, class Loader>
-__device__ __forceinline__ float* multiply(Loader& loader, int steps, T* memory) {
+__device__ __forceinline__ float* multiply(Loader& loader, int steps, T* memory, bool turned = false) {
   using Units = typename units<S::tensor, T, S, A, B, ROUND>::type;
   constexpr int right = Units::a_slice::size, stage = right + Units::b_slice::size;
   static_assert(S::m * Units::out_pitch * sizeof(float) <= STAGES * stage * sizeof(T), "sums fit where slices were");
+  static_assert(S::n * Units::turned_pitch <= S::m * Units::out_pitch, "turned, too");
   Units sums;
   pipelined<STAGES>(
       steps, [&](int s) { loader.fetch(memory + s * stage, memory + s * stage + right); },
@@ -100,8 +109,33 @@ __device__ __forceinline__ float* multiply(Loader& loader, int steps, T* memory)
   copy_wait<0>();
   __syncthreads();
   float* out = reinterpret_cast<float*>(memory);
-  sums.spread(out);
+  if (turned) sums.spread_turned(out);
+  else sums.spread(out);
   __syncthreads();
+  return out;
+}
+
+// V sums that are neighbours, with the bias add(e) of each, through an activation.
+template <int V, class T, class Add>
+__device__ __forceinline__ pack<T, V> finished(float* from, int activation, Add add) {
+  constexpr int four = V < 4 ? V : 4;
+  using run = pack<float, four>;
+  pack<T, V> out;
+#pragma unroll
+  for (int i = 0; i < V; i += four) {
+    run p = *reinterpret_cast<const run*>(from + i);
+#pragma unroll
+    for (int e = 0; e < four; ++e) p.v[e] += add(i + e);
+    if (activation > ACTIVATION_RELU) *reinterpret_cast<run*>(from + i) = p;
+#pragma unroll
+    for (int e = 0; e < four; ++e) out.v[i + e] = from_acc<T>(activation == ACTIVATION_RELU ? fn::relu(p.v[e]) : p.v[e]);
+  }
+  if (activation > ACTIVATION_RELU) {  // these are long: one copy of them, not V
+#pragma unroll 1
+    for (int e = 0; e < V; ++e) from[e] = activated(from[e], activation);
+#pragma unroll
+    for (int e = 0; e < V; ++e) out.v[e] = from_acc<T>(from[e]);
+  }
   return out;
 }
 
@@ -116,25 +150,36 @@ __device__ __forceinline__ void write(float* sums, T* y, const T* b, int rows, i
   const index_t place = place_of(column);
   if (place < 0) return;
   if (rows > S::m) rows = S::m;
-  constexpr int four = V < 4 ? V : 4;
   for (int row = threadIdx.x / across; row < rows; row += down) {
-    float* from = sums + row * (S::n + 8) + column;
     const float add = b ? load(b + row) : 0.f;
-    if (activation > ACTIVATION_RELU) {  // these are long: one copy of them, not V
-#pragma unroll 1
-      for (int e = 0; e < V; ++e) from[e] = activated(from[e] + add, activation);
-    }
-    pack<T, V> out;
+    *reinterpret_cast<pack<T, V>*>(y + row * apart + place) =
+        finished<V, T>(sums + row * (S::n + 8) + column, activation, [&](int) { return add; });
+  }
+}
+
+// The same of turned sums to y[place + row], a chunk of rows at a time; `wide` if places and `rows` are whole chunks.
+template <class S, class T, class Place>
+__device__ __forceinline__ void write_last(float* sums, T* y, const T* b, int rows, int activation, bool wide,
+                                           Place place_of) {
+  constexpr int V = chunk_size<T>, across = S::m / V, down = S::threads / across;
+  static_assert(S::threads % across == 0, "a thread has one chunk of rows");
+  const int row = threadIdx.x % across * V;
+  if (row >= rows) return;
+  float add[V];
 #pragma unroll
-    for (int i = 0; i < V; i += four) {
-      const pack<float, four> p = *reinterpret_cast<const pack<float, four>*>(from + i);
+  for (int e = 0; e < V; ++e) add[e] = b && row + e < rows ? load(b + row + e) : 0.f;
+  for (int column = threadIdx.x / across; column < S::n; column += down) {
+    const index_t place = place_of(column);
+    if (place < 0) return;
+    const pack<T, V> out =
+        finished<V, T>(sums + column * (S::m + 4) + row, activation, [&](int e) { return add[e]; });
+    if (wide) {
+      *reinterpret_cast<pack<T, V>*>(y + place + row) = out;
+    } else {
 #pragma unroll
-      for (int e = 0; e < four; ++e) {
-        const float value = activation > ACTIVATION_RELU ? p.v[e] : p.v[e] + add;
-        out.v[i + e] = from_acc<T>(activation == ACTIVATION_RELU ? fn::relu(value) : value);
-      }
+      for (int e = 0; e < V; ++e)
+        if (row + e < rows) y[place + row + e] = out.v[e];
     }
-    *reinterpret_cast<pack<T, V>*>(y + row * apart + place) = out;
   }
 }
 

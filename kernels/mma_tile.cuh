@@ -131,4 +131,17 @@ template <class T, int BM, int BN, int WM, int WN, bool A_RUNS_K, bool B_RUNS_K,
           *reinterpret_cast<pack<float, 2>*>(to + (16 * i + 8 * down) * out_pitch + 8 * j) =
               pack<float, 2>{{d[i][j][2 * down], d[i][j][2 * down + 1]}};
   }
+
+  static constexpr int turned_pitch = BM + 4;
+
+  // The same as columns of turned_pitch: what a warp stores at once lies in different banks.
+  __device__ __forceinline__ void spread_turned(float* to) const {
+    to += warp_row() + threadIdx.x % 32 / 4 + (warp_column() + threadIdx.x % 4 * 2) * turned_pitch;
+#pragma unroll
+    for (int i = 0; i < m_tiles; ++i)
+#pragma unroll
+      for (int j = 0; j < n_tiles; ++j)
+#pragma unroll
+        for (int e = 0; e < 4; ++e) to[(8 * j + e % 2) * turned_pitch + 16 * i + e / 2 * 8] = d[i][j][e];
+  }
 };

@@ -4,10 +4,15 @@ Ways to do one, of which the tuner, or before it a guess of their times, takes t
 in their tiles, on the tensor cores but for true float32, which has `winograd` of winograd.py too; `direct`, by kernels/conv.cu
 and, in three dims, kernels/conv3d.cu, for every type and card in one launch; those of a library. Depthwise convolutions have
 kernels of their own.
+
+As in PyTorch the output is channels last if the input or the weight is, in two and three dims, and an input gradient if one
+of those is; a weight gradient lies as the weight. `see` and libraries read and write that order as it lies; for the others
+arrays are copied into C order and back, which the guess counts.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from itertools import product
 from math import prod
@@ -17,11 +22,12 @@ from typing import Any
 import numpy as np
 
 from ..backend import Array, need_card, on_card
-from ..ops.conv import ACTIVATIONS, batched, check_activation, check_arrays, check_gradient, like
+from ..ops.conv import ACTIVATIONS, batched, check_activation, check_arrays, check_gradient, lies_last, like
 from ..ops.window import Window, transposed, window
 from . import conv_mma, cudnn, depthwise, precision, tune, winograd
 from .conv_job import Job, dims
 from .launch import aligned, blocks, contiguous, ctype, launch, multiprocessors
+from .layout import channels_last, empty, planes, rows
 
 TYPES = ("float", "double", "__half", "__nv_bfloat16")
 LARGE, MEDIUM, SMALL = "128, 128, 8, 8, 8", "64, 64, 8, 4, 4", "32, 128, 8, 4, 4"  # m, n, k, a thread's m and n
@@ -70,11 +76,13 @@ def _fitting(rows: int, columns: int, groups: int, type: str) -> tuple[str, int,
 @lru_cache(maxsize=4096)
 def variants(job: Job, processors: int) -> list[tuple]:
     """The ways there are to do a job on a card of so many multiprocessors, the fastest first by a guess."""
-    found = [(LAUNCH + job.operations / DIRECT, ("direct",))]
+    plain = [(LAUNCH + job.operations / DIRECT, ("direct",))]
+    if conv_mma.takes(job) and winograd.takes(job):
+        plain += winograd.variants(job, processors)
+    copies = sum(LAUNCH + 2 * size / conv_mma.BYTES for size in job.turned)
+    found = [(time + copies, v) for time, v in plain]
     if conv_mma.takes(job):
         found += conv_mma.variants(job, processors)
-        if winograd.takes(job):
-            found += winograd.variants(job, processors)
     return [v for _, v in sorted(found, key=itemgetter(0))]
 
 
@@ -86,10 +94,12 @@ def _do(job: Job, arrays: tuple[Array | None, ...]) -> Array:
 
     def run(variant: tuple) -> None:
         how = variant[0]
-        if how == "direct":
-            _DIRECT[job.what](job, *arrays)
-        elif how in _WAYS:
-            _WAYS[how].run(variant, job, arrays)
+        if how in ("see", "planes"):
+            conv_mma.run(variant, job, arrays)
+        elif how == "direct":
+            _in_c_order(lambda *plain: _DIRECT[job.what](job, *plain), arrays)
+        elif how == "winograd":
+            _in_c_order(lambda *plain: winograd.run(variant, job, plain), arrays)
         else:
             next(u for u in libraries if variant in u.variants(job)).run(variant, job, arrays)
 
@@ -97,59 +107,70 @@ def _do(job: Job, arrays: tuple[Array | None, ...]) -> Array:
     return arrays[-1]
 
 
+def _in_c_order(do: Callable[..., Any], arrays: tuple[Array | None, ...]) -> Array:
+    """Let do(*arrays), which writes the last, have them in C order."""
+    *given, out = arrays
+    result = need_card("conv").empty(out.shape, out.dtype) if channels_last(out) else out
+    do(*(None if a is None else contiguous(a) for a in given), result)
+    if result is not out:
+        out[...] = result
+    return out
+
+
+def _without_gaps(x: Array) -> Array:
+    """x, or a copy of it in C order or, if x lies so but for gaps, channels last."""
+    return planes(contiguous(rows(x))) if lies_last(x) else contiguous(x)
+
+
 def _job(what: str, type: str, n: int, c: int, k: int, win: Window, arrays: tuple, activation: int = 0) -> Job:
     near = aligned(*(a for a in arrays if a is not None))
     bias = what != "weight" and arrays[2] is not None
-    return Job(what, type, n, c, k, win, activation, bias, type == "float" and precision.conv_tf32(), near)
+    last = channels_last(arrays[0]), channels_last(arrays[1]), channels_last(arrays[-1])
+    return Job(what, type, n, c, k, win, activation, bias, type == "float" and precision.conv_tf32(), near, last)
 
 
-def _activate(y: Array, activation: int) -> None:
+def _activate(y: Array, activation: int) -> Array:
     """Put y through an activation, in place."""
     if activation:
         y[...] = [*ACTIVATIONS.values()][activation - 1].function(y)
+    return y
 
 
-def _forward(x: Array, w: Array, b: Array | None, win: Window, activation: int = 0) -> Array:
-    """x (n, c, h, w), w (k, c / groups, kh, kw) -> y (n, k, oh, ow), or all with a dim more."""
+def _forward(x: Array, w: Array, b: Array | None, win: Window, last: bool, activation: int = 0) -> Array:
+    """x (n, c, h, w), w (k, c / groups, kh, kw) -> y (n, k, oh, ow), or all with a dim more; channels last if `last`."""
     n, k, cg = x.shape[0], *w.shape[:2]
-    y = need_card("conv").empty((n, k, *win.out), x.dtype)
+    y = empty((n, k, *win.out), x.dtype, last)
     if not y.size:
         return y
-    x, w, b = contiguous(x), contiguous(w), None if b is None else contiguous(b)
+    arrays = (_without_gaps(x), _without_gaps(w), None if b is None else contiguous(b), y)
     if len(win.sizes) == 2 and depthwise.takes(w, win):
-        depthwise.forward(x, w, b, y, win)
-        _activate(y, activation)
-        return y
-    arrays = (x, w, b, y)
+        return _in_c_order(lambda *plain: _activate(depthwise.forward(*plain, win), activation), arrays)
     return _do(_job("forward", ctype(x.dtype), n, cg, k // win.groups, win, arrays, activation), arrays)
 
 
-def _input(g: Array, w: Array, b: Array | None, win: Window) -> Array:
+def _input(g: Array, w: Array, b: Array | None, win: Window, last: bool) -> Array:
     """g (n, k, oh, ow), w (k, c / groups, kh, kw) -> dx (n, c, h, w), plus b (c,)."""
     n, k, cg = g.shape[0], *w.shape[:2]
-    dx = need_card("conv").empty((n, cg * win.groups, *win.sizes), g.dtype)
+    dx = empty((n, cg * win.groups, *win.sizes), g.dtype, last)
     if not dx.size:
         return dx
-    g, w, b = contiguous(g), contiguous(w), None if b is None else contiguous(b)
+    arrays = (_without_gaps(g), _without_gaps(w), None if b is None else contiguous(b), dx)
     if len(win.sizes) == 2 and depthwise.takes(w, win):
-        return depthwise.input_gradient(g, w, b, dx, win)
-    arrays = (g, w, b, dx)
+        return _in_c_order(lambda *plain: depthwise.input_gradient(*plain, win), arrays)
     return _do(_job("input", ctype(g.dtype), n, cg, k // win.groups, win, arrays), arrays)
 
 
-def _weight(g: Array, x: Array, win: Window) -> Array:
+def _weight(g: Array, x: Array, win: Window, last: bool) -> Array:
     """g (n, k, oh, ow), x (n, c, h, w) -> dw (k, c / groups, kh, kw)."""
-    n, k, cg, cp = x.shape[0], g.shape[1], x.shape[1] // win.groups, need_card("conv")
-    shape = (k, cg, *win.kernel)
+    n, k, cg = x.shape[0], g.shape[1], x.shape[1] // win.groups
+    dw = empty((k, cg, *win.kernel), x.dtype, last)
     if n * prod(win.out) == 0:
-        return cp.zeros(shape, x.dtype)
-    dw = cp.empty(shape, x.dtype)
-    if not dw.size:
+        dw[...] = 0
+    if not dw.size or not g.size:
         return dw
-    g, x = contiguous(g), contiguous(x)
+    arrays = (_without_gaps(g), _without_gaps(x), dw)
     if len(win.sizes) == 2 and depthwise.takes(dw, win):
-        return depthwise.weight_gradient(g, x, dw, win)
-    arrays = (g, x, dw)
+        return _in_c_order(lambda *plain: depthwise.weight_gradient(*plain, win), arrays)
     return _do(_job("weight", ctype(x.dtype), n, cg, k // win.groups, win, arrays), arrays)
 
 
@@ -191,7 +212,6 @@ def _direct_weight(job: Job, g: Array, x: Array, dw: Array) -> None:
         launch("conv", add, blocks(dw.size, 256), 256, parts, dw, dw.size, np.int32(count))
 
 
-_WAYS: dict[str, Any] = {"see": conv_mma, "planes": conv_mma, "winograd": winograd}
 _DIRECT = {"forward": _direct_forward, "input": _direct_input, "weight": _direct_weight}
 
 
@@ -219,10 +239,9 @@ def _flat(win: Window) -> Window:
     return win._replace(**{field: (v, *getattr(win, field)) for field, v in ones.items()})
 
 
-def _image(x: Array, rank: int) -> Array:
-    """x with a batch dim and two spatial dims at least, of which it may lack the first."""
-    x = batched(x, rank)
-    return x if rank > 1 else x[:, :, None]
+def _image(x: Array) -> Array:
+    """x with two spatial dims at least."""
+    return x if x.ndim > 3 else x[:, :, None]
 
 
 def _result(y: Array, rank: int, batch: tuple[int, ...]) -> Array:
@@ -238,29 +257,32 @@ def _twins(rank: int) -> tuple[Any, ...]:
         check_arrays(name, x, w, b, w.shape[0])
         if _refused(name, win, x, w, b):
             return NotImplemented
-        w = w if rank > 1 else w[:, :, None]
-        return _result(_forward(_image(x, rank), w, b, _flat(win), activation), rank, x.shape[:lead])
+        batch, x = x.shape[:lead], batched(x, rank)
+        y = _forward(_image(x), _image(w), b, _flat(win), lies_last(x) or lies_last(w), activation)
+        return _result(y, rank, batch)
 
     def activated(x, w, b=None, activation="relu", stride=1, padding=0, dilation=1, groups=1):
         check_activation(f"{name}_activation", activation, x)
         return forward(x, w, b, stride, padding, dilation, groups, 1 + [*ACTIVATIONS].index(activation))
 
-    def input_gradient(g, w, x_shape, stride=1, padding=0, dilation=1, groups=1):
+    def input_gradient(g, w, x_shape, stride=1, padding=0, dilation=1, groups=1, last=None):
         win = window(input_name, rank, x_shape, w.shape, stride, padding, dilation, groups)
         check_arrays(input_name, g, w)
         check_gradient(input_name, g, x_shape[:lead], w.shape[0], win)
         if _refused(input_name, win, g, w):
             return NotImplemented
-        w = w if rank > 1 else w[:, :, None]
-        return _result(_input(_image(g, rank), w, None, _flat(win)), rank, x_shape[:lead])
+        g = batched(g, rank)
+        last = lies_last(w) or (lies_last(g) if last is None else last)
+        return _result(_input(_image(g), _image(w), None, _flat(win), last), rank, x_shape[:lead])
 
-    def weight_gradient(g, x, w_shape, stride=1, padding=0, dilation=1, groups=1):
+    def weight_gradient(g, x, w_shape, stride=1, padding=0, dilation=1, groups=1, last=False):
         win = window(weight_name, rank, x.shape, w_shape, stride, padding, dilation, groups)
         check_arrays(weight_name, g, x)
         check_gradient(weight_name, g, x.shape[:lead], w_shape[0], win)
         if _refused(weight_name, win, g, x):
             return NotImplemented
-        return _weight(_image(g, rank), _image(x, rank), _flat(win)).reshape(w_shape)
+        dw = _weight(_image(batched(g, rank)), _image(batched(x, rank)), _flat(win), last)
+        return dw if rank > 1 else dw[:, :, 0]
 
     def reverse(x, w, b=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
         shape, around = transposed(
@@ -270,8 +292,9 @@ def _twins(rank: int) -> tuple[Any, ...]:
         win = window(transpose_name, rank, shape, w.shape, stride, around, dilation, groups)
         if _refused(transpose_name, win, x, w, b):
             return NotImplemented
-        w = w if rank > 1 else w[:, :, None]
-        return _result(_input(_image(x, rank), w, b, _flat(win)), rank, shape[:lead])
+        x = batched(x, rank)
+        y = _input(_image(x), _image(w), b, _flat(win), lies_last(x) or lies_last(w))
+        return _result(y, rank, shape[:lead])
 
     return forward, input_gradient, weight_gradient, reverse, activated
 

@@ -20,7 +20,7 @@ def dims(win: Window, rank: int = 0) -> list[np.int32]:
 
 class Job(NamedTuple):
     """arrays that go with it: (x, w, b, y) forward, (g, w, b, dx) for an input gradient, (g, x, dw) for a weight's; the
-    last is written. All are contiguous.
+    last is written. Each lies in C order or channels last.
     """
 
     what: str  # "forward", "input" or "weight"
@@ -33,6 +33,7 @@ class Job(NamedTuple):
     bias: bool
     tf32: bool  # float may be rounded to TF32
     aligned: bool  # all arrays start at multiples of 16 bytes
+    last: tuple[bool, bool, bool] = (False, False, False)  # which arrays, but for b, lie channels last
 
     @property
     def operations(self) -> int:
@@ -48,3 +49,10 @@ class Job(NamedTuple):
             size * groups * self.k * self.c * prod(self.win.kernel),
             size * self.n * groups * self.k * prod(self.win.out),
         )
+
+    @property
+    def turned(self) -> list[int]:
+        """The bytes of the arrays that lie channels last."""
+        x, w, y = self.bytes
+        sizes = {"forward": (x, w, y), "input": (y, w, x), "weight": (y, x, w)}[self.what]
+        return [size for size, last in zip(sizes, self.last, strict=True) if last]

@@ -1,8 +1,9 @@
 """Convolutions by kernels/conv_mma.cu: on the tensor cores in half types and TF32, by ordinary units in true float32.
 
-What is laid out channels last, if a kernel has more than one tap, is a copy of the input (and for a weight gradient of g)
-with its channels filled up to chunks of 16 bytes, and one of the weight; the parts of a weight gradient take PARTS bytes
-at most. All of it goes back to the pool as soon as the kernels are launched.
+Arrays that lie channels last, with channels in whole chunks of 16 bytes, are read as they lie, and written too; the weight of
+an input gradient is laid out in any case. Of others, if a kernel has more than one tap, the input (and for a weight gradient
+g) is copied into that order with its channels filled up to chunks, and the weight; the parts of a weight gradient take PARTS
+bytes at most. All of it goes back to the pool as soon as the kernels are launched.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from ..backend import Array, need_card
 from ..ops.window import Window
 from .conv_job import SIZES, Job, dims
 from .launch import blocks, capability, contiguous, launch
+from .layout import rows
 
 STAGES, SLICE = 4, 64  # as in kernels/conv_mma.cuh: slices in shared memory, bytes of k in one
 TAPS = 1024  # of a kernel, at most: their table is in shared memory
@@ -71,9 +73,16 @@ def instantiations() -> list[str]:
     """Every kernel that the launchers below can ask for."""
     tiles = [(t, tile) for t in (*HALVES, "float") for tile in TENSOR] + [("float", tile) for tile in PLAIN]
     return [
-        *(f"{kernel}<{t}, {tile.name}>" for kernel in RUNS_K for t, tile in tiles),
+        *(named(kernel, t, tile) for kernel in RUNS_K for t, tile in tiles),
+        *(named(kernel, "float", tile, True) for kernel in (SEE, WEIGHT) for tile in TENSOR),
         *(f"conv_mma_{k}<{t}>" for k in ("add", "turn", "gather") for t in (*HALVES, "float")),
     ]
+
+
+def named(kernel: str, type: str, tile: Tile, round: bool = False) -> str:
+    """The C++ name of a kernel. round: whether it rounds to TF32 what is read as it lies; planes are always read so."""
+    last = f", {str(round).lower()}" if kernel in (SEE, WEIGHT) else ""
+    return f"{kernel}<{type}, {tile.name}{last}>"
 
 
 def shared(kernel: str, type: str, tile: Tile, taps: int = 0) -> int:
@@ -97,8 +106,8 @@ def chunk(type: str) -> int:
 def takes(job: Job) -> bool:
     """Whether the kernels do this: what they compute in, places that 32 bits count, taps that fit, a card of 8.0."""
     win, most = job.win, 2**31 - 2**20
-    places, channels = max(prod(win.sizes), prod(win.out)), blocks(max(job.c, job.k), 8) * 8
-    fits = places * max(job.n, channels) < most and prod(win.kernel) <= TAPS and job.c > 0
+    places, c, k, taps = max(prod(win.sizes), prod(win.out)), *(blocks(v, 8) * 8 for v in job[3:5]), prod(win.kernel)
+    fits = max(places * job.n, places * win.groups * max(c, k), c * k * taps) < most and taps <= TAPS and job.c > 0
     return fits and job.type != "double" and capability() >= (8, 0)
 
 
@@ -120,8 +129,9 @@ def variants(job: Job, processors: int) -> list[tuple[float, tuple]]:
         columns = job.n * (prod(win.sizes) // phases if job.what == "input" else prod(win.out))
         depth, many = blocks(channels, full) * full * prod(win.kernel) // phases, groups * phases
     if way == "see":
-        turned = {"forward": (x, w), "input": (y, w), "weight": (x, y)}[job.what]
-        moved, launches = moved + 2 * sum(turned), launches + 2
+        sizes = {"forward": (x, w), "input": (y, w), "weight": (y, x)}[job.what]
+        anew = [size for i, size in enumerate(sizes) if _laid_out(job, i)]
+        moved, launches = moved + 2 * sum(anew), launches + len(anew)
     elif not win.pointwise or job.what == "input":
         launches += 1
     rate = processors / PROCESSORS * (RATE["tensor" if tensor else "plain"] * 2 / size if tensor else RATE["plain"])
@@ -142,10 +152,40 @@ def _tile(job: Job, m: int, n: int) -> Tile:
     return next(t for t in (TENSOR if _tensor(job) else PLAIN) if (t.m, t.n) == (m, n))
 
 
+def _operand(job: Job, i: int) -> tuple[int, int, int]:
+    """(batch, channels, positions) of the first or second array as its memory lies, channels to be made neighbours."""
+    win, n, groups = job.win, job.n, job.win.groups
+    if i == 1 and job.what == "input":
+        return groups, job.k, job.c * prod(win.kernel)
+    if i == 1 and job.what == "forward":
+        batch, channels, positions = groups * job.k, job.c, prod(win.kernel)
+    elif i == 1 or job.what == "forward":
+        batch, channels, positions = n * groups, job.c, prod(win.sizes)
+    else:
+        batch, channels, positions = n * groups, job.k, prod(win.out)
+    return (batch * positions, channels, 1) if job.last[i] else (batch, channels, positions)
+
+
+def _fits(job: Job, i: int) -> bool:
+    """Whether `see` can read the first or second array as it lies."""
+    _, channels, positions = _operand(job, i)
+    return positions == 1 and channels % chunk(job.type) == 0 and job.aligned
+
+
+def _rounds(job: Job) -> bool:
+    """Whether `see` rounds to TF32 what it reads, each time: it is so if what is large comes as it lies."""
+    return job.tf32 and (_fits(job, 0) or (job.what == "weight" and _fits(job, 1)))
+
+
+def _laid_out(job: Job, i: int) -> bool:
+    """Whether `see` has the first or second array laid out anew."""
+    return not _fits(job, i) or (job.tf32 and not _rounds(job))
+
+
 def _flat(job: Job) -> bool:
     """Whether planes of channels can be read as they lie: one tap, in half chunks; strided ones once they are sampled."""
     win = job.win
-    if not (job.aligned and prod(win.out) % (chunk(job.type) // 2) == 0):
+    if any(job.last) or not job.aligned or prod(win.out) % (chunk(job.type) // 2):
         return False
     return win.pointwise or (job.what != "input" and set(win.kernel) == {1} and not any(win.before))
 
@@ -156,24 +196,27 @@ def _flat(job: Job) -> bool:
 
 def run(variant: tuple, job: Job, arrays: tuple[Array, ...]) -> None:
     """Do a job by one of its variants."""
-    plan(variant, job)(*arrays)
+    first, second, out = (rows(a) if last else a for a, last in zip((*arrays[:2], arrays[-1]), job.last, strict=True))
+    plan(variant, job)(first, second, *arrays[2:-1], out)
 
 
 @lru_cache(maxsize=4096)
 def plan(variant: tuple, job: Job) -> Callable[..., None]:
-    """What does a job by one of its variants, given its arrays."""
+    """What does a job by one of its variants, given its arrays as their memory lies, in C order."""
     way, tile = variant[0], _tile(job, *variant[1:])
     if job.what == "weight":
         return _weight(way, tile, job)
     return _see(tile, job) if way == "see" else _planes(tile, job)
 
 
-def channels_last(job: Job, batch: int, channels: int, positions: int, round: bool = False) -> Callable[[Array], Array]:
-    """What lays x (batch, channels, positions) out as (batch, positions, chunks of 16 bytes), rounded to TF32 if so."""
-    size, type = chunk(job.type), job.type
-    chunks = blocks(channels, size)
-    if positions == 1 and channels % size == 0 and job.aligned and not round:
+def _laid(job: Job, i: int, round: bool = False) -> Callable[[Array], Array]:
+    """What lays the first or second array, (batch, channels, positions), out as (batch, positions, chunks of 16 bytes),
+    rounded to TF32 if so; or leaves it, if it is so and not to be rounded.
+    """
+    size, type, (batch, channels, positions) = chunk(job.type), job.type, _operand(job, i)
+    if _fits(job, i) and not round:
         return lambda x: x
+    chunks = blocks(channels, size)
     shape, sizes = (batch, positions, chunks * size), _ints(channels, chunks, positions)
     if positions < GATHERED:
         count = batch * positions * chunks
@@ -188,14 +231,6 @@ def channels_last(job: Job, batch: int, channels: int, positions: int, round: bo
         return out
 
     return lay
-
-
-def _weights(job: Job, round: bool) -> Callable[[Array], Array]:
-    """What lays w out for its place on the left, (groups, rows, taps, chunks of what is summed over)."""
-    groups, taps = job.win.groups, prod(job.win.kernel)
-    if job.what == "input":  # w is (groups, k, c, taps)
-        return channels_last(job, groups, job.k, job.c * taps, round)
-    return channels_last(job, groups * job.k, job.c, taps, round)
 
 
 def _ints(*values: int) -> tuple[np.int32, ...]:
@@ -213,17 +248,20 @@ def _sampled(win: Window) -> Callable[[Array], Array]:
 def _see(tile: Tile, job: Job) -> Callable[..., None]:
     """y = activation(b + w times what its taps see of the source); for an input gradient, what they give back."""
     win, type, reverse = job.win, job.type, job.what == "input"
-    rows, channels, positions = (job.c, job.k, win.out) if reverse else (job.k, job.c, win.sizes)
+    rows, channels = (job.c, job.k) if reverse else (job.k, job.c)
     phases, places = 1, prod(win.out)
     if reverse:
         phases = prod(win.stride)
         places = prod(blocks(size, s) for size, s in zip(win.sizes, win.stride, strict=True))
-    wide = phases == 1 and places % chunk(type) == 0 and job.aligned
+    run = rows % chunk(type) == 0 if job.last[2] else phases == 1 and places % chunk(type) == 0
     sizes = _ints(job.n, rows, blocks(channels, chunk(type)), job.activation)
-    kernel, rest = f"{SEE}<{type}, {tile.name}>", (*sizes, reverse, wide, *dims(win, 3))
+    w_last = reverse and job.last[1]  # the forward's is as if it were in C order once it is read as it lies or laid out
+    flags = (job.last[0], w_last, job.last[2], reverse, run and job.aligned)
+    kernel, rest = named(SEE, type, tile, _rounds(job)), (*sizes, *flags, *dims(win, 3))
     grid = (blocks(rows, tile.m) * blocks(job.n * places, tile.n), win.groups, phases)
     threads, bytes = tile.threads, shared(SEE, type, tile, prod(win.kernel))
-    of_w, of_x = _weights(job, job.tf32), channels_last(job, job.n * win.groups, channels, prod(positions), job.tf32)
+    round = job.tf32 and not _rounds(job)
+    of_w, of_x = _laid(job, 1, round), _laid(job, 0, round)
 
     def go(source: Array, w: Array, b: Array | None, y: Array) -> None:
         launch("conv_mma", kernel, grid, threads, of_x(source), of_w(w), b, y, *rest, shared=bytes)
@@ -235,10 +273,10 @@ def _planes(tile: Tile, job: Job) -> Callable[..., None]:
     """_see() with one tap and half chunks of positions."""
     type, groups, plane = job.type, job.win.groups, prod(job.win.out)
     rows, channels = (job.c, job.k) if job.what == "input" else (job.k, job.c)
-    kernel, threads, bytes = f"{PLANES}<{type}, {tile.name}>", tile.threads, shared(PLANES, type, tile)
+    kernel, threads, bytes = named(PLANES, type, tile), tile.threads, shared(PLANES, type, tile)
     grid = (blocks(rows, tile.m) * blocks(job.n * plane, tile.n), groups)
     sizes = _ints(job.n, rows, channels, blocks(channels, chunk(type)), job.activation, plane)
-    of_w, of_x = _weights(job, False), _sampled(job.win)
+    of_w, of_x = _laid(job, 1), _sampled(job.win)
 
     def go(source: Array, w: Array, b: Array | None, y: Array) -> None:
         launch("conv_mma", kernel, grid, threads, of_x(source), of_w(w), b, y, *sizes, shared=bytes)
@@ -275,13 +313,14 @@ def _weight(way: str, tile: Tile, job: Job) -> Callable[..., None]:
     if way == "planes":
         kernel, sizes, of_g, of_x = WEIGHT_PLANES, _ints(length, n, job.k, job.c, pitch, outputs), None, _sampled(win)
     else:
-        kernel, sizes = WEIGHT, (*_ints(length, n, job.k, g_chunks, chunks), *dims(win, 3))
-        of_g = channels_last(job, n * groups, job.k, outputs, job.tf32)
-        of_x = channels_last(job, n * groups, job.c, prod(win.sizes), job.tf32)
-    name, add, threads = f"{kernel}<{type}, {tile.name}>", f"conv_mma_add<{type}>", tile.threads
+        kernel, sizes = WEIGHT, (*_ints(length, n, job.k, g_chunks, chunks), *job.last[:2], *dims(win, 3))
+        round = job.tf32 and not _rounds(job)
+        of_g, of_x = _laid(job, 0, round), _laid(job, 1, round)
+    name, add, threads = named(kernel, type, tile, _rounds(job)), f"conv_mma_add<{type}>", tile.threads
     grid, bytes = (blocks(job.k, tile.m) * blocks(pitch, tile.n), groups, count), shared(kernel, type, tile)
     some = max(1, min(job.c, SUMS // taps))
-    add_sizes, add_grid = (np.int32(count), rows * pitch, *_ints(job.c, taps, pitch // taps, some)), rows * blocks(job.c, some)
+    add_sizes = (np.int32(count), rows * pitch, *_ints(job.c, taps, pitch // taps, some), job.last[2])
+    add_grid = rows * blocks(job.c, some)
 
     def go(g: Array, x: Array, dw: Array) -> None:
         part = need_card("conv").empty((count, rows, pitch), np.float32)

@@ -1,9 +1,14 @@
-"""Convolutions in one to three dimensions, their transposes and gradients: they all differentiate into each other."""
+"""Convolutions in one to three dimensions, their transposes and gradients: they all differentiate into each other.
+
+As in PyTorch the output is channels last if the input or the weight is, in two and three dims, and so is the input's
+gradient; the weight's lies as the weight. What fits C order as well, one channel or planes of one value, is taken for that.
+"""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from math import prod
 from typing import Any, NamedTuple
 
 from ..backend import Array
@@ -27,10 +32,10 @@ _FORWARD = """The correlation of x with w: y[n, k, o] = b[k] + sum over the chan
     add in float32. RuntimeError where shapes, groups or dtypes do not fit. Dumoulin and Visin, arXiv:1603.07285.
     """
 _INPUT = """The gradient of {name} with respect to its input of shape x_shape, from g, that of its output:
-    g[n, k, o] w[k, c, t] is added to dx[n, c, o * stride - padding + t * dilation].
+    g[n, k, o] w[k, c, t] is added to dx[n, c, o * stride - padding + t * dilation]. Channels last if w or `last`, of None g, is.
     """
 _WEIGHT = """The gradient of {name} with respect to its weight of shape w_shape, from g, that of its output:
-    dw[k, c, t] = sum over n and o of g[n, k, o] x[n, c, o * stride - padding + t * dilation].
+    dw[k, c, t] = sum over n and o of g[n, k, o] x[n, c, o * stride - padding + t * dilation]. Channels last if `last`.
     """
 _TRANSPOSE = """The input gradient of {name} as a layer of its own: x[n, k, i] w[k, c, t] is added to
     y[n, c, i * stride - padding + t * dilation], and b[c] to all.
@@ -99,6 +104,24 @@ def like(y: Array, batch: tuple[int, ...]) -> Array:
     return y if batch else y[0]
 
 
+def lies_last(x: Array) -> bool:
+    """Whether x, of shape (n, c, *sizes) with two sizes or more, lies channels last; there may be gaps."""
+    return x.ndim > 3 and last_by(x.shape, x.strides)
+
+
+def last_by(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
+    """lies_last() of an array of this shape and these strides; False where C order fits as well."""
+    if len(shape) < 4 or shape[1] < 2 or prod(shape[2:]) < 2:
+        return False
+    least = 1
+    for i in (1, *range(len(shape) - 1, 1, -1), 0):
+        if shape[i] > 1:
+            if strides[i] < least:
+                return False
+            least = strides[i] * shape[i]
+    return True
+
+
 def _bias_gradient(g: Any, rank: int) -> Any:
     """The sum over all but the channels."""
     return reduce.sum(g, tuple(d for d in range(g.ndim) if d != g.ndim - rank - 1))
@@ -136,37 +159,43 @@ def _family(rank: int) -> tuple[Callable[..., Any], ...]:
     def forward(x, w, b=None, stride=1, padding=0, dilation=1, groups=1):
         win = window(name, rank, x.shape, w.shape, stride, padding, dilation, groups)
         check_arrays(name, x, w, b, w.shape[0])
-        return like(correlate(batched(x, rank), w, b, win), x.shape[:lead])
+        batch, x = x.shape[:lead], batched(x, rank)
+        return like(correlate(x, w, b, win, lies_last(x) or lies_last(w)), batch)
 
-    def input_gradient(g, w, x_shape, stride=1, padding=0, dilation=1, groups=1):
+    def input_gradient(g, w, x_shape, stride=1, padding=0, dilation=1, groups=1, last=None):
         win = window(input_name, rank, x_shape, w.shape, stride, padding, dilation, groups)
         check_arrays(input_name, g, w)
         check_gradient(input_name, g, x_shape[:lead], w.shape[0], win)
-        return like(correlate_input(batched(g, rank), w, win), x_shape[:lead])
+        g = batched(g, rank)
+        last = lies_last(w) or (lies_last(g) if last is None else last)
+        return like(correlate_input(g, w, win, last), x_shape[:lead])
 
-    def weight_gradient(g, x, w_shape, stride=1, padding=0, dilation=1, groups=1):
+    def weight_gradient(g, x, w_shape, stride=1, padding=0, dilation=1, groups=1, last=False):
         win = window(weight_name, rank, x.shape, w_shape, stride, padding, dilation, groups)
         check_arrays(weight_name, g, x)
         check_gradient(weight_name, g, x.shape[:lead], w_shape[0], win)
-        return correlate_weight(batched(g, rank), batched(x, rank), win)
+        return correlate_weight(batched(g, rank), batched(x, rank), win, last)
 
     def reverse(x, w, b=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
         shape, around = reversed_conv(x.shape, w.shape, stride, padding, output_padding, dilation, groups)
         check_arrays(transpose_name, x, w, b, shape[lead])
         win = window(transpose_name, rank, shape, w.shape, stride, around, dilation, groups)
-        y = like(correlate_input(batched(x, rank), w, win), shape[:lead])
+        x = batched(x, rank)
+        y = like(correlate_input(x, w, win, lies_last(x) or lies_last(w)), shape[:lead])
         return y if b is None else (y + b.reshape(-1, *[1] * rank)).astype(x.dtype, copy=False)
 
     def activated(x, w, b=None, activation="relu", stride=1, padding=0, dilation=1, groups=1):
         check_activation(f"{name}_activation", activation, x)
         return ACTIVATIONS[activation].function(forward(x, w, b, stride, padding, dilation, groups))
 
-    def gradients(g, x, w, b, y, x_shape, w_shape, needs, activation, stride, padding, dilation, groups):
+    def gradients(
+        g, x, w, b, y, x_shape, x_strides, w_shape, w_strides, needs, activation, stride, padding, dilation, groups
+    ):
         how, rest = ACTIVATIONS[activation], (stride, padding, dilation, groups)
         g = how.gradient(g, conv(x, w, b, *rest) if how.of_input else y)
         return (
-            conv_input(g, w, x_shape, *rest) if needs[0] else None,
-            conv_weight(g, x, w_shape, *rest) if needs[1] else None,
+            conv_input(g, w, x_shape, *rest, last_by(x_shape, x_strides)) if needs[0] else None,
+            conv_weight(g, x, w_shape, *rest, last_by(w_shape, w_strides)) if needs[1] else None,
             _bias_gradient(g, rank) if needs[2] else None,
         )
 
@@ -181,11 +210,11 @@ def _family(rank: int) -> tuple[Callable[..., Any], ...]:
         forward,
         name=name,
         twin="conv",
-        dx=lambda g, w, x_shape, stride, padding, dilation, groups: (
-            conv_input(g, w, x_shape, stride, padding, dilation, groups)
+        dx=lambda g, w, x_shape, x_strides, stride, padding, dilation, groups: (
+            conv_input(g, w, x_shape, stride, padding, dilation, groups, last_by(x_shape, x_strides))
         ),
-        dw=lambda g, x, w_shape, stride, padding, dilation, groups: (
-            conv_weight(g, x, w_shape, stride, padding, dilation, groups)
+        dw=lambda g, x, w_shape, w_strides, stride, padding, dilation, groups: (
+            conv_weight(g, x, w_shape, stride, padding, dilation, groups, last_by(w_shape, w_strides))
         ),
         db=lambda g: _bias_gradient(g, rank),
         cases=lambda r: _cases(r, rank),
@@ -196,8 +225,8 @@ def _family(rank: int) -> tuple[Callable[..., Any], ...]:
         name=input_name,
         twin="conv",
         dg=lambda gg, w, stride, padding, dilation, groups: conv(gg, w, None, stride, padding, dilation, groups),
-        dw=lambda gg, g, w_shape, stride, padding, dilation, groups: (
-            conv_weight(g, gg, w_shape, stride, padding, dilation, groups)
+        dw=lambda gg, g, w_shape, w_strides, stride, padding, dilation, groups: (
+            conv_weight(g, gg, w_shape, stride, padding, dilation, groups, last_by(w_shape, w_strides))
         ),
         cases=lambda r: [_turn(r, c, rank, weight=False) for c in _cases(r, rank)],
         reference=None,
@@ -207,8 +236,8 @@ def _family(rank: int) -> tuple[Callable[..., Any], ...]:
         name=weight_name,
         twin="conv",
         dg=lambda gg, x, stride, padding, dilation, groups: conv(x, gg, None, stride, padding, dilation, groups),
-        dx=lambda gg, g, x_shape, stride, padding, dilation, groups: (
-            conv_input(g, gg, x_shape, stride, padding, dilation, groups)
+        dx=lambda gg, g, x_shape, x_strides, stride, padding, dilation, groups: (
+            conv_input(g, gg, x_shape, stride, padding, dilation, groups, last_by(x_shape, x_strides))
         ),
         cases=lambda r: [_turn(r, c, rank, weight=True) for c in _cases(r, rank)],
         reference=None,
@@ -221,9 +250,10 @@ def _family(rank: int) -> tuple[Callable[..., Any], ...]:
             g, w, None, stride,
             reversed_conv(x_shape, w_shape, stride, padding, output_padding, dilation, groups)[1], dilation, groups,
         ),
-        dw=lambda g, x, x_shape, w_shape, stride, padding, output_padding, groups, dilation: conv_weight(
+        dw=lambda g, x, x_shape, w_shape, w_strides, stride, padding, output_padding, groups, dilation: conv_weight(
             x, g, w_shape, stride,
             reversed_conv(x_shape, w_shape, stride, padding, output_padding, dilation, groups)[1], dilation, groups,
+            last_by(w_shape, w_strides),
         ),
         db=lambda g: _bias_gradient(g, rank),
         cases=lambda r: _transposed_cases(r, rank),

@@ -6,7 +6,7 @@ The windows of some rows are copied out into a (c kh kw, oh ow n) buffer that st
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from itertools import product
 from math import prod
@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..backend import Array, namespace
+from . import layout
 from .reduce import wide
 from .window import Window
 
@@ -24,12 +25,14 @@ IMAGES = 16  # images laid side by side: longer runs gain nothing more, and the 
 ON_CARD = 64  # times as much at once where no cache is to be kept to and every step is a launch
 
 
-def correlate(x: Array, w: Array, b: Array | None, win: Window) -> Array:
-    """y[n, k, o] = b[k] + sum over c and taps t of x[n, c, o * stride - before + t * dilation] w[k, c, t]."""
+def correlate(x: Array, w: Array, b: Array | None, win: Window, last: bool = False) -> Array:
+    """y[n, k, o] = b[k] + sum over c and taps t of x[n, c, o * stride - before + t * dilation] w[k, c, t], channels last
+    if `last`.
+    """
     xp, (n, c), k, g = namespace(x), x.shape[:2], w.shape[0], win.groups
-    y = xp.empty((n, k, *win.out), x.dtype)
+    y = _new(xp.empty, (n, k, *win.out), x.dtype, last)
     wm = xp.ascontiguousarray(_wide(w)).reshape(g, k // g, prod(w.shape[1:]))  # BLAS takes no negative strides
-    if win.pointwise and prod(win.out) >= IMAGES:
+    if win.pointwise and prod(win.out) >= IMAGES and not last:
         z = xp.matmul(wm, _wide(x).reshape(n, g, c // g, prod(win.out))).reshape(y.shape)
         return (z if b is None else z + b.reshape(-1, *[1] * len(win.out))).astype(x.dtype, copy=False)
     bias = None if b is None else _wide(b).reshape(g, -1, 1)
@@ -42,17 +45,17 @@ def correlate(x: Array, w: Array, b: Array | None, win: Window) -> Array:
     return y
 
 
-def correlate_input(dy: Array, w: Array, win: Window) -> Array:
+def correlate_input(dy: Array, w: Array, win: Window, last: bool = False) -> Array:
     """The gradient of correlate's input: dx[n, c, o * stride - before + t * dilation] gets dy[n, k, o] w[k, c, t]."""
     xp, n, (k, cg), g = namespace(dy), dy.shape[0], w.shape[:2], win.groups
     c = cg * g
     if win.pointwise or (set(win.stride) == {1} and k <= 2 * c and w.size <= dy.size):
         # Each input sees the outputs through the reversed window. That copies k and turns w: if these are large,
         # adding up c is cheaper.
-        return correlate(dy, _turned(w, win), None, win.turned())
+        return correlate(dy, _turned(w, win), None, win.turned(), last)
     if set(win.stride) != {1} and k <= 2 * c and w.size <= dy.size and dy.size:
-        return _by_phases(dy, _turned(w, win), win)
-    dx = xp.zeros((n, c, *win.sizes), dy.dtype)
+        return _by_phases(dy, _turned(w, win), win, last)
+    dx = _new(xp.zeros, (n, c, *win.sizes), dy.dtype, last)
     if not dx.size:
         return dx
     wm = _wide(w).reshape(g, k // g, prod(w.shape[1:])).swapaxes(1, 2)
@@ -80,10 +83,10 @@ def _turned(w: Array, win: Window) -> Array:
     return w.reshape(g, k // g, *w.shape[1:]).swapaxes(1, 2)[flip].reshape(cg * g, k // g, *win.kernel)
 
 
-def _by_phases(dy: Array, turned: Array, win: Window) -> Array:
+def _by_phases(dy: Array, turned: Array, win: Window, last: bool) -> Array:
     """correlate_input with strides: inputs phase, phase + stride, ... see the outputs through every few taps alone."""
     xp, c = namespace(dy), turned.shape[0]
-    dx = xp.zeros((dy.shape[0], c, *win.sizes), dy.dtype)
+    dx = _new(xp.zeros, (dy.shape[0], c, *win.sizes), dy.dtype, last)
     for places, taps, part in _phases(win):
         dx[(slice(None), slice(None), *places)] = correlate(dy, turned[(slice(None), slice(None), *taps)], None, part)
     return dx
@@ -115,7 +118,7 @@ def _phases(win: Window) -> list[tuple[tuple[slice, ...], tuple[slice, ...], Win
     return parts
 
 
-def correlate_weight(dy: Array, x: Array, win: Window) -> Array:
+def correlate_weight(dy: Array, x: Array, win: Window, last: bool = False) -> Array:
     """The gradient of correlate's weight: sum over n, o of dy[n, k, o] x[n, c, o * stride - before + t * dilation]."""
     xp, (n, c), k, g, plane = namespace(x), x.shape[:2], dy.shape[1], win.groups, prod(win.out)
     dw = xp.zeros((g, k // g, c // g * prod(win.kernel)), wide(x.dtype))
@@ -127,7 +130,13 @@ def correlate_weight(dy: Array, x: Array, win: Window) -> Array:
         for images, rows, cols in _columns(x, win):
             part = _images_last(dy[images, :, rows], cols.dtype).reshape(g, k // g, cols.shape[2])
             dw += xp.matmul(part, cols.swapaxes(1, 2))
-    return dw.reshape(k, c // g, *win.kernel).astype(x.dtype, copy=False)
+    dw = dw.reshape(k, c // g, *win.kernel).astype(x.dtype, copy=False)
+    return layout.planes(xp.ascontiguousarray(layout.rows(dw))) if last else dw
+
+
+def _new(make: Callable[..., Array], shape: tuple[int, ...], dtype: Any, last: bool) -> Array:
+    """An array made in C order or, if `last`, channels last."""
+    return layout.planes(make(tuple(shape[i] for i in layout.axes(len(shape))[0]), dtype)) if last else make(shape, dtype)
 
 
 class _Kept(local):
