@@ -32,7 +32,7 @@ from . import traced  # noqa: F401
 from .backend import float32, float64, on_card  # noqa: F401
 from .dtypes import category
 from .tape import Node, Traced, Version, mode  # noqa: F401
-from .traced import View, current, shares  # noqa: F401
+from .traced import View, current, shares, wrap  # noqa: F401
 
 MISSING: Any = type("MISSING", (), {"__repr__": lambda self: "MISSING"})()
 _ALIASES = {"dim": "axis", "keepdim": "keepdims"}  # NumPy's words for PyTorch's
@@ -236,7 +236,11 @@ def _text(entry: Any) -> str:
         f"except (ValueError, TypeError, IndexError, OverflowError) as __e: raise explain(entry, ({arrays},), __e) from __e",
     ]
     if entry.several:
-        body.append(f"return entry.finish(({given},), ({arrays},), __y)")
+        if entry.view or entry.outputs[0].startswith("*"):
+            body.append(f"return entry.finish(({given},), ({arrays},), __y)")
+            return _function(params, aliases, body)
+        body.append("__t = tuple([wrap(v) if v is not None else None for v in __y])")
+        body += _recording(entry, "entry.tie(__plan, __saved, __marks, __edges, __t)", "*__y", "*__t")
         return _function(params, aliases, body)
     body += [
         "if type(__y) is not ndarray and not on_card(__y): __y = np.asarray(__y)",  # NumPy gives scalars for 0-d results
@@ -254,34 +258,39 @@ def _text(entry: Any) -> str:
         ]
     else:
         body.append("__t.version = Version()")
-    reached = [n for n in names if any(n in targets for targets, _ in entry.rules)]
-    if reached:
-        body.append("if mode.enabled:")
-        body += [
-            f"    _{n}_node = None if _{n} is {n} else {n}.node if {n}.source is None else current({n})"
-            for n in reached
-        ]
-        body.append(f"    if {' or '.join(f'_{n}_node is not None' for n in reached)}:")
-        needs = ", ".join(f"_{n}_node is not None" if n in reached else "False" for n in names)
-        first, second = f"_{reached[0]}_node", f"_{reached[-1]}_node"
-        if len(reached) == 1:
-            edges = f"({first},)"
-        elif len(reached) == 2:
-            edges = f"({first},) if {second} is None else ({second},) if {first} is None else ({first}, {second})"
-        else:
-            nodes = ", ".join(f"_{n}_node" if n in reached else "None" for n in names)
-            edges = f"tuple([({nodes},)[i] for i in __plan.wanted])"
-        body += [
-            f"        __plan = entry.plan(({needs},))",
-            "        if __plan is not None:",
-            # promoted inputs are real here, and so is what comes of them
-            *(() if entry.promote else ("            if __y.dtype.kind == 'c': __plan = __plan.of_complex",)),
-            f"            __edges = {edges}",
-            f"            __saved, __marks = __plan.keep({arrays}, __y), __plan.marks({given}, __t)",
-            "            __t.node = Node(__plan, __saved, __marks, __edges, __y.shape, __y.dtype)",
-        ]
-    body.append("return __t")
+    body += _recording(entry, "__t.node = Node(__plan, __saved, __marks, __edges, __y.shape, __y.dtype)", "__y", "__t")
     return _function(params, aliases, body)
+
+
+def _recording(entry: Any, place: str, y: str, t: str) -> list[str]:
+    """The end of a call's source: what comes out, y as an array and t as a Tensor, is put in its `place` on the tape."""
+    names = entry.inputs
+    reached = [n for n in names if any(n in targets for targets, _ in entry.rules)]
+    if not reached:
+        return ["return __t"]
+    needs = ", ".join(f"_{n}_node is not None" if n in reached else "False" for n in names)
+    first, second = f"_{reached[0]}_node", f"_{reached[-1]}_node"
+    if len(reached) == 1:
+        edges = f"({first},)"
+    elif len(reached) == 2:
+        edges = f"({first},) if {second} is None else ({second},) if {first} is None else ({first}, {second})"
+    else:
+        nodes = ", ".join(f"_{n}_node" if n in reached else "None" for n in names)
+        edges = f"tuple([({nodes},)[i] for i in __plan.wanted])"
+    return [
+        "if mode.enabled:",
+        *(f"    _{n}_node = None if _{n} is {n} else {n}.node if {n}.source is None else current({n})" for n in reached),
+        f"    if {' or '.join(f'_{n}_node is not None' for n in reached)}:",
+        f"        __plan = entry.plan(({needs},))",
+        "        if __plan is not None:",
+        # promoted inputs are real here, and so is what comes of them
+        *(() if entry.promote or entry.several else ("            if __y.dtype.kind == 'c': __plan = __plan.of_complex",)),
+        f"            __edges = {edges}",
+        f"            __saved = __plan.keep({', '.join(f'_{n}' for n in names)}, {y})",
+        f"            __marks = __plan.marks({', '.join(names)}, {t})",
+        f"            {place}",
+        "return __t",
+    ]
 
 
 def _function(params: list[str], aliases: dict[str, str], body: list[str]) -> str:

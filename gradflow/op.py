@@ -4,8 +4,8 @@
     def product(x, w): ...
 
 A rule `dx` is a function of `g`, the gradient of the output, and of exactly the values it names: inputs and constants by
-the definition's names, the output as `y` (or the names in `outputs`), `x_shape` and `x_dtype` for what is known of an input
-without keeping it, `needs` for which gradients are asked for. A joint rule `dx_dw` returns both. An op that has an input
+the definition's names, the output as `y` (or the names in `outputs`), `x_shape`, `x_dtype` and `x_strides` for what is known
+of an input without keeping it, `needs` for which gradients are asked for. A joint rule `dx_dw` returns both. An op that has an input
 called `g` (a backward op: `tanh_backward(g, y)`) calls the gradient of its own output `gg`. Rules are written with
 operators and other ops and get bare arrays for an ordinary backward, Tensors when the backward is itself recorded.
 
@@ -202,16 +202,22 @@ class Op:
         saved = plan.keep(*arrays, *values)
         marks = plan.marks(*args, *outs)
         edges = tuple([nodes[i] for i in plan.wanted])
-        if not self.several:
-            y = values[0]
-            plan = plan.of_complex if y.dtype.kind == "c" else plan
-            outs[0].node = Node(plan, saved, marks, edges, y.shape, y.dtype)
+        if self.several:
+            self.tie(plan, saved, marks, edges, outs)
             return
-        if any(v is not None and v.dtype.kind == "c" for v in values):
+        y = values[0]
+        plan = plan.of_complex if y.dtype.kind == "c" else plan
+        outs[0].node = Node(plan, saved, marks, edges, y.shape, y.dtype)
+
+    def tie(self, plan: Plan, saved: tuple, marks: tuple, edges: tuple, outs: tuple[Any, ...]) -> None:
+        """Give several outputs their places on the tape: a node for all, and for each one that collects its gradient."""
+        shapes = tuple([None if o is None else o.array.shape for o in outs])
+        dtypes = tuple([None if o is None else o.array.dtype for o in outs])
+        if any(d is not None and d.kind == "c" for d in dtypes):
             plan = plan.of_complex
-        whole = Node(plan, saved, marks, edges, tuple([_shape(v) for v in values]), tuple([_dtype(v) for v in values]))
+        whole = Node(plan, saved, marks, edges, shapes, dtypes)
         for i, out in enumerate(outs):
-            if out is not None and is_differentiable(out.array.dtype):
+            if out is not None and is_differentiable(dtypes[i]):
                 out.node = Output(whole, i, out.array)
 
     def __repr__(self) -> str:
@@ -220,14 +226,6 @@ class Op:
 
 def _is_half(x: Any) -> bool:
     return type(x) is np.ndarray and x.dtype.itemsize == 2 and is_floating(x.dtype)
-
-
-def _shape(x: Any) -> Any:
-    return None if x is None else x.shape
-
-
-def _dtype(x: Any) -> Any:
-    return None if x is None else x.dtype
 
 
 def _binder(signature: Callable, inputs: tuple[str, ...], variadic: bool) -> Callable[..., tuple]:

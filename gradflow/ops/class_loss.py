@@ -24,23 +24,38 @@ def _frame(x_shape: tuple[int, ...]) -> tuple[int, int, int]:
     return (1, x_shape[0], 1) if len(x_shape) == 1 else (x_shape[0], x_shape[1], math.prod(x_shape[2:]))
 
 
-def _places(name: str, target: Any, ignore_index: int, frame: tuple[int, int, int]) -> tuple[Any, Any, tuple]:
-    """Of shape (n, 1, d), which rows count and which have a class out of range; the index of the rows' own classes in
-    an (n, c, d) array, of class 0 for the others. IndexError for a class out of range, except on the card.
-    """
-    n, c, d = frame
-    t = target.reshape(n, 1, d)
+def _kept(target: Any, ignore_index: int, frame: tuple[int, int, int]) -> tuple[Any, Any]:
+    """(which rows count, their classes and 0 for the others), of shape (n, 1, d); (None, classes) where all are known to."""
+    t = target.reshape(frame[0], 1, frame[2])
     kept = t != ignore_index
-    t = t * kept
-    wrong = (t < 0) | (t >= c)
+    if type(t) is np.ndarray and np.count_nonzero(kept) == t.size:
+        return None, t
+    return kept, t * kept
+
+
+def _counted(kept: Any, rows: Any) -> Any:
+    """The rows, 0 where they do not count."""
+    return rows if kept is None else namespace(rows).where(kept, rows, rows.dtype.type(0))
+
+
+def _checked(name: str, t: Any, c: int) -> tuple[Any, Any]:
+    """(classes, which of them are out of range): IndexError if any is, but on the card, which would have to be waited for;
+    there they become 0.
+    """
     if type(t) is not np.ndarray:
-        t = t * ~wrong
-    elif wrong.any():
-        raise IndexError(f"{name}: wanted targets in [0, {c}), saw {t[wrong][0]}")
-    xp = namespace(t)
+        wrong = (t < 0) | (t >= c)
+        return t * ~wrong, wrong
+    if t.size and (t.min() < 0 or t.max() >= c):
+        raise IndexError(f"{name}: wanted targets in [0, {c}), saw {t[(t < 0) | (t >= c)][0]}")
+    return t, None
+
+
+def _own(t: Any, frame: tuple[int, int, int]) -> tuple:
+    """The index of the rows' own classes in an (n, c, d) array."""
+    xp, (n, _, d) = namespace(t), frame
     if d == 1:  # plain rows index faster
-        return kept, wrong, (xp.arange(n), t[:, 0, 0], 0)
-    return kept, wrong, (xp.arange(n)[:, None], t[:, 0], xp.arange(d))
+        return xp.arange(n), t[:, 0, 0], 0
+    return xp.arange(n)[:, None], t[:, 0], xp.arange(d)
 
 
 def _over_classes(v: Any, x: Any) -> Any:
@@ -100,23 +115,26 @@ def cross_entropy_forward(x, target, ignore_index, reduction, label_smoothing):
 
     With e = label_smoothing a row's loss is lse - (1 - e) x_target - e / c sum_c x_c; NaN for a target out of range.
     """
-    xp, (n, c, d) = namespace(x), _frame(x.shape)
-    v = element_loss.wide(x).reshape(n, c, d)
-    kept, wrong, own = _places("cross_entropy_forward", target, ignore_index, (n, c, d))
+    xp, frame = namespace(x), _frame(x.shape)
+    n, c, d = frame
+    v = element_loss.wide(x).reshape(frame)
+    kept, t = _kept(target, ignore_index, frame)
+    t, wrong = _checked("cross_entropy_forward", t, c)
     with np.errstate(invalid="ignore"):  # inf - inf is NaN, as it should be; so is 0 / 0
         m = v.max(1, keepdims=True)
         e = v - m
         xp.exp(e, out=e)
-        lse = xp.log(e.sum(1, keepdims=True)) + m
-        rows = lse - v[own].reshape(n, 1, d) * (1 - label_smoothing)
+        lse = xp.log(e.sum(1, keepdims=True))
+        lse += m
+        own = v[_own(t, frame)].reshape(n, 1, d)
         if label_smoothing:
-            rows -= v.sum(1, keepdims=True) * (label_smoothing / c)
-        rows = xp.where(kept, rows, v.dtype.type(0))
-        if xp is not np:
+            own = own * (1 - label_smoothing) + v.sum(1, keepdims=True) * (label_smoothing / c)
+        rows = _counted(kept, lse - own)
+        if wrong is not None:
             rows = xp.where(wrong, v.dtype.type(math.nan), rows)
         y, total = rows.reshape(target.shape) if reduction == "none" else rows.sum(), xp.zeros((), np.int64)
         if reduction == "mean":
-            total = kept.sum()
+            total = np.asarray(n * d) if kept is None else xp.asarray(xp.count_nonzero(kept))
             y = y / total.astype(y.dtype)
     return y.astype(x.dtype, copy=False), lse.reshape(target.shape), total
 
@@ -134,20 +152,22 @@ def cross_entropy_backward(g, x, target, lse, total, glse, ignore_index, reducti
 
     With e = label_smoothing, and s = g, for a mean g / total, and 0 for rows that do not count.
     """
-    xp, (n, c, d) = namespace(x), _frame(x.shape)
-    v = element_loss.wide(x).reshape(n, c, d)
-    kept, _, own = _places("cross_entropy_backward", target, ignore_index, (n, c, d))
+    xp, frame = namespace(x), _frame(x.shape)
+    n, c, d = frame
+    v = element_loss.wide(x).reshape(frame)
+    kept, t = _kept(target, ignore_index, frame)
+    own = _own(t if xp is np else _checked("cross_entropy_backward", t, c)[0], frame)
     s = g.astype(v.dtype)
     if reduction == "mean":
-        with np.errstate(divide="ignore", invalid="ignore"):  # no row counts
-            s = s / total.astype(v.dtype)
-    s = xp.where(kept, s.reshape((n, 1, d) if reduction == "none" else ()), v.dtype.type(0))
+        s = s / xp.maximum(total, 1).astype(v.dtype)
+    s = _counted(kept, s.reshape((n, 1, d) if reduction == "none" else ()))
     dx = v - lse.reshape(n, 1, d).astype(v.dtype, copy=False)
     xp.exp(dx, out=dx)
     dx *= s if glse is None else s + glse.reshape(n, 1, d).astype(v.dtype, copy=False)
     if label_smoothing:
         dx -= s * (label_smoothing / c)
-    dx[own] -= (s * (1 - label_smoothing)).reshape((n,) if d == 1 else (n, d))
+        s = s * (1 - label_smoothing)
+    dx[own] -= s.reshape((n,) if d == 1 else (n, d)) if s.ndim else s
     return dx.reshape(x.shape).astype(x.dtype, copy=False)
 
 
@@ -178,11 +198,12 @@ def _dentropy(
 def class_pick(x, target, ignore_index):
     """y_i = x_(i, target_i), 0 for rows that do not count, NaN for a target out of range."""
     xp, frame = namespace(x), _frame(x.shape)
-    kept, wrong, own = _places("class_pick", target, ignore_index, frame)
-    y = xp.where(kept, x.reshape(frame)[own].reshape(kept.shape), x.dtype.type(0))
-    if xp is not np:
+    kept, t = _kept(target, ignore_index, frame)
+    t, wrong = _checked("class_pick", t, frame[1])
+    y = _counted(kept, x.reshape(frame)[_own(t, frame)].reshape(t.shape))
+    if wrong is not None:
         y = xp.where(wrong, x.dtype.type(math.nan), y)
-    return y.reshape(target.shape)
+    return y.astype(x.dtype, copy=False).reshape(target.shape)
 
 
 @op(
@@ -195,10 +216,13 @@ def class_pick(x, target, ignore_index):
 )
 def class_place(g, target, ignore_index, x_shape):
     """Zeros of x_shape with g_i at (i, target_i) of the rows that count: the transpose of class_pick."""
-    xp, (n, c, d) = namespace(g), _frame(x_shape)
-    kept, _, own = _places("class_place", target, ignore_index, (n, c, d))
-    dx = xp.zeros((n, c, d), g.dtype)
-    dx[own] = xp.where(kept, g.reshape(n, 1, d), g.dtype.type(0)).reshape((n,) if d == 1 else (n, d))
+    xp, frame = namespace(g), _frame(x_shape)
+    n, c, d = frame
+    kept, t = _kept(target, ignore_index, frame)
+    t, _ = _checked("class_place", t, c)
+    rows = _counted(kept, g.reshape(n, 1, d))
+    dx = xp.zeros(frame, g.dtype)
+    dx[_own(t, frame)] = rows.reshape((n,) if d == 1 else (n, d))
     return dx.reshape(x_shape)
 
 

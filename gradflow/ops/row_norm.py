@@ -11,11 +11,11 @@ from ..op import op
 from . import pointwise, reduce, standardize
 
 
-def _sizes(name: str, x: Any, normalized_shape: Any) -> tuple[int, ...]:
+def _frame(name: str, x: Any, normalized_shape: Any) -> standardize.Frame:
     sizes = (normalized_shape,) if isinstance(normalized_shape, (int, np.integer)) else tuple(normalized_shape)
-    if not sizes or tuple(x.shape[-len(sizes) :]) != sizes:
+    if not sizes or x.shape[-len(sizes) :] != sizes:
         raise RuntimeError(f"{name}: wanted an input of shape (*, {', '.join(map(str, sizes))}), saw {tuple(x.shape)}")
-    return sizes
+    return standardize.layers(x.shape, sizes)
 
 
 def _layer_cases(r: Sampler) -> list[case]:
@@ -63,14 +63,14 @@ def _layer_backward_cases(r: Sampler) -> list[case]:
 )
 def layer_norm_forward(x, normalized_shape, w=None, b=None, eps=1e-5):
     """(y, mean, rstd) of layer_norm; mean and rstd, float32 for half types, have 1 for each normalised size."""
-    sizes = _sizes("layer_norm", x, normalized_shape)
-    standardize.check("layer_norm", x, sizes, weight=w, bias=b)
-    return standardize.forward(x, w, b, eps, standardize.layers(x.shape, sizes))
+    frame = _frame("layer_norm", x, normalized_shape)
+    standardize.check("layer_norm", x, frame.weight, weight=w, bias=b)
+    return standardize.forward(x, w, b, eps, frame)
 
 
 @op(
     dg_dx_dw_dmean_drstd_dgmean_dgrstd=lambda gg, g, x, normalized_shape, w, mean, rstd, grstd: standardize.twice(
-        gg, g, x, w, mean, rstd, grstd, standardize.layers(x.shape, _sizes("layer_norm", x, normalized_shape))
+        gg, g, x, w, mean, rstd, grstd, _frame("layer_norm", x, normalized_shape)
     ),
     outputs=("dx", "dw", "db"),
     twin="norm",
@@ -79,8 +79,8 @@ def layer_norm_forward(x, normalized_shape, w=None, b=None, eps=1e-5):
 )
 def layer_norm_backward(g, x, normalized_shape, w, mean, rstd, gmean, grstd, needs):
     """(dx, dw, db) of layer_norm from g, gmean, grstd, its outputs' gradients; None for those not needed."""
-    sizes = _sizes("layer_norm", x, normalized_shape)
-    return standardize.backward(g, x, w, mean, rstd, gmean, grstd, needs, standardize.layers(x.shape, sizes))
+    frame = _frame("layer_norm", x, normalized_shape)
+    return standardize.backward(g, x, w, mean, rstd, gmean, grstd, needs, frame)
 
 
 def layer_norm(input: Any, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:
@@ -105,9 +105,9 @@ def layer_norm(input: Any, normalized_shape: Any, weight: Any = None, bias: Any 
 )
 def rms_norm_forward(x, normalized_shape, w=None, eps=None):
     """(y, rstd) of rms_norm; rstd, float32 for half types, has 1 for each normalised size."""
-    sizes = _sizes("rms_norm", x, normalized_shape)
-    standardize.check("rms_norm", x, sizes, weight=w)
-    return standardize.forward(x, w, None, _rms_eps(x, eps), standardize.layers(x.shape, sizes), centre=False)[::2]
+    frame = _frame("rms_norm", x, normalized_shape)
+    standardize.check("rms_norm", x, frame.weight, weight=w)
+    return standardize.forward(x, w, None, _rms_eps(x, eps), frame, centre=False)[::2]
 
 
 def _rms_eps(x: Any, eps: float | None) -> float:
@@ -117,7 +117,7 @@ def _rms_eps(x: Any, eps: float | None) -> float:
 
 @op(
     dg_dx_dw_drstd_dgrstd=lambda gg, g, x, normalized_shape, w, rstd, grstd: _rms_twice(
-        gg, g, x, _sizes("rms_norm", x, normalized_shape), w, rstd, grstd
+        gg, g, x, w, rstd, grstd, _frame("rms_norm", x, normalized_shape)
     ),
     outputs=("dx", "dw"),
     twin="norm",
@@ -130,13 +130,11 @@ def _rms_eps(x: Any, eps: float | None) -> float:
 )
 def rms_norm_backward(g, x, normalized_shape, w, rstd, grstd, needs):
     """(dx, dw) of rms_norm from the gradients g, grstd of its outputs; None for those not needed."""
-    sizes = _sizes("rms_norm", x, normalized_shape)
-    frame = standardize.layers(x.shape, sizes)
+    frame = _frame("rms_norm", x, normalized_shape)
     return standardize.backward(g, x, w, None, rstd, None, grstd, (*needs, False), frame, centre=False)[:2]
 
 
-def _rms_twice(gg: tuple, g: Any, x: Any, sizes: tuple[int, ...], w: Any, rstd: Any, grstd: Any) -> tuple:
-    frame = standardize.layers(x.shape, sizes)
+def _rms_twice(gg: tuple, g: Any, x: Any, w: Any, rstd: Any, grstd: Any, frame: standardize.Frame) -> tuple:
     dg, dx, dw, _, drstd, _, dgrstd = standardize.twice((*gg, None), g, x, w, None, rstd, grstd, frame, centre=False)
     return dg, dx, dw, drstd, dgrstd
 
@@ -148,7 +146,7 @@ def rms_norm(input: Any, normalized_shape: Any, weight: Any = None, eps: float |
     Complex numbers are squared as they are.
     """
     if input.dtype.kind == "c":
-        over = tuple(range(-len(_sizes("rms_norm", input, normalized_shape)), 0))
+        over = tuple(range(-len(_frame("rms_norm", input, normalized_shape).weight), 0))
         size = float(np.finfo(input.dtype).eps) if eps is None else eps
         y = input * pointwise.rsqrt(reduce.mean(input * input, over, keepdim=True) + size)
         return y if weight is None else y * weight

@@ -33,11 +33,13 @@ class Frame(NamedTuple):
     shared: tuple[int, ...]
     weight: tuple[int, ...]  # the shape in which w and b come
     saved: tuple[int, ...]  # the shape in which mean and rstd are given out
+    n: int  # how many elements a set has; 1 rather than 0, by which nothing is divided
+    inner: tuple[int, ...]  # of `over`, the dimensions over which w is shared
 
-    @property
-    def n(self) -> int:
-        """How many elements a set has; 1 rather than 0, by which nothing is divided."""
-        return math.prod(self.x[d] for d in self.over) or 1
+
+def _frame(x: tuple, w: tuple, statistic: tuple, over: tuple, shared: tuple, weight: tuple, saved: tuple) -> Frame:
+    n, inner = math.prod(x[d] for d in over) or 1, tuple(d for d in over if d in shared)
+    return Frame(x, w, statistic, over, shared, weight, saved, n, inner)
 
 
 @lru_cache
@@ -45,14 +47,14 @@ def layers(x: tuple[int, ...], normalized: tuple[int, ...]) -> Frame:
     """For statistics over the last dimensions, of sizes `normalized`, and a weight for each of their elements."""
     k = len(x) - len(normalized)
     m, n = math.prod(x[:k]), math.prod(normalized)
-    return Frame((m, n), (1, n), (m, 1), (1,), (0,), normalized, (*x[:k], *(1,) * len(normalized)))
+    return _frame((m, n), (1, n), (m, 1), (1,), (0,), normalized, (*x[:k], *(1,) * len(normalized)))
 
 
 @lru_cache
 def channels(x: tuple[int, ...]) -> Frame:
     """For statistics of each channel, dimension 1, over all the others, and a weight per channel."""
     n, c = x[:2]
-    return Frame((n, c, math.prod(x[2:])), (1, c, 1), (1, c, 1), (0, 2), (0, 2), (c,), (c,))
+    return _frame((n, c, math.prod(x[2:])), (1, c, 1), (1, c, 1), (0, 2), (0, 2), (c,), (c,))
 
 
 @lru_cache
@@ -60,7 +62,7 @@ def groups(x: tuple[int, ...], parts: int) -> Frame:
     """For statistics of each sample's `parts` groups of channels, and a weight per channel."""
     n, c = x[:2]
     d, size = c // parts, math.prod(x[2:])
-    return Frame((n, parts, d, size), (1, parts, d, 1), (n, parts, 1, 1), (2, 3), (0, 3), (c,), (n, parts))
+    return _frame((n, parts, d, size), (1, parts, d, 1), (n, parts, 1, 1), (2, 3), (0, 3), (c,), (n, parts))
 
 
 def check(name: str, x: Any, want: tuple[int, ...], **given: Any) -> None:
@@ -81,6 +83,22 @@ def _wide(x: Any) -> Any:
     return x.astype(np.float32) if x.dtype.itemsize == 2 else x
 
 
+def _as(x: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+    """x of this shape and dtype; None is None."""
+    if x is None:
+        return None
+    x = x.reshape(shape)
+    return x if x.dtype is dtype else x.astype(dtype, copy=False)
+
+
+def _times(x: Any, scale: Any, own: bool) -> Any:
+    """x scale, written over x if that is our own."""
+    if not own:
+        return x * scale
+    x *= scale
+    return x
+
+
 def _total(a: Any, over: tuple[int, ...], b: Any = None) -> Any:
     """The sum of a, or of a b without an array for the products, with the summed dimensions left at one."""
     if not over:
@@ -89,66 +107,37 @@ def _total(a: Any, over: tuple[int, ...], b: Any = None) -> Any:
         return (a if b is None else a * b).sum(over, keepdims=True)
     letters = "abcdef"[: a.ndim]
     left = "".join(c for i, c in enumerate(letters) if i not in over)
-    y = (
-        namespace(a).einsum(f"{letters}->{left}", a)
-        if b is None
-        else namespace(a).einsum(f"{letters},{letters}->{left}", a, b)
-    )
+    y = np.einsum(f"{letters}->{left}", a) if b is None else np.einsum(f"{letters},{letters}->{left}", a, b)
     return y.reshape([1 if i in over else k for i, k in enumerate(a.shape)])
 
 
 def forward(x: Any, w: Any, b: Any, eps: float, frame: Frame, centre: bool = True) -> tuple[Any, Any, Any]:
     """(y, mean, rstd), the variance from x - mean, so nothing cancels; without `centre` the mean counts as 0."""
-    dtype, old = x.dtype, x.shape
-    x = _wide(x).reshape(frame.x)
-    mean = _total(x, frame.over) / frame.n if centre else None
-    y = x - mean if centre else x
-    rstd = 1 / namespace(x).sqrt(_total(y, frame.over, y) / frame.n + eps)
-    if centre:
-        y *= rstd
-    else:
-        y = y * rstd
+    v = _wide(x).reshape(frame.x)
+    mean = _total(v, frame.over) / frame.n if centre else None
+    y = v - mean if centre else v
+    rstd = 1 / namespace(v).sqrt(_total(y, frame.over, y) / frame.n + eps)
+    y = _times(y, rstd, own=centre)
     if w is not None:
-        y *= w.reshape(frame.w).astype(y.dtype, copy=False)
+        y *= _as(w, frame.w, y.dtype)
     if b is not None:
-        y += b.reshape(frame.w).astype(y.dtype, copy=False)
-    return (
-        y.reshape(old).astype(dtype, copy=False),
-        mean.reshape(frame.saved) if centre else None,
-        rstd.reshape(frame.saved),
-    )
+        y += _as(b, frame.w, y.dtype)
+    return _as(y, x.shape, x.dtype), _as(mean, frame.saved, v.dtype), _as(rstd, frame.saved, v.dtype)
 
 
 def backward(
-    g: Any,
-    x: Any,
-    w: Any,
-    mean: Any,
-    rstd: Any,
-    gmean: Any,
-    grstd: Any,
-    needs: tuple,
-    frame: Frame,
-    centre: bool = True,
+    g: Any, x: Any, w: Any, mean: Any, rstd: Any, gmean: Any, grstd: Any, needs: tuple, frame: Frame, centre: bool = True
 ) -> tuple[Any, Any, Any]:
     """(dx, dw, db), dw and db in w's dtype; None for those not needed, and for a gmean or grstd that is zero."""
-    old = x.shape
-    dtype, w_dtype = x.dtype, x.dtype if w is None else w.dtype
+    shape, dtype, w_dtype = x.shape, x.dtype, x.dtype if w is None else w.dtype
     g, x = _wide(g).reshape(frame.x), _wide(x).reshape(frame.x)
-    mean, rstd, gmean, grstd = (
-        None if v is None else v.reshape(frame.statistic).astype(x.dtype, copy=False)
-        for v in (mean, rstd, gmean, grstd)
-    )
-    w = None if w is None else w.reshape(frame.w).astype(x.dtype, copy=False)
-    if centre:
-        xh = x - mean
-        xh *= rstd
-    else:
-        xh = x * rstd
+    mean, rstd = _as(mean, frame.statistic, x.dtype), _as(rstd, frame.statistic, x.dtype)
+    gmean, grstd = _as(gmean, frame.statistic, x.dtype), _as(grstd, frame.statistic, x.dtype)
+    w = _as(w, frame.w, x.dtype)
+    xh = _times(x - mean if centre else x, rstd, own=centre)
     dx = dw = db = a = c = scale = None
     # Where one w serves several elements of a set, sum over those before multiplying by it: that saves a pass over x.
-    plain = w is None and not (needs[1] or needs[2])
-    inner = tuple(d for d in frame.over if plain or d in frame.shared)
+    inner = frame.over if w is None and not (needs[1] or needs[2]) else frame.inner
     if inner:
         a, c = _total(g, inner), _total(g, inner, xh)
         rest = tuple(d for d in frame.shared if d not in inner)
@@ -163,13 +152,14 @@ def backward(
             g = g if w is None else g * w
             a, c, scale = _total(g, frame.over), _total(g, frame.over, xh), rstd
     if needs[0]:
-        xh *= (c if grstd is None else c + grstd * rstd) * rstd / frame.n
+        share = rstd / frame.n
+        xh *= (c if grstd is None else c + grstd * rstd) * share
         dx = g * scale
         dx -= xh
         if centre:
-            dx -= (a * rstd if gmean is None else a * rstd - gmean) / frame.n
-        dx = dx.reshape(old).astype(dtype, copy=False)
-    return dx, *(None if v is None else v.reshape(frame.weight).astype(w_dtype, copy=False) for v in (dw, db))
+            dx -= a * share if gmean is None else a * share - gmean / frame.n
+        dx = _as(dx, shape, dtype)
+    return dx, _as(dw, frame.weight, w_dtype), _as(db, frame.weight, w_dtype)
 
 
 def twice(
