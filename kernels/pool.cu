@@ -7,8 +7,10 @@
 // second following from the first one's; where at most M windows of a dim hold an element (M = ceil(kernel / stride), 1 or 2)
 // there are no loops. K = 0 and M = 0 take everything.
 //
+// Where channels are last a thread takes a pack of them, of one window or of one element: 16 bytes at each place.
+//
 // A window is regular, or adaptive if its dim has a kernel of 0: [floor(o size / out), ceil((o + 1) size / out)).
-// Elements are counted in 32 bits: the launcher cuts larger arrays by planes.
+// Elements are counted in 32 bits: the launcher cuts larger arrays by planes, or by samples.
 #include "common.cuh"
 
 namespace pool_ {
@@ -261,4 +263,156 @@ __global__ void __launch_bounds__(256, M ? 4 : 2) avg_pool_backward(
       return divisor ? v : v / A(length(d, a, padded) * length(h, b, padded) * length(w, c, padded));
     });
   });
+}
+
+// ---- channels last ---------------------------------------------------------------------------------------------------------
+
+namespace pool_ {
+
+// Thread t, of which `packs` take a place: the pack's first channel, and the place among those of d x h x w to a sample.
+template <int VEC> struct Spot {
+  int channel, channels;
+  Place at;
+  __device__ __forceinline__ Spot(int t, int packs, const Divisor& by, const Dim& d, int depth, const Dim& h, int height,
+                                  const Dim& w, int width)
+      : channels(packs * VEC), at(by.of(t), d, depth, h, height, w, width) {
+    channel = (t - by.of(t) * packs) * VEC;
+  }
+  // Where this pack of channels begins in a sample of so many places.
+  template <class T> __device__ __forceinline__ T* sample(T* p, int places) const {
+    return p + unsigned(at.plane) * unsigned(places) * unsigned(channels) + channel;
+  }
+};
+
+template <int VEC, class T> __device__ __forceinline__ pack<T, VEC> fetch(const T* p) {
+  return *reinterpret_cast<const pack<T, VEC>*>(p);
+}
+template <class T, int VEC> __device__ __forceinline__ void put(T* p, const acc_t<T> (&v)[VEC]) {
+  pack<T, VEC> q;
+#pragma unroll
+  for (int j = 0; j < VEC; ++j) q.v[j] = from_acc<T>(v[j]);
+  *reinterpret_cast<pack<T, VEC>*>(p) = q;
+}
+
+}  // namespace pool_
+
+template <class T, int VEC>
+__global__ void __launch_bounds__(256, 3) max_pool_forward_last(
+    const T* __restrict__ x, T* __restrict__ values, index_t* __restrict__ indices, int size, int packs, unsigned packs_m,
+    int packs_s, DIM(d), DIM(h), DIM(w)) {
+  using namespace pool_;
+  constexpr int TWO = VEC > 1 ? 2 : 1;
+  const Dim d = MADE(d), h = MADE(h), w = MADE(w);
+  const int t = blockIdx.x * 256 + threadIdx.x;
+  if (t >= size) return;
+  const Spot<VEC> o(t, packs, {packs_m, packs_s}, d, d.out, h, h.out, w, w.out);
+  const Range rd = window(d, o.at.d), rh = window(h, o.at.h), rw = window(w, o.at.w);
+  const T* sample = o.sample(x, d.size * h.size * w.size);
+  acc_t<T> best[VEC];
+  int place[VEC];
+#pragma unroll
+  for (int j = 0; j < VEC; ++j) {
+    best[j] = -infinity<acc_t<T>>();
+    place[j] = (rd.first * h.size + rh.first) * w.size + rw.first;
+  }
+  for (int a = rd.first; a < rd.end; a += rd.every)
+    for (int b = rh.first; b < rh.end; b += rh.every)
+#pragma unroll 3
+      for (int c = rw.first; c < rw.end; c += rw.every) {
+        const int here = (a * h.size + b) * w.size + c;
+        const pack<T, VEC> v = fetch<VEC>(sample + unsigned(here) * o.channels);
+#pragma unroll
+        for (int j = 0; j < VEC; ++j) {
+          const acc_t<T> e = to_acc<T>(v.v[j]);
+          if (e > best[j] || e != e) best[j] = e, place[j] = here;
+        }
+      }
+  put(values + index_t(t) * VEC, best);
+#pragma unroll
+  for (int j = 0; j < VEC; j += TWO) {
+    pack<index_t, TWO> q;
+#pragma unroll
+    for (int k = 0; k < TWO; ++k) q.v[k] = place[j + k];
+    *reinterpret_cast<pack<index_t, TWO>*>(indices + index_t(t) * VEC + j) = q;
+  }
+}
+
+template <class T, int VEC>
+__global__ void __launch_bounds__(256, 4) avg_pool_forward_last(
+    const T* __restrict__ x, T* __restrict__ y, int size, int packs, unsigned packs_m, int packs_s, bool padded, int divisor,
+    DIM(d), DIM(h), DIM(w)) {
+  using namespace pool_;
+  const Dim d = MADE(d), h = MADE(h), w = MADE(w);
+  const int t = blockIdx.x * 256 + threadIdx.x;
+  if (t >= size) return;
+  const Spot<VEC> o(t, packs, {packs_m, packs_s}, d, d.out, h, h.out, w, w.out);
+  const Range rd = window(d, o.at.d), rh = window(h, o.at.h), rw = window(w, o.at.w);
+  const T* sample = o.sample(x, d.size * h.size * w.size);
+  acc_t<T> sum[VEC] = {};
+  for (int a = rd.first; a < rd.end; ++a)
+    for (int b = rh.first; b < rh.end; ++b)
+#pragma unroll 3
+      for (int c = rw.first; c < rw.end; ++c) {
+        const pack<T, VEC> v = fetch<VEC>(sample + unsigned((a * h.size + b) * w.size + c) * o.channels);
+#pragma unroll
+        for (int j = 0; j < VEC; ++j) sum[j] += to_acc<T>(v.v[j]);
+      }
+  const int count = divisor ? divisor : length(d, o.at.d, padded) * length(h, o.at.h, padded) * length(w, o.at.w, padded);
+#pragma unroll
+  for (int j = 0; j < VEC; ++j) sum[j] /= acc_t<T>(count);
+  put(y + index_t(t) * VEC, sum);
+}
+
+template <class T, int VEC>
+__global__ void __launch_bounds__(256, 3) max_pool_backward_last(
+    const T* __restrict__ g, const index_t* __restrict__ indices, T* __restrict__ dx, int size, int packs, unsigned packs_m,
+    int packs_s, DIM(d), DIM(h), DIM(w)) {
+  using namespace pool_;
+  constexpr int TWO = VEC > 1 ? 2 : 1;
+  const Dim d = MADE(d), h = MADE(h), w = MADE(w);
+  const int t = blockIdx.x * 256 + threadIdx.x;
+  if (t >= size) return;
+  const Spot<VEC> i(t, packs, {packs_m, packs_s}, d, d.size, h, h.size, w, w.size);
+  const Range rd = windows(d, i.at.d), rh = windows(h, i.at.h), rw = windows(w, i.at.w);
+  const int places = d.out * h.out * w.out, place = (i.at.d * h.size + i.at.h) * w.size + i.at.w;
+  g = i.sample(g, places), indices = i.sample(indices, places);
+  acc_t<T> sum[VEC] = {};
+  for (int a = rd.first; a < rd.end; ++a)
+    for (int b = rh.first; b < rh.end; ++b)
+      for (int c = rw.first; c < rw.end; ++c) {
+        const unsigned at = unsigned((a * h.out + b) * w.out + c) * i.channels;
+        const pack<T, VEC> v = fetch<VEC>(g + at);
+#pragma unroll
+        for (int j = 0; j < VEC; j += TWO) {
+          const pack<index_t, TWO> chosen = fetch<TWO>(indices + at + j);
+#pragma unroll
+          for (int k = 0; k < TWO; ++k)
+            if (int(chosen.v[k]) == place) sum[j + k] += to_acc<T>(v.v[j + k]);
+        }
+      }
+  put(dx + index_t(t) * VEC, sum);
+}
+
+template <class T, int VEC>
+__global__ void __launch_bounds__(256, 3) avg_pool_backward_last(
+    const T* __restrict__ g, T* __restrict__ dx, int size, int packs, unsigned packs_m, int packs_s, bool padded, int divisor,
+    DIM(d), DIM(h), DIM(w)) {
+  using namespace pool_;
+  const Dim d = MADE(d), h = MADE(h), w = MADE(w);
+  const int t = blockIdx.x * 256 + threadIdx.x;
+  if (t >= size) return;
+  const Spot<VEC> i(t, packs, {packs_m, packs_s}, d, d.size, h, h.size, w, w.size);
+  const Range rd = windows(d, i.at.d), rh = windows(h, i.at.h), rw = windows(w, i.at.w);
+  g = i.sample(g, d.out * h.out * w.out);
+  acc_t<T> sum[VEC] = {};
+  for (int a = rd.first; a < rd.end; ++a)
+    for (int b = rh.first; b < rh.end; ++b)
+      for (int c = rw.first; c < rw.end; ++c) {
+        const pack<T, VEC> v = fetch<VEC>(g + unsigned((a * h.out + b) * w.out + c) * i.channels);
+        const int count = divisor ? divisor : length(d, a, padded) * length(h, b, padded) * length(w, c, padded);
+        const acc_t<T> share = acc_t<T>(1) / acc_t<T>(count);
+#pragma unroll
+        for (int j = 0; j < VEC; ++j) sum[j] += to_acc<T>(v.v[j]) * share;
+      }
+  put(dx + index_t(t) * VEC, sum);
 }

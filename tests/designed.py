@@ -198,6 +198,11 @@ ROWS: dict[str, list[Row]] = {
         Row(rf"norm_channels\w*<{SMALL}, \w+, [48]>", threads=512, blocks=2, has="copy_async16 store16", never="local"),
         Row(rf"norm_(apply|dx)<{SMALL}, .*", threads=256, blocks=4, has="load16 store16", never="local"),
     ],
+    # Sums of eight columns and four rows of them on their way: two blocks keep 32 KB in flight.
+    "norm_columns": [
+        Row(rf"column_(moments|sums)<{SMALL}, [48]>", threads=256, blocks=2, has="load16", never="local"),
+        Row(rf"column_(apply|dx)<{SMALL}, .*", threads=256, blocks=3, has="load16 store16", never="local"),
+    ],
     # A step's launch is one read and one write of parameters, gradients and state: two blocks of 8 warps hide the way there.
     "amp": [
         Row(r"unscale<(float|__half|__nv_bfloat16), true>", threads=256, blocks=3, has="load16 store16", never="local"),
@@ -211,8 +216,9 @@ ROWS: dict[str, list[Row]] = {
         Row(r"norm_parts<(float|__half|__nv_bfloat16)\b.*", threads=256, blocks=2, has="load16", never="local"),
     ],
     "pool": [
-        Row(rf"max_pool_\w+<{SMALL}, [123]>", threads=256, blocks=4, never="local division"),
-        Row(rf"avg_pool_\w+<{SMALL}, [123]>", threads=256, blocks=4, never="local"),
+        Row(rf"max_pool_(forward|backward)<{SMALL}, [123]>", threads=256, blocks=4, never="local division"),
+        Row(rf"avg_pool_(forward|backward)<{SMALL}, [123]>", threads=256, blocks=4, never="local"),
+        Row(rf"\w+_pool_\w+_last<{SMALL}, [48]>", threads=256, blocks=3, has="load16 store16", never="local"),
     ],
     "reduce": [Row(rf"sum_\w+<{SMALL}, \w+, (lanes<\d+>|[48])>", threads=256, blocks=4, has="load16", never="local")],
     "random": [Row(rf"dropout<{SMALL}, [48]>", threads=256, blocks=4, has="load16 store16 shuffle", never="local")],

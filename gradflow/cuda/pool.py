@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import Array, need_card, on_card
+from ..backend import Array, on_card
 from ..ops.pool import check_divisor, check_gradient, check_places
 from ..ops.span import Span, adaptive, spans
-from . import row
-from .launch import blocks, contiguous, ctype, launch
-from .reduce import sum_of_rows
+from . import layout, row
+from .launch import aligned, blocks, contiguous, ctype, launch
+from .reduce import sum_of_columns, sum_of_rows
 
 THREADS = 256
 MOST = 2**31 - 2**16  # elements that a launch counts; larger arrays go by planes
@@ -25,9 +25,11 @@ ONE = Span(1, 1, 1, 1, 0, 1)  # a dim that is not there
 def instantiations() -> list[str]:
     """Every kernel that the launchers below can ask for."""
     found = []
-    for t, _ in row.types():
-        found += [f"{k}<{t}, {n}>" for k, n in product(("max_pool_forward", "avg_pool_forward"), WINDOWS)]
-        found += [f"{k}<{t}, {n}>" for k, n in product(("max_pool_backward", "avg_pool_backward"), (0, 1, 2))]
+    forward, backward = ("max_pool_forward", "avg_pool_forward"), ("max_pool_backward", "avg_pool_backward")
+    for t, size in row.types():
+        found += [f"{k}<{t}, {n}>" for k, n in product(forward, WINDOWS)]
+        found += [f"{k}<{t}, {n}>" for k, n in product(backward, (0, 1, 2))]
+        found += [f"{k}_last<{t}, {n}>" for k, n in product((*forward, *backward), (1, 16 // size))]
     return found
 
 
@@ -62,20 +64,32 @@ def _numbers(dims: tuple[Span, ...], backward: bool) -> tuple[str, tuple[Any, ..
     return str(h.kernel if plain and h.kernel == w.kernel and h.kernel in WINDOWS else 0), tuple(found)
 
 
-def _run(kernel: str, dims: list[Span], arrays: tuple[Array, ...], out: Array, *more: Any, backward: bool = False) -> None:
-    """Launch for each element of `out`, the last of the arrays or before it; `more` goes between the arrays and the dims."""
+def _run(
+    kernel: str, dims: list[Span], last: bool, arrays: tuple[Array, ...], out: Array, *more: Any, backward: bool = False
+) -> None:
+    """Launch for each element of `out`, the last of the arrays or before it; `more` goes between the arrays and the dims.
+    last: the channels of all arrays are brought last if they are not so, and a thread takes a pack of them.
+    """
     if not out.size:
         return
     spans = tuple([ONE] * (3 - len(dims)) + [_regular(s) for s in dims])
     word, numbers = _numbers(spans, backward)
-    name = f"{kernel}<{ctype(out.dtype)}, {word}>"
     inside, outside = prod(s.size for s in spans), prod(s.out for s in spans)
-    planes = out.size // (inside if backward else outside)
-    each = MOST // max(inside, outside) // ALIGNED * ALIGNED
+    arrays = tuple(contiguous(layout.rows(a) if last else a) for a in arrays)
+    c, vec, counts = 1, 1, ()
+    if last:
+        c, vec = out.shape[1], 16 // out.dtype.itemsize
+        vec = vec if c % vec == 0 and aligned(*arrays) else 1
+        kernel, word, counts = f"{kernel}_last", str(vec), (np.int32(c // vec), *reciprocal(c // vec))
+    name, one = f"{kernel}<{ctype(out.dtype)}, {word}>", (inside if backward else outside) * c
+    planes = out.size // one  # or samples
+    each = MOST // (max(inside, outside) * c)
+    each = each if last else each // ALIGNED * ALIGNED
     for first in range(0, planes, each):  # once, but for arrays beyond 2^31 elements
         some = arrays if planes <= each else tuple(a.reshape(planes, -1)[first : first + each] for a in arrays)
-        size = (inside if backward else outside) * min(each, planes - first)
-        launch("pool", name, blocks(size, 2 * THREADS), THREADS, *some, np.int32(size), *more, *numbers)
+        size = one * min(each, planes - first) // vec
+        grid = blocks(size, THREADS if last else 2 * THREADS)
+        launch("pool", name, grid, THREADS, *some, np.int32(size), *counts, *more, *numbers)
 
 
 def _uniform(dims: list[Span], padded: bool, divisor: int | None) -> int:
@@ -97,37 +111,52 @@ def _refused(name: str, dims: list[Span], *arrays: Array) -> bool:
     return arrays[0].dtype.name not in ("float32", "float64", "float16", "bfloat16") or max(planes) > MOST // ALIGNED
 
 
-def _output(x: Array, dims: list[Span], dtype: Any = None) -> Array:
-    return need_card("pool").empty((*x.shape[: -len(dims)], *(s.out for s in dims)), dtype or x.dtype)
+def _last(x: Array, dims: list[Span]) -> bool:
+    """Whether the kernels take x with its channels last: it lies so, and no sample is too large to count."""
+    return x.ndim == len(dims) + 2 and layout.channels_last(x) and _countable(x.shape[1], dims)
+
+
+def _countable(channels: int, dims: list[Span]) -> bool:
+    return channels * max(prod(s.size for s in dims), prod(s.out for s in dims)) <= MOST
+
+
+def _output(x: Array, dims: list[Span], last: bool, dtype: Any = None) -> Array:
+    return layout.empty((*x.shape[: -len(dims)], *(s.out for s in dims)), dtype or x.dtype, last)
 
 
 def _largest(name: str, x: Array, dims: list[Span]) -> Any:
     if _refused(name, dims, x):
         return NotImplemented
-    values, indices = _output(x, dims), _output(x, dims, np.int64)
-    _run("max_pool_forward", dims, (contiguous(x), values, indices), values)
+    last = _last(x, dims)
+    values, indices = _output(x, dims, last), _output(x, dims, last, np.int64)
+    _run("max_pool_forward", dims, last, (x, values, indices), values)
     return values, indices
 
 
 def _average(name: str, x: Array, dims: list[Span], padded: bool = False, divisor: int | None = None) -> Any:
     if _refused(name, dims, x):
         return NotImplemented
-    size = prod(s.size for s in dims)
+    size, last = prod(s.size for s in dims), _last(x, dims)
     if x.size and not divisor and all(s.out == 1 and s.padding == 0 and s.kernel in (0, s.size) for s in dims):
-        return sum_of_rows(x, x.size // size, size, x.dtype, 1 / size).reshape((*x.shape[: -len(dims)], *(1 for _ in dims)))
-    y = _output(x, dims)
-    _run("avg_pool_forward", dims, (contiguous(x), y), y, bool(padded), np.int32(_uniform(dims, padded, divisor)))
+        if last:
+            y = sum_of_columns(layout.rows(x), x.shape[0], size, x.shape[1], x.dtype, 1 / size)
+        else:
+            y = sum_of_rows(x, x.size // size, size, x.dtype, 1 / size)
+        return y.reshape((*x.shape[: -len(dims)], *(1 for _ in dims)))
+    y = _output(x, dims, last)
+    _run("avg_pool_forward", dims, last, (x, y), y, bool(padded), np.int32(_uniform(dims, padded, divisor)))
     return y
 
 
 def _average_backward(
-    name: str, g: Array, x_shape: tuple[int, ...], dims: list[Span], padded: bool = False, divisor: int | None = None
+    name: str, g: Array, x_shape: tuple[int, ...], dims: list[Span], padded: bool, divisor: int | None, last: bool
 ) -> Any:
     if _refused(name, dims, g):
         return NotImplemented
-    dx = need_card("pool").empty(x_shape, g.dtype)
+    last = last and _countable(x_shape[1], dims)
+    dx = layout.empty(x_shape, g.dtype, last)
     uniform = np.int32(_uniform(dims, padded, divisor))
-    _run("avg_pool_backward", dims, (contiguous(g), dx), dx, bool(padded), uniform, backward=True)
+    _run("avg_pool_backward", dims, last, (g, dx), dx, bool(padded), uniform, backward=True)
     return dx
 
 
@@ -141,7 +170,7 @@ def _max_twins(rank: int) -> tuple[Any, ...]:
     def adaptive_pool(x, output_size):
         return _largest(adaptive_name, x, adaptive(adaptive_name, x.shape, rank, output_size))
 
-    def backward(g, indices, x_shape, kernel_size=None, stride=None, padding=0, dilation=1):
+    def backward(g, indices, x_shape, kernel_size=None, stride=None, padding=0, dilation=1, last=False):
         check_places(backward_name, g, indices, x_shape, rank)
         if kernel_size is None:
             dims = adaptive(backward_name, x_shape, rank, g.shape[-rank:])
@@ -151,8 +180,9 @@ def _max_twins(rank: int) -> tuple[Any, ...]:
             dims = [s._replace(out=out) for s, out in zip(dims, g.shape[-rank:], strict=True)]
         if _refused(backward_name, dims, g, indices):
             return NotImplemented
-        dx = need_card("pool").empty(x_shape, g.dtype)
-        _run("max_pool_backward", dims, (contiguous(g), contiguous(indices), dx), dx, backward=True)
+        last = last and _countable(x_shape[1], dims)
+        dx = layout.empty(x_shape, g.dtype, last)
+        _run("max_pool_backward", dims, last, (g, indices, dx), dx, backward=True)
         return dx
 
     return pool, adaptive_pool, backward
@@ -168,20 +198,21 @@ def _avg_twins(rank: int) -> tuple[Any, ...]:
         return _average(name, x, dims, count_include_pad, divisor_override)
 
     def backward(
-        g, x_shape, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None
+        g, x_shape, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None,
+        last=False,
     ):
         dims = spans(backward_name, x_shape, rank, kernel_size, stride, padding, 1, ceil_mode)
         check_divisor(backward_name, divisor_override)
         check_gradient(backward_name, g, x_shape, dims)
-        return _average_backward(backward_name, g, x_shape, dims, count_include_pad, divisor_override)
+        return _average_backward(backward_name, g, x_shape, dims, count_include_pad, divisor_override, last)
 
     def adaptive_pool(x, output_size):
         return _average(adaptive_name, x, adaptive(adaptive_name, x.shape, rank, output_size, empty=rank < 3))
 
-    def adaptive_backward(g, x_shape):
+    def adaptive_backward(g, x_shape, last=False):
         dims = adaptive(adaptive_backward_name, x_shape, rank, g.shape[-rank:], empty=rank < 3)
         check_gradient(adaptive_backward_name, g, x_shape, dims)
-        return _average_backward(adaptive_backward_name, g, x_shape, dims)
+        return _average_backward(adaptive_backward_name, g, x_shape, dims, False, None, last)
 
     return pool, backward, adaptive_pool, adaptive_backward
 

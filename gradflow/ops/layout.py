@@ -25,6 +25,14 @@ def channels_last(x: Array) -> bool:
     return bool(x.transpose(axes(x.ndim)[0]).flags.c_contiguous)
 
 
+def last_of(shape: Axes, strides: Axes, sizes: int) -> bool:
+    """Whether the channels of an array of shape (n, c, *sizes) are neighbours in memory, as of `channels_last`."""
+    if len(shape) != sizes + 2 or shape[1] < 2:
+        return False
+    apart = [s for n, s in zip(shape[2:], strides[2:], strict=True) if n > 1]
+    return bool(apart) and min(apart) > strides[1]
+
+
 def rows(x: Array) -> Array:
     """x, of shape (n, c, *sizes), seen as (n, *sizes, c)."""
     return x.transpose(axes(x.ndim)[0])
@@ -56,10 +64,10 @@ def order_of(x: Array) -> tuple[Axes, Axes] | None:
     return None if x.flags.c_contiguous or 0 in x.strides else order(x.shape, x.strides)
 
 
-def alike(x: Array, make: Callable[[Axes], Array]) -> Array:
-    """An array of x's shape that lies as x does, from `make`, which is given a size and makes it in C order."""
-    found = order_of(x)
+def alike(x: Array, make: Callable[[Axes], Array], shape: Axes | None = None) -> Array:
+    """An array of a shape, x's unless given, that lies as x does, from `make`, which is given a size and makes it in C order."""
+    found, shape = order_of(x), x.shape if shape is None else shape
     if found is None:
-        return make(x.shape)
+        return make(shape)
     there, back = found
-    return make(tuple(x.shape[i] for i in there)).transpose(back)
+    return make(tuple(shape[i] for i in there)).transpose(back)

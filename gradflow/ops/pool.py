@@ -8,6 +8,7 @@ from typing import Any
 from ..cases import Sampler, case
 from ..op import op
 from . import pointwise
+from .layout import last_of
 from .pooled import average, average_backward, gathered, largest, scattered
 from .span import adaptive, check_input, numbers, spans
 
@@ -21,7 +22,7 @@ _MAX = """(The largest element of every window, its place): places count in C or
     """
 _MAX_BACKWARD = """The gradient of {name} from g, that of its values: dx[i] = sum of g[o] over the windows o that
     chose i.
-    The windows are those of max pooling; without a kernel_size, the adaptive ones.
+    The windows are those of max pooling; without a kernel_size, the adaptive ones. The channels of dx lie last if x's do.
     """
 _GATHER = """The elements of x at the places that {name} gave: y[n, c, o] = x[n, c].flat[indices[n, c, o]].
     What {name} does to a tangent, and so the gradient of its gradient.
@@ -33,7 +34,7 @@ _AVERAGE = """The mean of every window: y[n, c, o] = sum over taps t of x[n, c, 
     RuntimeError where the windows do not fit.
     """
 _AVERAGE_BACKWARD = """The gradient of {name} from g, that of its output: dx[i] = sum of g[o] / divisor[o] over the
-    windows o that hold i.
+    windows o that hold i. The channels of dx lie last if those of the input do.
     """
 _ADAPTIVE = """{what} of output_size windows that share the input out: of m windows over n elements, window i is
     [floor(i n / m), ceil((i + 1) n / m)).
@@ -57,9 +58,9 @@ def _largest(rank: int) -> tuple[Callable[..., Any], ...]:
     def adaptive_pool(x, output_size):
         return largest(x, adaptive(adaptive_name, x.shape, rank, output_size))
 
-    def pool_backward(g, indices, x_shape, kernel_size=None, stride=None, padding=0, dilation=1):
+    def pool_backward(g, indices, x_shape, kernel_size=None, stride=None, padding=0, dilation=1, last=False):
         check_places(backward_name, g, indices, x_shape, rank)
-        return scattered(g, indices, x_shape, rank)
+        return scattered(g, indices, x_shape, rank, last)
 
     def pool_gather(x, indices, kernel_size=None, stride=None, padding=0, dilation=1):
         check_input(gather_name, x.shape, rank)
@@ -74,8 +75,8 @@ def _largest(rank: int) -> tuple[Callable[..., Any], ...]:
         real=True,
         twin="pool",
         outputs=("values", "indices"),
-        dx=lambda g, indices, x_shape, kernel_size, stride, padding, dilation: backward(
-            g[0], indices, x_shape, kernel_size, stride, padding, dilation
+        dx=lambda g, indices, x_shape, x_strides, kernel_size, stride, padding, dilation: backward(
+            g[0], indices, x_shape, kernel_size, stride, padding, dilation, last_of(x_shape, x_strides, rank)
         ),
         cases=lambda r: _max_cases(r, rank),
         reference=f"nn.functional.{name}",
@@ -86,7 +87,9 @@ def _largest(rank: int) -> tuple[Callable[..., Any], ...]:
         real=True,
         twin="pool",
         outputs=("values", "indices"),
-        dx=lambda g, indices, x_shape: backward(g[0], indices, x_shape),
+        dx=lambda g, indices, x_shape, x_strides: backward(
+            g[0], indices, x_shape, last=last_of(x_shape, x_strides, rank)
+        ),
         cases=lambda r: [case(r.distinct(*c.args[0].shape), c.args[1]) for c in _adaptive_cases(r, rank)],
         reference=f"nn.functional.{adaptive_name}",
     )
@@ -103,8 +106,8 @@ def _largest(rank: int) -> tuple[Callable[..., Any], ...]:
     gather = op(
         pool_gather,
         name=gather_name,
-        dx=lambda g, indices, x_shape, kernel_size, stride, padding, dilation: backward(
-            g, indices, x_shape, kernel_size, stride, padding, dilation
+        dx=lambda g, indices, x_shape, x_strides, kernel_size, stride, padding, dilation: backward(
+            g, indices, x_shape, kernel_size, stride, padding, dilation, last_of(x_shape, x_strides, rank)
         ),
         cases=lambda r: [case(r(*c.args[2]), *c.args[1:2], *c.args[3:]) for c in backward.op.cases(r)],
         reference=None,
@@ -139,32 +142,37 @@ def _mean(rank: int) -> tuple[Callable[..., Any], ...]:
         return pool(x, kernel_size, stride, padding, ceil_mode, count_include_pad)
 
     def pool_backward(
-        g, x_shape, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None
+        g, x_shape, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None,
+        last=False,
     ):
         dims = spans(backward_name, x_shape, rank, kernel_size, stride, padding, 1, ceil_mode)
         check_divisor(backward_name, divisor_override)
         check_gradient(backward_name, g, x_shape, dims)
-        return average_backward(g, dims, count_include_pad, divisor_override)
+        return average_backward(g, dims, count_include_pad, divisor_override, last)
 
     def adaptive_pool(x, output_size):
         return average(x, adaptive(adaptive_name, x.shape, rank, output_size, empty=rank < 3))
 
-    def adaptive_pool_backward(g, x_shape):
+    def adaptive_pool_backward(g, x_shape, last=False):
         dims = adaptive(adaptive_backward_name, x_shape, rank, g.shape[-rank:], empty=rank < 3)
         check_gradient(adaptive_backward_name, g, x_shape, dims)
-        return average_backward(g, dims)
+        return average_backward(g, dims, last=last)
 
     override = "" if rank == 1 else "; divisor_override replaces it"
     pool.__doc__ = pool1d.__doc__ = _AVERAGE.format(s=_SIZES[rank], override=override)
     adaptive_pool.__doc__ = _ADAPTIVE.format(what="The means", s=_SIZES[rank])
     pool_backward.__doc__ = _AVERAGE_BACKWARD.format(name=name)
     adaptive_pool_backward.__doc__ = _AVERAGE_BACKWARD.format(name=adaptive_name)
-    rule = lambda g, x_shape, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override: backward(
-        g, x_shape, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
-    )
-    rule1d = lambda g, x_shape, kernel_size, stride, padding, ceil_mode, count_include_pad: backward(
-        g, x_shape, kernel_size, stride, padding, ceil_mode, count_include_pad
-    )
+
+    def rule(
+        g, x_shape, x_strides, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
+    ):
+        last = last_of(x_shape, x_strides, rank)
+        return backward(g, x_shape, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, last)
+
+    def rule1d(g, x_shape, x_strides, kernel_size, stride, padding, ceil_mode, count_include_pad):
+        return rule(g, x_shape, x_strides, kernel_size, stride, padding, ceil_mode, count_include_pad, None)
+
     avg_pool = op(
         pool1d if rank == 1 else pool,
         name=name,
@@ -193,7 +201,7 @@ def _mean(rank: int) -> tuple[Callable[..., Any], ...]:
         name=adaptive_name,
         real=True,
         twin="pool",
-        dx=lambda g, x_shape: adaptive_backward(g, x_shape),
+        dx=lambda g, x_shape, x_strides: adaptive_backward(g, x_shape, last_of(x_shape, x_strides, rank)),
         cases=lambda r: _adaptive_cases(r, rank),
         reference=f"nn.functional.{adaptive_name}",
     )

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from ..backend import Array, is_floating, namespace
+from .layout import alike, last_of, order_of, rows
+from .layout import planes as planes_of
 from .reduce import wide
 from .span import Span
 
@@ -27,6 +29,11 @@ def _look(x: Array, span: Span, tap: int, axis: int) -> tuple[slice, Array]:
     if isinstance(inputs, slice):
         return outputs, x[_at(axis, inputs)]
     return outputs, x.take(namespace(x).asarray(inputs), axis=axis)
+
+
+def _sized(shape: tuple[int, ...], axis: int, size: int) -> tuple[int, ...]:
+    """A shape with another size along an axis counted from the back."""
+    return (*shape[:axis], size, *shape[len(shape) + axis + 1 :])
 
 
 def _at(axis: int, part: slice) -> tuple[Any, ...]:
@@ -46,7 +53,7 @@ def largest(x: Array, dims: list[Span]) -> tuple[Array, Array]:
         y = _largest(y, span, _axis(rank, i))
     # The first tap that shows the largest element has the highest mark.
     taps = list(product(*(range(s.taps) for s in dims)))
-    marks = xp.zeros(y.shape, np.min_scalar_type(len(taps)))
+    marks = alike(y, lambda sizes: xp.zeros(sizes, np.min_scalar_type(len(taps))))
     for mark, tap in zip(range(len(taps), 0, -1), taps, strict=True):
         where, seen = _through(x, dims, tap)
         there = marks[where]
@@ -64,11 +71,10 @@ def _largest(x: Array, span: Span, axis: int) -> Array:
     xp = namespace(x)
     where, seen = _look(x, span, 0, axis)
     if where == slice(0, span.out):
-        y = seen.copy()
+        y = seen.copy("K")
     else:
-        sizes = list(x.shape)
-        sizes[axis] = span.out
-        y = xp.full(sizes, -np.inf if is_floating(x.dtype) else np.iinfo(x.dtype).min, x.dtype)
+        least = -np.inf if is_floating(x.dtype) else np.iinfo(x.dtype).min
+        y = alike(x, lambda sizes: xp.full(sizes, least, x.dtype), _sized(x.shape, axis, span.out))
         xp.maximum(y[_at(axis, where)], seen, out=y[_at(axis, where)])
     for tap in range(1, span.taps):
         where, seen = _look(x, span, tap, axis)
@@ -97,8 +103,12 @@ def _places(marks: Array, dims: list[Span], count: int) -> Array:
             place = place + at * prod(s.size for s in dims[i + 1 :])
             taps = taps // dims[i].taps
         return place
-    first, table = _first_places(tuple(dims))
-    return xp.asarray(table).take(marks) + xp.asarray(first)
+    first, table = (xp.asarray(v) for v in _first_places(tuple(dims)))
+    found = order_of(marks)
+    if found is None:
+        return table.take(marks) + first
+    there, back = found
+    return table.take(marks.transpose(there)).transpose(back) + first
 
 
 @lru_cache(maxsize=256)
@@ -113,13 +123,18 @@ def _first_places(dims: tuple[Span, ...]) -> tuple[Array, Array]:
     return first, np.append(0, step.reshape(-1)[::-1])
 
 
-def scattered(g: Array, indices: Array, x_shape: tuple[int, ...], rank: int) -> Array:
-    """Every g added to its place in planes of zeros."""
+def scattered(g: Array, indices: Array, x_shape: tuple[int, ...], rank: int, last: bool = False) -> Array:
+    """Every g added to its place in planes of zeros, which lie side by side if their channels are last."""
     xp, planes, size = namespace(g), prod(x_shape[:-rank]), prod(x_shape[-rank:])
     dx = xp.zeros(planes * size, wide(g.dtype))
-    at = indices.reshape(planes, -1) + xp.arange(planes)[:, None] * size if planes else indices
+    if last:
+        g, indices, c = rows(g), rows(indices), x_shape[1]
+        at = (indices.reshape(x_shape[0], -1, c) + xp.arange(x_shape[0])[:, None, None] * size) * c + xp.arange(c)
+    else:
+        at = indices.reshape(planes, -1) + xp.arange(planes)[:, None] * size if planes else indices
     xp.add.at(dx, at.reshape(-1), g.reshape(-1).astype(dx.dtype, copy=False))
-    return dx.reshape(x_shape).astype(g.dtype, copy=False)
+    dx = planes_of(dx.reshape(x_shape[0], *x_shape[2:], x_shape[1])) if last else dx.reshape(x_shape)
+    return dx.astype(g.dtype, copy=False)
 
 
 def gathered(x: Array, indices: Array, rank: int) -> Array:
@@ -130,16 +145,15 @@ def gathered(x: Array, indices: Array, rank: int) -> Array:
 
 def _sum(x: Array, span: Span, axis: int) -> Array:
     """The sums of the windows along one dim."""
-    xp = namespace(x)
-    sizes = list(x.shape)
-    sizes[axis] = span.out
+    xp, sizes = namespace(x), _sized(x.shape, axis, span.out)
     if span.kernel == 0 or span.out < span.kernel:  # few windows: one sum for each
-        y = xp.empty(sizes, x.dtype)
+        y = alike(x, lambda sizes: xp.empty(sizes, x.dtype), sizes)
         for o, (start, end) in enumerate(zip(*span.ends(), strict=True)):
             y[_at(axis, slice(o, o + 1))] = x[_at(axis, slice(int(start), int(end)))].sum(axis, keepdims=True)
         return y
     where, seen = _look(x, span, 0, axis)
-    y = seen.copy() if where == slice(0, span.out) else xp.zeros(sizes, x.dtype)
+    whole = where == slice(0, span.out)
+    y = seen.copy("K") if whole else alike(x, lambda sizes: xp.zeros(sizes, x.dtype), sizes)
     if where != slice(0, span.out):
         y[_at(axis, where)] = seen
     for tap in range(1, span.taps):
@@ -149,11 +163,10 @@ def _sum(x: Array, span: Span, axis: int) -> Array:
     return y
 
 
-def _spread(g: Array, span: Span, axis: int) -> Array:
-    """Every window's number added to each of its elements along one dim."""
-    sizes = list(g.shape)
-    sizes[axis] = span.size
-    dx = namespace(g).zeros(sizes, g.dtype)
+def _spread(g: Array, span: Span, axis: int, last: bool) -> Array:
+    """Every window's number added to each of its elements along one dim, in an array of channels last or not."""
+    xp, sizes = namespace(g), _sized(g.shape, axis, span.size)
+    dx = planes_of(xp.zeros((sizes[0], *sizes[2:], sizes[1]), g.dtype)) if last else xp.zeros(sizes, g.dtype)
     if span.kernel == 0 or span.out < span.kernel:
         for o, (start, end) in enumerate(zip(*span.ends(), strict=True)):
             part = dx[_at(axis, slice(int(start), int(end)))]
@@ -182,17 +195,22 @@ def average(x: Array, dims: list[Span], count_include_pad: bool = False, divisor
     """The sum of every window over its size, or over `divisor`."""
     y, rank = x.astype(wide(x.dtype), copy=False), len(dims)
     if all(span == Span(span.size, 1, span.size, span.stride) for span in dims):  # one window: BLAS sums fastest
-        plane = prod(x.shape[-rank:])
-        y = (y.reshape(-1, plane) @ namespace(x).ones(plane, y.dtype)).reshape(*x.shape[:-rank], *[1] * rank)
+        ones, shape = namespace(x).ones(prod(x.shape[-rank:]), y.dtype), (*x.shape[:-rank], *[1] * rank)
+        if last_of(x.shape, x.strides, rank):
+            y = (ones @ rows(y).reshape(x.shape[0], -1, x.shape[1])).reshape(shape)
+        else:
+            y = (y.reshape(-1, ones.size) @ ones).reshape(shape)
     else:
         for i, span in enumerate(dims):
             y = _sum(y, span, _axis(rank, i))
     return _divide(y, dims, count_include_pad, divisor).astype(x.dtype, copy=False)
 
 
-def average_backward(g: Array, dims: list[Span], count_include_pad: bool = False, divisor: int | None = None) -> Array:
-    """What average's sums give back: every window's g over its size, added to each of its elements."""
+def average_backward(
+    g: Array, dims: list[Span], count_include_pad: bool = False, divisor: int | None = None, last: bool = False
+) -> Array:
+    """What average's sums give back: every window's g over its size, added to each of its elements; channels last or not."""
     dx = _divide(g.astype(wide(g.dtype), copy=False), dims, count_include_pad, divisor)
     for i in range(len(dims) - 1, -1, -1):
-        dx = _spread(dx, dims[i], _axis(len(dims), i))
+        dx = _spread(dx, dims[i], _axis(len(dims), i), last)
     return dx.astype(g.dtype, copy=False)
