@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
 import sys
 from collections.abc import Sequence
@@ -46,9 +47,13 @@ def list_examples(args: argparse.Namespace) -> int:
 
 def make_gallery(args: argparse.Namespace) -> int:
     """Run the examples that have not been run yet, and write the pages."""
+    if args.readme:  # said now, not after the runs
+        if args.quick:
+            raise UsageError("--readme: wanted full runs, saw --quick")
+        readme.write(args.readme, [])
     status = gallery.build(args.out, args.names or list(EXAMPLES), choose_device(args.device), args.seed, args.quick, args.again)
     if args.readme and not status:
-        readme.write(args.readme, args.out)
+        readme.write(args.readme, sorted(args.out.glob("*/page.json")))
     return status
 
 
@@ -96,7 +101,11 @@ def tuned(args: argparse.Namespace) -> int:
 
 def parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
     """The parser of all commands; of examples only the one named in `words` is loaded, and has its own options."""
-    top = argparse.ArgumentParser("gradflow", description="Examples and facts of gradflow.")
+    top = argparse.ArgumentParser(
+        "gradflow", description="Run and train networks, and tell of the machine they run on.",
+        epilog="Begin with `gradflow list` and `gradflow run lenet --quick`. Exit status: 0, 1 for a failure or a number that was "
+        "missed, 2 for arguments that make no sense.",
+    )  # fmt: skip
     top.add_argument("--version", action="version", version=f"gradflow {__version__}")
     commands = top.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
 
@@ -106,13 +115,17 @@ def parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
         return one
 
     running = command("run", run, "run an example: `gradflow list` names them")
-    training = command("train", train, "train an example, or what a recipe (a .toml file) says")
+    training = command(
+        "train", train, "train an example, or what a recipe (a .toml file) says", epilog=recipe.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
     for of in (running, training):
         if of is training and any(w.endswith(".toml") for w in words):
             of.add_argument("example", type=Path, metavar="RECIPE")
             of.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
             continue
-        examples = of.add_subparsers(title="examples", dest="example", required=True, metavar="NAME")
+        metavar = "NAME" if of is running else "NAME|RECIPE.toml"
+        examples = of.add_subparsers(title="examples", dest="example", required=True, metavar=metavar)
         for name, text in EXAMPLES.items():
             one = examples.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
             if name in words:
@@ -138,13 +151,26 @@ def parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
     return top
 
 
+def _meant(words: Sequence[str]) -> None:
+    """UsageError for a name that no example has, with the one that was meant; the parser would list them all."""
+    if words and words[0] in EXAMPLES:
+        raise UsageError(f"wanted a command, saw an example: `gradflow run {words[0]}` runs it")
+    if len(words) < 2 or words[0] not in {"run", "train"} or words[1].startswith("-") or words[1].endswith(".toml"):
+        return
+    if words[1] not in EXAMPLES:
+        near = difflib.get_close_matches(words[1], EXAMPLES, 1)
+        hint = f"perhaps {near[0]}; " if near else ""
+        raise UsageError(f"wanted an example, saw {words[1]!r}: {hint}`gradflow list` names them")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; the exit status: 0, 1 for a failure, 2 for bad arguments, 130 for Ctrl-C."""
     words = list(sys.argv[1:] if argv is None else argv)
     if words[:1] == ["bench"]:  # whose options are its own
         return benchmark.main(words[1:])
-    args = parser(words).parse_args(words)
     try:
+        _meant(words)
+        args = parser(words).parse_args(words)
         return args.run(args)
     except (UsageError, ResumeError, recipe.RecipeError) as e:
         print(f"gradflow: error: {e}", file=sys.stderr)

@@ -50,7 +50,9 @@ def read(path: Path) -> dict[str, Any]:
     """A recipe's tables. RecipeError if it is no TOML or has tables that mean nothing."""
     try:
         found = tomllib.loads(path.read_text())
-    except (OSError, tomllib.TOMLDecodeError) as e:
+    except OSError as e:
+        raise RecipeError(f"{path}: {e.strerror}") from e
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
         raise RecipeError(f"{path}: {e}") from e
     unknown = found.keys() - TABLES
     if unknown:

@@ -141,7 +141,12 @@ def test_images_of_a_folder_take_the_place_of_the_digits(undrawn, tmp_path, caps
     ("args", "message"),
     [
         (["train"], "NAME"),
-        (["train", "nonet"], "invalid choice"),
+        (["train", "nonet"], "wanted an example, saw 'nonet': perhaps lenet; `gradflow list`"),
+        (["run", "xyz"], "wanted an example, saw 'xyz': `gradflow list`"),
+        (["lenet"], "`gradflow run lenet` runs it"),
+        (["run", "lenet", "--out", __file__], "wanted a folder that can be written, saw "),
+        (["run", "graph", "--out", f"{__file__}/deeper"], "test_cli.py, which is none"),
+        (["train", "nothing.toml", "--device", "tpu"], "wanted 'cpu', 'cuda' or 'cuda:N'"),
         ([], "COMMAND"),
         (["fly"], "invalid choice"),
         (["train", "lenet", "--epochs", "0"], "wanted at least 1, saw 0"),

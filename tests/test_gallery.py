@@ -175,11 +175,14 @@ def test_full_runs_are_written_into_a_readme(invented, monkeypatch, tmp_path, ca
         text = path.read_text()
         name = "good" if options else "bad"
         cli.main(["gallery", name, "--out", str(tmp_path / name), *options])
-        with pytest.raises(ValueError, match=f"wanted a full run of {name}, saw {message}"):
-            readme.write(path, tmp_path / name)
+        with pytest.raises(runner.UsageError, match=f"wanted a full run of {name}, saw {message}"):
+            readme.write(path, [tmp_path / name / name / "page.json"])
         assert path.read_text() == text
-    with pytest.raises(ValueError, match="wanted the lines"):
-        readme.written("nothing", [])
+    path.write_text("no marks")
+    for options, message in ([], "wanted the lines"), (["--quick"], "wanted full runs"):
+        assert cli.main(["gallery", "--out", str(tmp_path / "unmade"), "--readme", str(path), *options]) == 2
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "unmade").exists()
 
 
 def number(node):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from . import CHAPTERS
+from .runner import UsageError
 
 START, END = "<!-- the gallery: gradflow gallery --readme README.md -->", "<!-- end of the gallery -->"
 # Example -> how the names of its most telling results begin; of one that is not here it is the first.
@@ -53,19 +54,19 @@ def _cell(text: str) -> str:
 def written(readme: str, pages: Iterable[dict[str, Any]]) -> str:
     """A README's text with new rows for these pages between its two marks; other examples keep theirs.
 
-    ValueError without the marks, and for a page of a quick run or of an example that misses a number.
+    UsageError without the marks, and for a page of a quick run or of an example that misses a number.
     """
     before, mark, rest = readme.partition(START)
     old, end, after = rest.partition(END)
     if not mark or not end:
-        raise ValueError(f"readme: wanted the lines {START!r} and {END!r}, saw not both")
+        raise UsageError(f"readme: wanted the lines {START!r} and {END!r}, saw not both")
     rows = {match[1]: match[0] for match in re.finditer(r"^\| \[(\w+)\].*$", old, re.MULTILINE)}
     names = {name: text for examples in CHAPTERS.values() for name, text in examples.items()}
     for page in pages:
         missed = [r["name"] for r in page["results"] if not r["met"]]
         if page["quick"] or missed:
             wrong = "a quick one" if page["quick"] else f"one that misses {missed[0]!r}"
-            raise ValueError(f"readme: wanted a full run of {page['name']}, saw {wrong}")
+            raise UsageError(f"readme: wanted a full run of {page['name']}, saw {wrong}")
         rows[page["name"]] = row(page["name"], names[page["name"]], page)
     lines = []
     for chapter, examples in CHAPTERS.items():
@@ -74,7 +75,6 @@ def written(readme: str, pages: Iterable[dict[str, Any]]) -> str:
     return f"{before}{START}\n{head}\n" + "\n".join(lines) + f"\n{END}{after}"
 
 
-def write(path: Path, folder: Path) -> None:
-    """Write the results of the runs that lie in a gallery's folder into a README."""
-    pages = [json.loads(p.read_text()) for p in sorted(folder.glob("*/page.json"))]
-    path.write_text(written(path.read_text(), pages))
+def write(path: Path, pages: Iterable[Path]) -> None:
+    """Write the results of these page.json files into a README."""
+    path.write_text(written(path.read_text(), [json.loads(p.read_text()) for p in pages]))

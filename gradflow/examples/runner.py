@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -61,6 +62,9 @@ def options(parser: argparse.ArgumentParser, name: str) -> None:
 def run(name: str, args: argparse.Namespace, announce: bool = True) -> int:
     """Run an example with parsed options; 0, or 1 if it missed one of its numbers."""
     where = choose_device(args.device)
+    there = next(p for p in (args.out, *args.out.absolute().parents) if p.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):  # said now, not after the training
+        raise UsageError(f"--out {args.out}: wanted a folder that can be written, saw {there}, which is none")
     if announce:
         print(f"device: {describe(where)}")
     page = Page(name, args.out, where, args.seed, args.quick, args)
