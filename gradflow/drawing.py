@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -66,15 +67,13 @@ class Drawing:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
-        at = layout(self.vertices)
-        wide = max((x for x, _ in at), default=0) + 1
-        high = max((y for _, y in at), default=0) + 1
-        figure = Figure(figsize=(1.9 * wide + 0.5, 1.0 * high + 0.5), dpi=150)
+        at, (wide, high) = _spread(self.vertices)
+        figure = Figure(figsize=(wide, high), dpi=150)
         FigureCanvasAgg(figure)
         axes = figure.add_axes((0, 0, 1, 1))
         axes.set_axis_off()
-        axes.set_xlim(-0.6, wide - 0.4)
-        axes.set_ylim(high - 0.4, -0.6)
+        axes.set_xlim(0, wide)
+        axes.set_ylim(high, 0)
         colours = {"op": "#dddddd", "leaf": "#cfe8f7", "tensor": "#fff6cc"}
         boxes = []
         for v, (x, y) in zip(self.vertices, at, strict=True):
@@ -185,8 +184,23 @@ def _values(t: Any) -> list[str]:
 
 def _text(t: Any) -> str:
     a = backend.asnumpy(unwrap(t))
+    if a.ndim == 0:
+        return f"{a.item():.4g}"
     with np.printoptions(precision=4, suppress=True, threshold=8, edgeitems=2):
         return np.array2string(a, separator=", ") if a.size else "[]"
+
+
+def _spread(vertices: list[Vertex]) -> tuple[list[tuple[float, float]], tuple[float, float]]:
+    """The middle of each box in inches, columns as wide and rows as high as their texts ask for, and the size of it all."""
+    character, line, gap = 0.067, 0.13, 0.42  # of 8 points, monospaced
+    at = layout(vertices)
+    widths = [0.0] * (1 + int(max((c for c, _ in at), default=0)))
+    for v, (c, _) in zip(vertices, at, strict=True):
+        widths[int(c)] = max(widths[int(c)], gap + character * max(map(len, "\n".join(v.lines).split("\n"))))
+    ends = list(accumulate(widths))
+    high = gap + line * max((len("\n".join(v.lines).split("\n")) for v in vertices), default=0)
+    size = ends[-1], high * (1 + max((r for _, r in at), default=0))
+    return [(ends[int(c)] - widths[int(c)] / 2, high * (r + 0.5)) for c, r in at], size
 
 
 def layout(vertices: list[Vertex]) -> list[tuple[float, float]]:
@@ -209,7 +223,7 @@ def layout(vertices: list[Vertex]) -> list[tuple[float, float]]:
     for members in ranks.values():
         for r, i in enumerate(members):
             rows[i] = float(r)
-    for sweep in range(8):
+    for sweep in range(9):
         for c in sorted(ranks, reverse=bool(sweep % 2)):
             near = {i: (after[i] if sweep % 2 else vertices[i].before) for i in ranks[c]}
             centre = {i: sum(rows[j] for j in n) / len(n) if n else rows[i] for i, n in near.items()}

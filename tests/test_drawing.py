@@ -26,8 +26,8 @@ def test_sum_times_z_with_all_values_and_gradients():
     f.backward(retain_graph=True)
     drawn = gf.draw(f, names={"x": x, "y": y, "z": z, "q": q, "f": f}, values=True)
     assert graph(drawn) == {
-        ("x = -2. grad -4.", "add"), ("y = 5. grad -4.", "add"), ("add", "q = 3. grad -4."), ("q = 3. grad -4.", "mul"),
-        ("z = -4. grad 3.", "mul"), ("mul", "f = -12. grad 1."),
+        ("x = -2 grad -4", "add"), ("y = 5 grad -4", "add"), ("add", "q = 3 grad -4"), ("q = 3 grad -4", "mul"),
+        ("z = -4 grad 3", "mul"), ("mul", "f = -12 grad 1"),
     }  # fmt: skip
 
 

@@ -24,7 +24,8 @@ def run(page: Page) -> None:
         page.result(name, t.item(), equal=value)
         page.result(f"df/d{name}", t.grad.item(), equal=gradient)
     drawing = gf.draw(f, names=named, values=True)
-    page.note(drawing.dot)
+    page.note(drawing.dot)  # Graphviz: `dot -Tsvg graph.dot` draws it, too
+    drawing.save(page.out / "graph.dot")
     page.picture(drawing, "graph.png", "The graph of f = (x + y) z: values forward, gradients back.")
 
 

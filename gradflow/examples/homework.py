@@ -64,7 +64,7 @@ def run(page: Page) -> None:
     page.result("values and gradients", 2 * len(hand), equal=20)
     page.result("tape and hand apart by", apart, at_most=1e-14)
     named = {name: tape[name] for name in hand}
-    page.picture(gf.draw(tape["loss"], names=named, values=True), "graph.png", "Every value and every gradient of the net.")
+    page.picture(gf.draw(tape["loss"], names=named, values=True, shapes=False), "graph.png", "Every value and every gradient of the net.")
 
 
 if __name__ == "__main__":

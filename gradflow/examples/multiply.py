@@ -38,7 +38,8 @@ def run(page: Page) -> None:
     page.result("gradients of Multiply and of * apart by", apart, at_most=0.0)
     page.result("gradcheck", str(gf.autograd.gradcheck(Multiply.apply, (a, b))), equal="True")
     page.result("gradgradcheck", str(gf.autograd.gradgradcheck(Multiply.apply, (a, b))), equal="True")
-    page.picture(gf.draw(own, names={"a": a, "b": b}), "graph.png", "Multiply on the tape, between two leaves and a sine.")
+    drawing = gf.draw(own, names={"a": a, "b": b, "loss": own})
+    page.picture(drawing, "graph.png", "Multiply on the tape, between two leaves and a sine.")
 
 
 if __name__ == "__main__":

@@ -17,23 +17,28 @@ def run(page: Page) -> None:
     """The neuron in its elementary steps, then by one sigmoid: the same gradients."""
     values = {"w0": 2.0, "x0": -1.0, "w1": -3.0, "x1": -2.0, "w2": -3.0}
     t = {name: gf.tensor(v, device=page.device, dtype=gf.float64, requires_grad=True) for name, v in values.items()}
-    sum_ = t["w0"] * t["x0"] + t["w1"] * t["x1"] + t["w2"]
-    steps = {"sum": sum_, "exp(-sum)": (-sum_).exp()}
-    steps["1 + exp(-sum)"] = 1 + steps["exp(-sum)"]
-    steps["s"] = 1 / steps["1 + exp(-sum)"]
+    a, b = t["w0"] * t["x0"], t["w1"] * t["x1"]
+    ab = a + b
+    sum_ = ab + t["w2"]
+    minus = -sum_
+    power = minus.exp()
+    below = 1 + power
+    s = 1 / below
+    steps = {"w0 x0": a, "w1 x1": b, "w0 x0 + w1 x1": ab, "sum": sum_, "-sum": minus, "exp(-sum)": power}
+    steps |= {"1 + exp(-sum)": below, "s": s}
     for step in steps.values():
-        step.retain_grad()
-    steps["s"].backward(retain_graph=True)
-    s = 1 / (1 + math.exp(-1))
-    slope = (1 - s) * s
-    page.result("s", steps["s"].item(), equal=s, within=1e-12)
+        step.retain_grad()  # only leaves keep their gradient unless asked to
+    s.backward(retain_graph=True)
+    value = 1 / (1 + math.exp(-1))
+    slope = (1 - value) * value
+    page.result("s", s.item(), equal=value, within=1e-12)
     wanted = {"w0": -slope, "x0": 2 * slope, "w1": -2 * slope, "x1": -3 * slope, "w2": slope}
     for name, gradient in wanted.items():
         page.result(f"ds/d{name}", t[name].grad.item(), equal=gradient, within=1e-12)
     whole = gf.sigmoid(t["w0"] * t["x0"] + t["w1"] * t["x1"] + t["w2"])
     (once,) = gf.autograd.grad(whole, t["w0"])
     page.result("ds/dw0 by one sigmoid", once.item(), equal=-slope, within=1e-12)
-    drawing = gf.draw(steps["s"], names={**t, **steps}, values=True)
+    drawing = gf.draw(s, names={**t, **steps}, values=True)
     page.picture(drawing, "neuron.png", "Every value and every gradient of the neuron.")
 
 

@@ -23,7 +23,11 @@ def run(page: Page) -> None:
     h = gf.tanh(w @ gf.tensor(x, device=page.device))
     y = gf.tanh(v @ h)
     loss = 0.5 * (y - target) ** 2
-    loss.backward()
+    for t in (h, y, loss):
+        t.retain_grad()
+    loss.backward(retain_graph=True)
+    drawing = gf.draw(loss, names={"W": w, "v": v, "h": h, "y": y, "loss": loss}, values=True, shapes=False)
+    page.picture(drawing, "graph.png", "The net before the step: values forward, gradients back.")
     with gf.no_grad():
         for p in (w, v):
             p -= STEP * p.grad
@@ -33,8 +37,6 @@ def run(page: Page) -> None:
         page.result(f"{name} after the step", str(p.detach().cpu().numpy().round(2).tolist()), equal=str(wanted))
     apart = max(abs(p.detach().cpu().numpy() - q).max() for p, q in zip((w, v), by_hand, strict=True))
     page.result("tape and hand apart by", float(apart), at_most=1e-14)
-    drawing = gf.draw(loss, names={"W": w, "v": v, "h": h, "y": y}, values=False)
-    page.picture(drawing, "graph.png", "The net as it was recorded.")
 
 
 def _by_hand(w: np.ndarray, v: np.ndarray, x: np.ndarray, target: float) -> tuple[np.ndarray, np.ndarray]:
