@@ -52,6 +52,16 @@ template <class T, bool MMA, int ROWS, int GATES> struct step {
   __device__ __forceinline__ acc_t<T> operator[](int gate) const {
     return tile::total(memory, threadIdx.x / units, gate * units + threadIdx.x % units);
   }
+
+  // What reaches a thread's state from the step after it, l (-1: none): the k gradients dsums of the sums of each of its kl
+  // sequences by the weights.
+  __device__ __forceinline__ acc_t<T> from_later(const T* dsums, index_t k, const T* ut, index_t n, index_t m, index_t l,
+                                                 index_t kl) const {
+    if (i0 >= kl) return 0;
+    const T* later = dsums + l * n * k;
+    multiply([&](index_t r) { return r < kl ? later + r * k : nullptr; }, ut, m, int(k));
+    return (*this)[0];
+  }
 };
 template <class T, bool MMA, int GATES> using step_forward = step<T, MMA, 32, GATES>;
 template <class T, bool MMA> using step_backward = step<T, MMA, 16, 1>;
@@ -183,11 +193,7 @@ lstm_step_backward(const T* gy, T* dsums, const T* ut, acc_t<T>* carry, acc_t<T>
   const A before = there ? (s < 0 ? c : cells + s * n * m)[own] : A(0), after = there ? cells[at] : A(0);
   const A old = there ? dc[own] : A(0);
   A e = live && carried ? carry[own] : A(0);
-  if (part.i0 < kl) {
-    const T* later = dsums + l * n * 4 * m;
-    part.multiply([&](index_t r) { return r < kl ? later + r * 4 * m : nullptr; }, ut, m, int(4 * m));
-    e += part[0];
-  }
+  e += part.from_later(dsums, 4 * m, ut, n, m, l, kl);
   if (!live) return;
   if (carried) carry[own] = i < k ? A(0) : e;
   if (there) {
@@ -312,11 +318,7 @@ gru_step_backward(const T* gy, T* dx, T* dh, const T* ut, acc_t<T>* through, con
   const asked<T, 3> kept(there, gates + row, m);
   const asked<T, 1> g(there, gy + at, 0), old(there, before + at, 0), q(there, inner + at, 0);
   A e = live ? through[own] : A(0);
-  if (part.i0 < kl) {
-    const T* later = dh + l * n * 3 * m;
-    part.multiply([&](index_t r) { return r < kl ? later + r * 3 * m : nullptr; }, ut, m, int(3 * m));
-    e += part[0];
-  }
+  e += part.from_later(dh, 3 * m, ut, n, m, l, kl);
   if (!live) return;
   if (there) {
     through[own] = gru_cell_backward(e + g[0], kept, old[0], q[0], dx + row, dh + row, m);
@@ -382,11 +384,7 @@ rnn_step_backward(const T* gy, T* dsums, const T* ut, acc_t<T>* carry, const T* 
   const bool live = i < n && j < m, there = live && i < k;
   const asked<T, 1> g(there, gy + at, 0), v(there, y + at, 0);
   A e = live && carried ? carry[own] : A(0);
-  if (part.i0 < kl) {
-    const T* later = dsums + l * n * m;
-    part.multiply([&](index_t r) { return r < kl ? later + r * m : nullptr; }, ut, m, int(m));
-    e += part[0];
-  }
+  e += part.from_later(dsums, m, ut, n, m, l, kl);
   if (!live) return;
   if (carried) carry[own] = i < k ? A(0) : e;
   store(dsums + at, there ? (e + g[0]) * rnn_slope(v[0], relu) : A(0));
