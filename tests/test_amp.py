@@ -46,6 +46,14 @@ def test_products_in_the_lower_precision(x):
     assert (x @ x).dtype == gf.float32
 
 
+def test_recurrent_layers_take_the_lower_precision():
+    layer, x = nn.LSTM(4, 3), gf.zeros(2, 5, 4, dtype=gf.bfloat16)
+    with pytest.raises(ValueError, match="weights' float32"):
+        layer(x)
+    with amp.autocast("cpu"):
+        assert layer(x)[0].dtype == gf.bfloat16
+
+
 def test_what_is_left_alone(x):
     d, i = x.double(), gf.arange(4)
     out, written = gf.empty(4, 4), x.clone()

@@ -6,6 +6,7 @@ import math
 import warnings
 from typing import Any
 
+from .. import call
 from ..ops import rnn
 from . import init
 from .module import Module
@@ -149,7 +150,7 @@ class RNNBase(Module):
         x = input.data if packed else input
         if not packed and x.dim() not in (2, 3):
             raise ValueError(f"{name}: wanted an input of 2 or 3 dimensions, saw shape {tuple(x.shape)}")
-        if x.array.dtype != self.weight_ih_l0.array.dtype:
+        if x.array.dtype != self.weight_ih_l0.array.dtype and not call.casting:  # in a block of autocast the op casts both
             raise ValueError(f"{name}: wanted an input of the weights' {self.weight_ih_l0.dtype}, saw {x.dtype}")
         if hx is not None and not packed:
             for s in hx if isinstance(hx, tuple) else (hx,):

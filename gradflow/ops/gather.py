@@ -200,7 +200,7 @@ def scatter_extreme(x, src, ids, largest):
     begin = xp.searchsorted(ids[order], xp.arange(len(x) + 1))
     best = src[order[xp.maximum(begin[1:] - 1, 0)]]
     meet = xp.maximum(x, best) if largest else xp.minimum(x, best)
-    return xp.where(begin[1:] > begin[:-1], meet, x)
+    return xp.where(begin[1:] > begin[:-1], meet, x).astype(x.dtype, copy=False)  # CuPy chooses bfloat16 in float32
 
 
 @other_words

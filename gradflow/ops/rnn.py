@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import call
 from ..backend import int64, namespace
 from ..cases import case
 from ..op import op, unwrap
@@ -93,7 +94,7 @@ def _network(
     if x.shape[2] != weights[0].shape[1]:
         raise RuntimeError(f"{name}: wanted {weights[0].shape[1]} features, saw {x.shape[2]}")
     bare = unwrap(x)
-    if bare.dtype != weights[0].dtype:
+    if bare.dtype != weights[0].dtype and not call.casting:  # the layers of a block of autocast cast both
         raise RuntimeError(f"{name}: wanted an input of the weights' dtype {weights[0].dtype}, saw {bare.dtype}")
     q, states = weights[1].shape[1], []  # of the output, and of each state
     widths = [q, weights[1].shape[0] // 4] if name == "lstm" else [q]
