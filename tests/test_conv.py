@@ -10,6 +10,7 @@ from tolerance import assert_close
 
 import gradflow as gf
 from gradflow import backend
+from gradflow.cuda import launch
 from gradflow.ops import conv, correlate
 from gradflow.ops.window import transposed, window
 
@@ -344,3 +345,71 @@ def test_a_complex_convolution_is_made_of_four_real_ones():
 def test_an_empty_batch_of_groups():
     y = conv.conv2d(np.ones((0, 4, 5, 5)), np.ones((6, 2, 1, 1)), np.ones(6), groups=2)
     assert y.shape == (0, 6, 5, 5)
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize("name", ["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"])
+def test_order_in_memory_as_pytorch_has_it(name):
+    """Values and strides of the output and of gradients; that of the weight is w.grad's, which lies as the weight."""
+    torch = pytest.importorskip("torch")
+    rank, rng = int(name[-2]), np.random.default_rng(0)
+    last, back = (0, *range(2, rank + 2), 1), (0, rank + 1, *range(1, rank + 1))
+    for x_last, w_last, stride, taps in product((False, True), (False, True), (1, 2), (1, 3)):
+        if rank == 1 and w_last:
+            continue  # there is no such format, though PyTorch takes a weight of three dims for one
+        shapes = (2, 4, 6, 5, 4)[: rank + 2], (4, 4, *(taps,) * rank)
+        orders = [
+            v.transpose(last).copy().transpose(back) if turned else v
+            for v, turned in zip((rng.standard_normal(s).astype("f") for s in shapes), (x_last, w_last), strict=True)
+        ]
+        found = []
+        for module, function in ((gf, getattr(gf.nn.functional, name)), (torch, getattr(torch.nn.functional, name))):
+            x, w = (module.from_numpy(v).requires_grad_() for v in orders)
+            y = function(x, w, None, stride)
+            g = y.detach() * 2  # lies as y
+            y.backward(g)
+            dx = module.autograd.grad(function(x, w, None, stride), x, g)[0]
+            found.append([(t.detach().numpy(), t.stride()) for t in (y, dx, w.grad)])
+        for (ours, strides), (theirs, wanted), what in zip(*found, ("y", "dx", "w.grad"), strict=True):
+            assert_close(ours, theirs, what=what)
+            assert taps == 1 or strides == wanted, (what, x_last, w_last)
+
+
+def test_modules_in_channels_last(card):
+    """to(memory_format=) lays out what has 4 or 5 dims, the converters the weights of convolutions; an optimizer's state and
+    its one launch for all parameters follow.
+    """
+    nn, last = gf.nn, gf.channels_last
+    wide, whole = nn.Conv2d(4, 6, 3), nn.Conv3d(4, 6, (1, 3, 3))
+    model = nn.Sequential(wide, nn.Conv2d(6, 4, 1), nn.PReLU(4), nn.Sequential(nn.ConvTranspose2d(4, 6, 3)))
+    assert model.to(memory_format=last) is model and wide.weight.is_contiguous(memory_format=last)
+    assert model[2].weight.stride() == (1,) and wide.bias.stride() == (1,)
+    values = wide.weight.numpy(force=True)
+    wide.to(memory_format=gf.contiguous_format)
+    assert wide.weight.is_contiguous() and (wide.weight.numpy(force=True) == values).all()
+    assert nn.utils.convert_conv2d_weight_memory_format(model, last) is model
+    assert wide.weight.stride() == (36, 1, 12, 4) and model[3][0].weight.stride() == (54, 1, 18, 6)
+    assert nn.utils.convert_conv3d_weight_memory_format(whole, gf.channels_last_3d).weight.stride() == (36, 1, 36, 12, 4)
+    with pytest.raises(RuntimeError, match="wanted 4 dimensions for channels_last"):
+        whole.to(memory_format=last)
+
+    plain = gf.nn.Sequential(nn.Conv2d(4, 6, 3), nn.Conv2d(6, 4, 1)).cuda()
+    turned = gf.nn.Sequential(nn.Conv2d(4, 6, 3), nn.Conv2d(6, 4, 1))
+    turned.load_state_dict(plain.state_dict())
+    turned.cuda().to(memory_format=last)
+    x = gf.tensor(np.random.default_rng(0).standard_normal((2, 4, 6, 5)).astype("f")).cuda()
+    found = []
+    for net in (plain, turned):
+        optimizer = gf.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+        for _ in range(2):
+            optimizer.zero_grad()
+            net(x).square().sum().backward()
+            norm = gf.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+            before = launch.count
+            optimizer.step()
+            assert launch.count - before == 1
+        found.append([norm, *net.parameters()])
+        assert optimizer.state[net[0].weight]["momentum_buffer"].stride() == net[0].weight.grad.stride() == net[0].weight.stride()
+    assert turned[0].weight.stride() == (36, 1, 12, 4)
+    for a, b in zip(*found, strict=True):
+        assert_close(a.numpy(force=True), b.numpy(force=True))

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..backend import Array, need_card
 from .launch import contiguous, ctype, launch
+from .layout import straight
 from .optim import THREADS, flag, table
 
 
@@ -30,6 +31,7 @@ def unscale(g: Any, scale: Any, found: Any) -> Any:
         y, seen = g.copy(), _single(found).copy()
         unscale([y], scale, seen)
         return y, seen.reshape(found.shape)
+    g = [straight(x) for x in g]
     gaps = [x for x in g if not x.flags.c_contiguous]
     arrays = [contiguous(x) for x in g]
     rows, grid = table([arrays])

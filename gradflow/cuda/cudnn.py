@@ -1,7 +1,8 @@
 """cuDNN's convolutions, where NVIDIA's nvidia-cudnn-frontend is installed (extra `cudnn`): one more way to do a job.
 
 The tuner may choose it, shape by shape; untuned, own kernels run. A graph holds one convolution, with the strides of arrays
-without gaps, and plans for it in the order of cuDNN's own guess, of which the first PLANS are variants. Sums in float for
+without gaps in C order or channels last, and plans for it in the order of cuDNN's own guess, of which the first PLANS are
+variants. Sums in float for
 half types; no plan whose sums depend on chance, and for float none that rounds its inputs, to TF32 unless that is allowed.
 
 Written to the frontend's Python interface and tested against a stand-in for it: it has not run on a card.
@@ -82,8 +83,11 @@ def _handle(device: int) -> Any:
     return handles[device]
 
 
-def _strides(dims: Sequence[int]) -> list[int]:
-    """Of an array without gaps."""
+def _strides(dims: Sequence[int], last: bool) -> list[int]:
+    """Of an array without gaps in C order or with its channels last."""
+    if last:
+        n, c, *inner = _strides([dims[0], *dims[2:], dims[1]], False)
+        return [n, inner[-1], c, *inner[:-1]]
     return [*accumulate(reversed(dims[1:]), mul, initial=1)][::-1]
 
 
@@ -101,6 +105,8 @@ class Graph:
             "x": [job.n, groups * job.c, *win.sizes], "w": [groups * job.k, job.c, *win.kernel],
             "y": [job.n, groups * job.k, *win.out],
         }  # fmt: skip
+        names = {"forward": "xwy", "input": "ywx", "weight": "yxw"}[job.what]
+        strides = {name: _strides(dims[name], last) for name, last in zip(names, job.last, strict=True)}
         kind = getattr(cudnn.data_type, TYPES[job.type])
         sums = cudnn.data_type.DOUBLE if job.type == "double" else cudnn.data_type.FLOAT
         self.graph = graph = cudnn.pygraph(
@@ -109,22 +115,20 @@ class Graph:
         self.unsupported, self.sizes = cudnn.cudnnGraphNotSupportedError, {}
 
         def tensor(name: str) -> Any:
-            return graph.tensor(dim=dims[name], stride=_strides(dims[name]), data_type=kind, name=name)
+            return graph.tensor(dim=dims[name], stride=strides[name], data_type=kind, name=name)
 
         window = {
             "pre_padding": [*win.before], "post_padding": _behind(win), "stride": [*win.stride],
             "dilation": [*win.dilation], "compute_data_type": sums,
         }  # fmt: skip
+        a, b, out = tensor(names[0]), tensor(names[1]), names[2]
         if job.what == "forward":
-            a, b, out = tensor("x"), tensor("w"), "y"
             result = graph.conv_fprop(image=a, weight=b, **window)
         elif job.what == "input":
-            a, b, out = tensor("y"), tensor("w"), "x"
             result = graph.conv_dgrad(loss=a, filter=b, **window)
         else:
-            a, b, out = tensor("y"), tensor("x"), "w"
             result = graph.conv_wgrad(image=b, loss=a, **window)
-        result.set_output(True).set_dim(dims[out]).set_stride(_strides(dims[out])).set_data_type(kind)
+        result.set_output(True).set_dim(dims[out]).set_stride(strides[out]).set_data_type(kind)
         avoided = ["NONDETERMINISTIC", "REDUCED_PRECISION_REDUCTION"]
         if job.type in ("float", "double"):
             avoided += ["DOWN_CONVERT_INPUTS", *([] if job.tf32 else ["TENSOR_CORE"])]

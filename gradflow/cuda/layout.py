@@ -7,7 +7,7 @@ from typing import Any
 from ..backend import Array, need_card
 from ..ops.layout import axes, channels_last, order_of, planes, rows
 
-__all__ = ["axes", "channels_last", "empty", "order_of", "planes", "rows"]
+__all__ = ["axes", "channels_last", "empty", "order_of", "planes", "rows", "straight"]
 
 
 def empty(shape: tuple[int, ...], dtype: Any, last: bool) -> Array:
@@ -16,3 +16,9 @@ def empty(shape: tuple[int, ...], dtype: Any, last: bool) -> Array:
     if not last:
         return array(shape, dtype)
     return planes(array(tuple(shape[i] for i in axes(len(shape))[0]), dtype))
+
+
+def straight(x: Array) -> Array:
+    """x with its dims in the order in which they lie: in C order, if it has no gaps."""
+    found = order_of(x)
+    return x if found is None else x.transpose(found[0])

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..backend import Array, capture, need_card, on_card
 from .launch import blocks, contiguous, ctype, launch
+from .layout import order_of, straight
 
 CHUNK, THREADS = 8192, 256  # as in kernels/optim.cu
 PLAIN = (
@@ -86,8 +87,11 @@ def step(kernel: str, columns: list[Any], cells: tuple[Any, ...], *numbers: Any)
     for c in cells:
         if type(c) is list and c[0].dtype != np.float32:
             return NotImplemented
-    p = columns[0]
     columns = [c for i, c in enumerate(columns) if i < 2 or c is not None]
+    if not all(x.flags.c_contiguous for x in columns[0]):  # channels last, say: its memory in the order that it is in
+        orders = [order_of(x) for x in columns[0]]
+        columns = [[x if o is None else x.transpose(o[0]) for x, o in zip(c, orders, strict=True)] for c in columns]
+    p = columns[0]
     for i, column in enumerate(columns):
         for x in column:
             if not on_card(x):
@@ -329,7 +333,7 @@ def clamp_gradient(p: Any, low: Any, high: Any) -> Any:
 
 def gradient_norm(p: Any, order: float) -> Any:
     """The norm of one array, or of all the arrays of a list together, as a 0-d array on the card."""
-    arrays = [contiguous(x) for x in (p if type(p) is list else [p])]
+    arrays = [contiguous(straight(x)) for x in (p if type(p) is list else [p])]
     kind = KINDS.get(float(order))
     if kind is None:
         return NotImplemented

@@ -46,9 +46,8 @@ class Movable:
     def to(
         self, *args: Any, dtype: Any = None, device: Any = None, non_blocking: bool = False, memory_format: Any = None
     ) -> Self:
-        """Move to a device and/or cast what is floating, given a device, a dtype, both, or a tensor that has them.
-
-        memory_format is taken for PyTorch's sake: arrays are laid out in C order.
+        """Move to a device and/or cast what is floating, given a device, a dtype, both, or a tensor that has them; and lay
+        parameters and buffers of 4 or 5 dims out in a memory format, such as channels_last for convolutions.
         """
         for a in args:
             if isinstance(a, Traced):
@@ -68,7 +67,8 @@ class Movable:
 
         def move(t: Tensor) -> Tensor:
             cast = dtype if dtype is not None and backend.is_differentiable(t.array.dtype) else None
-            return t.to(device=device, dtype=cast, non_blocking=non_blocking)
+            order = memory_format if t.array.ndim in (4, 5) else None
+            return t.to(device=device, dtype=cast, non_blocking=non_blocking, memory_format=order)
 
         return self._apply(move)
 

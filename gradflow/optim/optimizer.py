@@ -13,6 +13,7 @@ from .. import backend
 from ..backend import Array, float32, float64, on_card
 from ..op import unwrap, wrap
 from ..ops import shape as shapes
+from ..ops.layout import alike
 from ..tape import Traced, mode
 from ..tensor import Tensor
 from .captured import repeat, replayed
@@ -30,17 +31,15 @@ required = REQUIRED  # the default of a hyperparameter that has none
 
 
 def full(p: Array, value: float) -> Array:
-    """An array like p, contiguous, filled with `value`, of complex numbers in both parts: fresh state."""
+    """An array like p, without gaps, filled with `value`, of complex numbers in both parts: fresh state."""
     if p.dtype.kind == "c" and value:
         value = complex(value, value)  # type: ignore[assignment]
-    if type(p) is np.ndarray:
-        return np.full(p.shape, value, p.dtype) if value else np.zeros(p.shape, p.dtype)
     with backend.on(backend.device_of(p)) as xp:
-        return xp.full(p.shape, value, p.dtype) if value else xp.zeros(p.shape, p.dtype)
+        return alike(p, lambda size: xp.full(size, value, p.dtype) if value else xp.zeros(size, p.dtype))
 
 
 def zeros(p: Array) -> Array:
-    """Zeros like p, contiguous."""
+    """Zeros like p, without gaps."""
     return full(p, 0)
 
 

@@ -54,11 +54,24 @@ def skip_init(module_cls: type, *args: Any, **kwargs: Any) -> Any:
 
 
 def convert_conv2d_weight_memory_format(module: Any, memory_format: Any) -> Any:
-    """The module itself: arrays are laid out in C order here. PyTorch's programs call it."""
+    """Lay the weights of the Conv2d and ConvTranspose2d in a module out in a memory format: channels_last, say. The module."""
+    from ..conv import Conv2d, ConvTranspose2d
+
+    return _laid_out(module, (Conv2d, ConvTranspose2d), memory_format)
+
+
+def convert_conv3d_weight_memory_format(module: Any, memory_format: Any) -> Any:
+    """Lay the weights of the Conv3d and ConvTranspose3d in a module out in a memory format: channels_last_3d. The module."""
+    from ..conv import Conv3d, ConvTranspose3d
+
+    return _laid_out(module, (Conv3d, ConvTranspose3d), memory_format)
+
+
+def _laid_out(module: Any, kinds: tuple[type, ...], memory_format: Any) -> Any:
+    for m in module.modules():
+        if isinstance(m, kinds):
+            m.weight.data = m.weight.data.contiguous(memory_format=memory_format)
     return module
-
-
-convert_conv3d_weight_memory_format = convert_conv2d_weight_memory_format
 
 
 def parameters_to_vector(parameters: Iterable[Any]) -> Any:
