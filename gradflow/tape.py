@@ -139,6 +139,11 @@ def fit_traced(g: Any, shape: tuple[int, ...], dtype: np.dtype) -> Any:
     raise NotImplementedError("fit_traced: gradflow.ops.shape has not been imported")
 
 
+def plus(a: Any, b: Any) -> Any:
+    """The sum of two gradients by our own op, which unlike CuPy's keeps the order in which they lie; ops/shape.py puts it here."""
+    raise NotImplementedError("plus: gradflow.ops.shape has not been imported")
+
+
 class FreedError(RuntimeError):
     """A second walk through a record whose saved values the first walk freed."""
 
@@ -207,7 +212,7 @@ def backward(
                 have += g
                 pending[target] = have  # 0-d NumPy sums are scalars, which += rebinds
             else:
-                pending[target] = have + g
+                pending[target] = have + g if type(have) is np.ndarray else plus(have, g)
                 if not create:
                     owned.add(target)
         if not heap:
@@ -231,7 +236,7 @@ def backward(
                 heappush(heap, (-whole.time, whole))
             # an output that was revived for a recorded backward has an Output of its own beside the first one's
             have = slots[node.index]
-            slots[node.index] = g if have is None else have + g
+            slots[node.index] = g if have is None else have + g if type(have) is np.ndarray else plus(have, g)
             continue
         plan, saved = node.plan, node.saved
         if saved is None:

@@ -394,7 +394,7 @@ __global__ void __launch_bounds__(256, 3) max_pool_backward_last(
 }
 
 template <class T, int VEC>
-__global__ void __launch_bounds__(256, 3) avg_pool_backward_last(
+__global__ void __launch_bounds__(256, 2) avg_pool_backward_last(
     const T* __restrict__ g, T* __restrict__ dx, int size, int packs, unsigned packs_m, int packs_s, bool padded, int divisor,
     DIM(d), DIM(h), DIM(w)) {
   using namespace pool_;

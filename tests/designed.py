@@ -218,7 +218,8 @@ ROWS: dict[str, list[Row]] = {
     "pool": [
         Row(rf"max_pool_(forward|backward)<{SMALL}, [123]>", threads=256, blocks=4, never="local division"),
         Row(rf"avg_pool_(forward|backward)<{SMALL}, [123]>", threads=256, blocks=4, never="local"),
-        Row(rf"\w+_pool_\w+_last<{SMALL}, [48]>", threads=256, blocks=3, has="load16 store16", never="local"),
+        Row(rf"(max_pool_\w+|avg_pool_forward)_last<{SMALL}, [48]>", threads=256, blocks=3, has="load16 store16", never="local"),
+        Row(rf"avg_pool_backward_last<{SMALL}, [48]>", threads=256, blocks=2, has="load16 store16", never="local"),
     ],
     "reduce": [Row(rf"sum_\w+<{SMALL}, \w+, (lanes<\d+>|[48])>", threads=256, blocks=4, has="load16", never="local")],
     "random": [Row(rf"dropout<{SMALL}, [48]>", threads=256, blocks=4, has="load16 store16 shuffle", never="local")],
