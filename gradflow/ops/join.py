@@ -14,6 +14,7 @@ from ..op import op
 from ..tape import Traced
 from . import index, shape
 from .dims import dimension, other_words
+from .layout import order_of
 
 
 def _lined_up(shapes: Any, dim: int) -> int:
@@ -39,6 +40,10 @@ def _behind(xs: Any, dim: int) -> Any:
     allows: there they are written one by one.
     """
     xp = namespace(xs[0])
+    found = None if xp is np else order_of(xs[0])  # which NumPy keeps, and CuPy does not
+    if found is not None and all(x.ndim == xs[0].ndim and x.transpose(found[0]).flags.c_contiguous for x in xs):
+        there, back = found
+        return _behind([x.transpose(there) for x in xs], there.index(dim % xs[0].ndim)).transpose(back)
     if capture.graph is None or len(xs) <= 8 or xp is np or any(x.ndim != xs[0].ndim for x in xs):
         return xp.concatenate(xs, dim)
     d = dim % xs[0].ndim

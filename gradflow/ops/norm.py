@@ -114,7 +114,7 @@ def _deval(g: Any, x: Any, mean: Any, var: Any, w: Any, eps: float, needs: tuple
 
 
 @op(
-    dx=lambda g, var, w, eps: g * _along(_scale(w, var, eps), g.ndim),
+    dx=lambda g, var, w, eps: pointwise.mul(g, _along(_scale(w, var, eps), g.ndim)),
     dmean_dvar_dw=lambda g, x, mean, var, w, eps, needs: _deval(g, x, mean, var, w, eps, needs),
     db=lambda g: _but_channels(g),
     twin="norm",

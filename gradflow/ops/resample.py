@@ -13,8 +13,9 @@ import numpy as np
 from .. import backend
 from ..backend import Array, namespace
 from ..cases import Sampler, case
-from ..op import op
+from ..op import op, unwrap
 from . import pool, shape
+from .layout import order_of
 from .reduce import wide
 
 LINEAR = {"linear": 1, "bilinear": 2, "trilinear": 3, "bicubic": 2, "lanczos": 2}  # over how many dimensions
@@ -293,10 +294,12 @@ def interpolate(
     if not backend.is_floating(input.dtype) and (input.dtype != np.uint8 or mode in ("linear", "trilinear")):
         wanted = "a floating dtype" if mode in ("linear", "trilinear") else "a floating dtype or uint8"
         raise NotImplementedError(f"interpolate: wanted {wanted} with {mode!r}, saw {input.dtype}")
+    there, back = order_of(unwrap(input)) or (tuple(range(input.ndim)), None)
+    x = input if back is None else shape.permute(input, there)  # as if the dimensions stood in the order in which they lie
     for i in reversed(range(len(sizes))):
         scale = None if scales is None else scales[i]
-        input = _resized(input, i + 2, sizes[i], scale, mode, bool(align_corners), antialias)
-    return input
+        x = _resized(x, there.index(i + 2), sizes[i], scale, mode, bool(align_corners), antialias)
+    return x if back is None else shape.permute(x, back)
 
 
 def _resized(x: Any, dim: int, m: int, scale: float | None, mode: str, aligned: bool, smooth: bool) -> Any:
