@@ -1,13 +1,34 @@
 // Layer, RMS, batch and group norm: xh = (x - mean) rstd, y = w xh + b, and the gradient (gradflow/ops/standardize.py).
 //
 // Layer, RMS, group and instance norm work on rows that are read once; the gradient of layer and RMS norm sums those of w
-// and b as it passes: a block takes many rows and holds partial sums of its columns. A channel of batch norm that fits into
-// shared memory is read once too. Larger ones, and the gradient of group norm, see x as planes, the l values of one sample's channel: a team reduces each plane, or a piece of it, to partial
-// results, a second kernel merges those of a set in a fixed order, and a third makes y or dx, one weight and one pair of
-// statistics to a plane: two reads and a write are the least where a channel is larger than the card's caches. Where planes
-// are short, batch norm reduces the columns of x as an (n, c l) matrix instead. A variance is always that of differences
-// from a mean: of registers, or of pieces by the pairwise update of Chan et al. (1979), so nothing cancels.
+// and b as it passes: a block takes many rows and holds partial sums of its columns. A few long rows are made in pieces. A
+// channel of batch norm that fits into shared memory is read once too. Larger ones, and the gradient of group norm, see x as
+// planes, the l values of one sample's channel: a team reduces each plane, or a piece of it, to partial results, a second
+// kernel merges those of a set in a fixed order, and a third makes y or dx, one weight and one pair of statistics to a plane:
+// two reads and a write are the least where a channel is larger than the card's caches. Where planes are short, batch norm
+// reduces the columns of x as an (n, c l) matrix instead. A variance is always that of differences from a mean: of
+// registers, or of pieces by the pairwise update of Chan et al. (1979), so nothing cancels.
 #include "row.cuh"
+
+// The mean, or 0 without `centre`, and the sum of squared differences from it of `total` values: the e-th of partial results
+// stands at place(e) and is of count(e) values.
+template <class Team, class A, class Place, class Count>
+__device__ __forceinline__ void merge_moments(const A* part_mean, const A* part_square, unsigned parts, A total, bool centre,
+                                              Place place, Count count, A& m, A& q) {
+  m = 0, q = 0;
+  if (centre) {
+#pragma unroll 2
+    for (unsigned e = Team::rank(); e < parts; e += Team::size) m += part_mean[place(e)] * count(e);
+    m = team_sum<Team>(m) / total;
+  }
+#pragma unroll 2
+  for (unsigned e = Team::rank(); e < parts; e += Team::size) {
+    const index_t p = place(e);
+    const A d = part_mean[p] - m;
+    q += part_square[p] + d * d * count(e);
+  }
+  q = team_sum<Team>(q);
+}
 
 // ---- rows ------------------------------------------------------------------------------------------------------------------
 
@@ -31,7 +52,27 @@ __device__ __forceinline__ void load_weight(const W* w, index_t i, index_t n, in
   }
 }
 
-// The statistics of each row, and y; w and b of a row begin at its number modulo `groups`, times n / l.
+// Where the weights of a row begin: rows take `groups` runs of them in turn, of n / l each.
+template <class W> __device__ __forceinline__ const W* weights_of(const W* w, index_t row, index_t n, index_t l, index_t groups) {
+  return w && l ? w + unsigned(row) % unsigned(groups) * index_t(unsigned(n) / unsigned(l)) : w;
+}
+
+// y = (x - m) s w + b for a share of a row of n, whose place 0 is the row's place `from`.
+template <class T, class Team, int E, int VEC, class W>
+__device__ __forceinline__ void normalise(share<T, Team, E, VEC>& r, T* y, const W* w, const W* b, acc_t<T> m, acc_t<T> s,
+                                          index_t from, index_t n, index_t l, bool mine) {
+  using A = acc_t<T>;
+  r.each([&](A (&v)[VEC], index_t i) {
+    A wv[VEC], bv[VEC], out[VEC];
+    load_weight<VEC>(w, from + i, n, l, A(1), wv);
+    load_weight<VEC>(b, from + i, n, l, A(0), bv);
+#pragma unroll
+    for (int j = 0; j < VEC; ++j) out[j] = (v[j] - m) * s * wv[j] + bv[j];
+    if (mine) r.put(y, i, out);
+  });
+}
+
+// The statistics of each row, and y.
 template <class T, class W, bool centre, class Team, int E, int VEC>
 __global__ void __launch_bounds__(Team::threads, Team::resident)
 norm_rows(const T* x, const W* w, const W* b, T* y, acc_t<T>* mean, acc_t<T>* rstd, index_t rows, index_t n, index_t l,
@@ -39,11 +80,7 @@ norm_rows(const T* x, const W* w, const W* b, T* y, acc_t<T>* mean, acc_t<T>* rs
   using A = acc_t<T>;
   const place<Team> at(rows, n, 1);
   share<T, Team, E, VEC> r(x + at.first, n, 1, A(0), room, 0);
-  if (l) {
-    const index_t first = unsigned(at.row) % unsigned(groups) * index_t(unsigned(n) / unsigned(l));
-    w = w ? w + first : w;
-    b = b ? b + first : b;
-  }
+  w = weights_of(w, at.row, n, l, groups), b = weights_of(b, at.row, n, l, groups);
   A m = 0, s = 0;
   if (centre) {
     r.each([&](A (&v)[VEC], index_t) {
@@ -57,17 +94,30 @@ norm_rows(const T* x, const W* w, const W* b, T* y, acc_t<T>* mean, acc_t<T>* rs
     for (int j = 0; j < VEC; ++j) s += r.own(i + j) ? (v[j] - m) * (v[j] - m) : A(0);
   });
   s = reciprocal_root(team_sum<Team>(s) / A(n) + A(eps));
-  r.each([&](A (&v)[VEC], index_t i) {
-    A wv[VEC], bv[VEC], out[VEC];
-    load_weight<VEC>(w, i, n, l, A(1), wv);
-    load_weight<VEC>(b, i, n, l, A(0), bv);
-#pragma unroll
-    for (int j = 0; j < VEC; ++j) out[j] = (v[j] - m) * s * wv[j] + bv[j];
-    if (at.mine) r.put(y + at.first, i, out);
-  });
+  normalise(r, y + at.first, w, b, m, s, 0, n, l, at.mine);
   if (at.mine && Team::rank() == 0) {
     if (centre) mean[at.row] = m;
     rstd[at.row] = s;
+  }
+}
+
+// The same of a few long rows, from what norm_plane_moments stored of their pieces; a null mean is 0.
+template <class T, class W, int VEC>
+__global__ void __launch_bounds__(piece_team::threads, 2)
+norm_finish(const T* x, const W* w, const W* b, const acc_t<T>* part_mean, const acc_t<T>* part_square, T* y, acc_t<T>* mean,
+            acc_t<T>* rstd, index_t n, index_t l, index_t groups, index_t pieces, index_t each, double eps) {
+  using A = acc_t<T>;
+  const piece p(blockIdx.x, n, pieces, each);
+  piece_share<T, VEC> r(x + p.first, p.size);
+  const auto count = [=](unsigned k) { return A(n - k * each < each ? n - k * each : each); };
+  A m, s;
+  merge_moments<piece_team>(part_mean + p.row * pieces, part_square + p.row * pieces, unsigned(pieces), A(n), mean != nullptr,
+                            [](unsigned k) { return index_t(k); }, count, m, s);
+  s = reciprocal_root(s / A(n) + A(eps));
+  normalise(r, y + p.first, weights_of(w, p.row, n, l, groups), weights_of(b, p.row, n, l, groups), m, s, p.from, n, l, true);
+  if (p.from == 0 && threadIdx.x == 0) {
+    if (mean) mean[p.row] = m;
+    rstd[p.row] = s;
   }
 }
 
@@ -110,8 +160,54 @@ __device__ __forceinline__ void store_columns(A (&v)[K][VEC], A* part, index_t n
   }
 }
 
-// dx = rstd (gw - <gw> - xh (<gw xh> + grstd rstd / n)) + gmean / n; without centre no <gw> and no gmean; null is zero. A row of part_g
-// and of part_gx to each block gets its sums of g and of g xh over rows: for n a multiple of VEC, and rows in registers.
+// dx = rstd (gw - <gw> - xh (<gw xh> + grstd rstd / n)) + gmean / n; without centre no <gw> and no gmean; null is zero.
+
+// The sums a of g w and c of g w xh, of a share of a row of n whose place 0 is the row's place `from`. What registers keep of
+// g and x is g w and xh from then on.
+template <class T, class Team, int E, int VEC, class W>
+__device__ __forceinline__ void gradient_sums(share<T, Team, E, VEC>& rg, share<T, Team, E, VEC>& rx, const W* w, acc_t<T> m,
+                                              acc_t<T> r, index_t from, index_t n, acc_t<T>& a, acc_t<T>& c) {
+  using A = acc_t<T>;
+  rg.each(rx, [&](A (&gv)[VEC], A (&xv)[VEC], index_t i) {
+    A wv[VEC];
+    load_weight<VEC>(w, from + i, n, 0, A(1), wv);
+#pragma unroll
+    for (int j = 0; j < VEC; ++j) {
+      gv[j] *= wv[j];
+      xv[j] = (xv[j] - m) * r;
+      a += gv[j];
+      c += gv[j] * xv[j];
+    }
+  });
+}
+
+// From a row's sums a and c what is taken from every value: a from g w, and c xh.
+template <class A>
+__device__ __forceinline__ void gradient_means(A& a, A& c, index_t row, index_t n, A r, bool centre, const A* gmean, const A* grstd) {
+  const A inverse = A(1) / A(n);
+  c = (grstd ? c + grstd[row] * r : c) * inverse;
+  a = centre ? (gmean ? a - gmean[row] / r : a) * inverse : A(0);
+}
+
+// dx; of values that are g w and xh already, or are g and x still.
+template <bool already, class T, class Team, int E, int VEC, class W>
+__device__ __forceinline__ void gradient_row(share<T, Team, E, VEC>& rg, share<T, Team, E, VEC>& rx, T* dx, const W* w, acc_t<T> m,
+                                             acc_t<T> r, acc_t<T> a, acc_t<T> c, index_t from, index_t n, bool mine) {
+  using A = acc_t<T>;
+  rg.each(rx, [&](A (&gv)[VEC], A (&xv)[VEC], index_t i) {
+    A wv[VEC], out[VEC];
+    if (!already) load_weight<VEC>(w, from + i, n, 0, A(1), wv);
+#pragma unroll
+    for (int j = 0; j < VEC; ++j) {
+      const A gw = already ? gv[j] : gv[j] * wv[j], xh = already ? xv[j] : (xv[j] - m) * r;
+      out[j] = r * (gw - a - xh * c);
+    }
+    if (mine) rg.put(dx, i, out);
+  });
+}
+
+// A row of part_g and of part_gx to each block gets its sums of g and of g xh over rows: for n a multiple of VEC, and rows in
+// registers.
 template <class T, class W, bool centre, class Team, int E, int VEC>
 __global__ void __launch_bounds__(Team::threads, Team::resident)
 norm_rows_backward(const T* g, const T* x, const W* w, const acc_t<T>* mean, const acc_t<T>* rstd, const acc_t<T>* gmean,
@@ -121,7 +217,6 @@ norm_rows_backward(const T* g, const T* x, const W* w, const acc_t<T>* mean, con
   constexpr bool sums = row_share::kept;
   constexpr int K = sums ? E / VEC : 1;
   A sum_g[K][VEC] = {}, sum_gx[K][VEC] = {};
-  const A inverse = A(1) / A(n);
   for (index_t first = index_t(blockIdx.x) * Team::teams; first < rows; first += index_t(gridDim.x) * Team::teams) {
     const place<Team> at(rows, n, 1, first + threadIdx.y);
     row_share rg(g + at.first, n, 1, A(0), room, 0), rx(x + at.first, n, 1, A(0), room, 1);
@@ -138,37 +233,43 @@ norm_rows_backward(const T* g, const T* x, const W* w, const acc_t<T>* mean, con
         }
     }
     A a = 0, c = 0;
-    rg.each(rx, [&](A (&gv)[VEC], A (&xv)[VEC], index_t i) {
-      A wv[VEC];
-      load_weight<VEC>(w, i, n, 0, A(1), wv);
-#pragma unroll
-      for (int j = 0; j < VEC; ++j) {
-        gv[j] *= wv[j];
-        xv[j] = (xv[j] - m) * r;
-        a += gv[j];
-        c += gv[j] * xv[j];
-      }
-    });
+    gradient_sums(rg, rx, w, m, r, 0, n, a, c);
     team_sums<Team>(a, c);
-    c = (grstd ? c + grstd[at.row] * r : c) * inverse;
-    a = centre ? (gmean ? a - gmean[at.row] / r : a) * inverse : A(0);
-    if (dx) {
-      rg.each(rx, [&](A (&gv)[VEC], A (&xv)[VEC], index_t i) {
-        A wv[VEC], out[VEC];
-        if (!rg.kept) load_weight<VEC>(w, i, n, 0, A(1), wv);
-#pragma unroll
-        for (int j = 0; j < VEC; ++j) {
-          const A gw = rg.kept ? gv[j] : gv[j] * wv[j], xh = rg.kept ? xv[j] : (xv[j] - m) * r;
-          out[j] = r * (gw - a - xh * c);
-        }
-        if (at.mine) rg.put(dx + at.first, i, out);
-      });
-    }
+    gradient_means(a, c, at.row, n, r, centre, gmean, grstd);
+    if (dx) gradient_row<row_share::kept>(rg, rx, dx + at.first, w, m, r, a, c, 0, n, at.mine);
   }
   if constexpr (sums) {
     if (part_g) store_columns<Team>(sum_g, part_g + blockIdx.x * n, n);
     if (part_gx) store_columns<Team>(sum_gx, part_gx + blockIdx.x * n, n);
   }
+}
+
+// The same of a few long rows: parts (rows, pieces, 2) are the two sums of each piece; a null mean is 0.
+template <class T, class W, int VEC>
+__global__ void __launch_bounds__(piece_team::threads, 2)
+norm_backward_parts(const T* g, const T* x, const W* w, const acc_t<T>* mean, const acc_t<T>* rstd, acc_t<T>* parts, index_t n,
+                    index_t pieces, index_t each) {
+  using A = acc_t<T>;
+  const piece p(blockIdx.x, n, pieces, each);
+  piece_share<T, VEC> rg(g + p.first, p.size), rx(x + p.first, p.size);
+  A a = 0, c = 0;
+  gradient_sums(rg, rx, w, mean ? mean[p.row] : A(0), rstd[p.row], p.from, n, a, c);
+  team_sums<piece_team>(a, c);
+  if (threadIdx.x == 0) parts[2 * blockIdx.x] = a, parts[2 * blockIdx.x + 1] = c;
+}
+
+template <class T, class W, int VEC>
+__global__ void __launch_bounds__(piece_team::threads, 2)
+norm_backward_finish(const T* g, const T* x, const W* w, const acc_t<T>* mean, const acc_t<T>* rstd, const acc_t<T>* gmean,
+                     const acc_t<T>* grstd, const acc_t<T>* parts, T* dx, index_t n, index_t pieces, index_t each) {
+  using A = acc_t<T>;
+  const piece p(blockIdx.x, n, pieces, each);
+  piece_share<T, VEC> rg(g + p.first, p.size), rx(x + p.first, p.size);
+  const A m = mean ? mean[p.row] : A(0), r = rstd[p.row];
+  parts += 2 * p.row * pieces;
+  A a = merge_sum<piece_team>(parts, pieces, 2), c = merge_sum<piece_team>(parts + 1, pieces, 2);
+  gradient_means(a, c, p.row, n, r, mean != nullptr, gmean, grstd);
+  gradient_row<false>(rg, rx, dx + p.first, w, m, r, a, c, p.from, n, true);
 }
 
 // ---- columns: an (m, n) matrix, 32 columns and some of the rows to a block -------------------------------------------------
@@ -269,22 +370,11 @@ norm_moments(const A* part_mean, const A* part_square, A* mean, A* rstd, index_t
   const bool mine = Team::row() < sets;
   const index_t k = mine ? Team::row() : sets - 1;
   const counts n{rows, rows_each, l, pieces, each};
-  const unsigned parts = unsigned(outer * inner), across = unsigned(inner);
-  A m = 0, q = 0;
-#pragma unroll 2
-  for (unsigned e = Team::rank(); e < parts; e += Team::size) {
-    const unsigned i = e / across, j = e % across;
-    m += part_mean[(i * sets + k) * inner + j] * n.template of<A>(i, j);
-  }
-  m = team_sum<Team>(m) / A(total);
-#pragma unroll 2
-  for (unsigned e = Team::rank(); e < parts; e += Team::size) {
-    const unsigned i = e / across, j = e % across;
-    const index_t p = (i * sets + k) * inner + j;
-    const A d = part_mean[p] - m;
-    q += part_square[p] + d * d * n.template of<A>(i, j);
-  }
-  q = team_sum<Team>(q);
+  const unsigned across = unsigned(inner);
+  A m, q;
+  merge_moments<Team>(part_mean, part_square, unsigned(outer * inner), A(total), true,
+                      [=](unsigned e) { return (e / across * sets + k) * inner + e % across; },
+                      [=](unsigned e) { return n.template of<A>(e / across, e % across); }, m, q);
   if (mine && Team::rank() == 0) {
     mean[k] = m;
     rstd[k] = reciprocal_root(q / A(total) + A(eps));
@@ -434,9 +524,9 @@ struct plane_place {
 template <class T, class W, int VEC>
 __global__ void __launch_bounds__(256, 1)
 norm_apply(const T* __restrict__ x, const acc_t<T>* mean, const acc_t<T>* rstd, const W* w, const W* b, T* __restrict__ y, index_t planes, index_t l,
-           index_t c, index_t width, double eps) {
+           index_t c, double eps) {
   using A = acc_t<T>;
-  plane_place at(c, width);
+  plane_place at(c, 0);
   if (at.plane >= planes) return;
   at.template begin<VEC>(x, l);
   const A m = mean[at.set], r = eps < 0 ? rstd[at.set] : reciprocal_root(rstd[at.set] + A(eps));

@@ -278,6 +278,35 @@ def test_rows_of_every_length(card, rng, n, dtype):
 
 
 @pytest.mark.cuda
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
+@pytest.mark.parametrize("n", [121, 1003, 1600])
+def test_few_long_rows_are_made_in_pieces(card, rng, n, dtype, monkeypatch):
+    from gradflow.cuda import launch
+
+    monkeypatch.setattr(cuda_row, "PIECE", 120)
+    monkeypatch.setattr(cuda_row, "ALONE", 1e-9)
+    dtype = gf.backend.bfloat16() if dtype == "bfloat16" else dtype
+    x, g, w, b = (rng.standard_normal(s).astype(dtype) for s in ((3, n), (3, n), n, n))
+    wide = np.float64 if dtype == "float64" else np.float32
+    x[1] *= np.asarray(50, dtype)
+    w, b = (w, b) if n == 1003 else (w.astype(wide), b.astype(wide))
+    s = [rng.uniform(0.5, 2, (3, 1)).astype(wide) for _ in range(4)]
+    before = launch.count
+    on_card(card, row_norm.layer_norm_forward, (x, n, w, b, EPS))
+    on_card(card, row_norm.layer_norm_backward, (g, x, n, w, *s), [(True, False, False)])
+    on_card(card, row_norm.rms_norm_forward, (x, n, None, EPS))
+    on_card(card, row_norm.rms_norm_backward, (g, x, n, None, *s[1:3]), [(True, False)])
+    assert launch.count == before + 8
+    on_card(card, row_norm.layer_norm_backward, (g, x, n, w, *s), [(True, True, True)])
+    assert launch.count == before + 12
+    c = 4 if n == 1600 else 1
+    x = x.reshape(3, c, n // c)
+    on_card(card, norm.group_norm_forward, (x, 1, w[:c], b[:c], EPS))
+    if c > 1:
+        on_card(card, norm.group_norm_forward, (x, 2, w[:c], None, EPS))
+
+
+@pytest.mark.cuda
 def test_weight_gradients_of_many_rows(card, rng):
     x, g, w = (rng.standard_normal(s).astype(np.float32) for s in ((301, 5), (301, 5), 5))
     s = [rng.uniform(0.5, 2, (301, 1)).astype(np.float32) for _ in range(4)]
@@ -333,7 +362,7 @@ def test_groups_in_one_launch(card, rng, shape, dtype):
     x, w, b = rng.standard_normal(shape).astype(dtype), rng.standard_normal(shape[1]), rng.standard_normal(shape[1])
     before = launch.count
     on_card(card, norm.group_norm_forward, (x, 2, w.astype(np.float32), b.astype(np.float32), EPS))
-    assert launch.count == before + (3 if shape[0] == 1 else 1)  # two rows of 8400 would leave the card empty
+    assert launch.count == before + 1
 
 
 @pytest.mark.cuda
@@ -370,8 +399,10 @@ def test_planes_of_every_length(card, rng, shape, monkeypatch):
 
 
 @pytest.mark.cuda
-@pytest.mark.parametrize("shape", [(3, 70), (3, 9000)])
-def test_nothing_cancels_on_the_card(card, rng, shape):
+@pytest.mark.parametrize(("shape", "pieces"), [((3, 70), False), ((3, 9000), False), ((3, 9000), True)])
+def test_nothing_cancels_on_the_card(card, rng, shape, pieces, monkeypatch):
+    if pieces:
+        monkeypatch.setattr(cuda_row, "ALONE", 1e-9)
     x = (rng.standard_normal(shape) + 3000).astype(np.float32)
     expected = by_sets(x, lambda i: i[0]).astype(np.float32)
     c = card.asarray(x)

@@ -12,9 +12,6 @@ from . import layout, norm_columns, row
 from .launch import blocks, contiguous, ctype, launch, multiprocessors
 
 SHORT = 16  # planes up to this length are reduced as columns of the (n, c l) matrix
-PIECE = 4088  # longer planes are reduced in pieces of this size: a block's 4096 values, less what a shift costs
-LONG = 8192  # rows up to this length are in registers: above, too few rows would leave the card empty
-MANY = 64  # rows that fill enough of a card even if a block has one
 FULL = 512  # about as many blocks as fill a card
 DOWN, ACROSS = "columns<16>", "lanes<32>"  # the teams that merge partial results: of neighbouring sets, or of one
 
@@ -61,11 +58,20 @@ def _normed(
 ) -> Any:
     """(y, mean, rstd) of m rows of n; a weight to each of a row's values, or to l of them, for `groups` rows in turn."""
     xp, kind, (x, w, b) = namespace(x), row.wide(x.dtype), _whole(x, w, b)
-    y, mean, rstd = xp.empty(x.shape, x.dtype), xp.empty(saved, kind), xp.empty(saved, kind)
-    t = row.choose(n, 1, x.dtype.itemsize, resident=1)
+    y, rstd = xp.empty(x.shape, x.dtype), xp.empty(saved, kind)
+    mean, names, size = xp.empty(saved, kind) if centre == "true" else None, _names(x, w, b), x.dtype.itemsize
+    pieces = row.pieces(x, m, n, (2, 3))
+    if pieces:
+        parts, cut = xp.empty((2, m * pieces), kind), (pieces, row.PIECE)
+        kernel = row.piece_team(size).name("norm_plane_moments", names[0])
+        launch("norm", kernel, m * pieces, 256, x, parts[0], parts[1], m * pieces, n, *cut)
+        arrays, numbers = (x, w, b, parts[0], parts[1], y, mean, rstd), (n, l, groups, *cut, np.float64(eps))
+        launch("norm", f"norm_finish<{', '.join(names)}, {16 // size}>", m * pieces, 256, *arrays, *numbers)
+        return y, mean, rstd
+    t = row.choose(n, 1, size, resident=1)
     room, shared = t.room(x, n)
-    kernel, numbers = t.name("norm_rows", *_names(x, w, b), centre), (m, n, l, groups, np.float64(eps), np.int32(room))
-    launch("norm", kernel, row.grid(t, m), t.block, x, w, b, y, mean, rstd, *numbers, shared=shared)
+    numbers = m, n, l, groups, np.float64(eps), np.int32(room)
+    launch("norm", t.name("norm_rows", *names, centre), row.grid(t, m), t.block, x, w, b, y, mean, rstd, *numbers, shared=shared)
     return y, mean, rstd
 
 
@@ -105,11 +111,19 @@ def _rows_backward(
     longest = n if n % (16 // size) == 0 else n + 16 // size - 1
     t = next((t for t in teams if longest <= t.block[0] * t.kept), large)
     dx = xp.empty(x.shape, x.dtype) if needs[0] else None
-    sums, together, part_g, part_gx, grid = needs[1] or needs[2], longest == n and t is not large, None, None, row.grid(t, m)
+    pieces = row.pieces(x, m, n, (3, 5)) if needs[0] else 0
+    sums, together = needs[1] or needs[2], longest == n and t is not large and not pieces
+    part_g, part_gx, grid = None, None, row.grid(t, m)
     if sums and together:  # a few blocks to each multiprocessor, each with sums of its own
         grid = min(grid, multiprocessors(x.device.id) * max(4096 // (t.block[0] * t.block[1] * max(t.kept, 4)), 1))
         part_g, part_gx = (xp.empty((grid, n), kind) if need else None for need in (needs[2], needs[1]))
-    if needs[0] or part_g is not None or part_gx is not None:
+    if pieces:
+        parts, rest = xp.empty((m, pieces, 2), kind), (n, pieces, row.PIECE)
+        kinds = f"{', '.join(names)}, {16 // size}"
+        launch("norm", f"norm_backward_parts<{kinds}>", m * pieces, 256, g, x, w, mean, rstd, parts, *rest)
+        arrays = g, x, w, mean, rstd, gmean, grstd, parts, dx
+        launch("norm", f"norm_backward_finish<{kinds}>", m * pieces, 256, *arrays, *rest)
+    elif needs[0] or part_g is not None or part_gx is not None:
         room, shared = t.room(x, n, 2)
         arrays = g, x, w, mean, rstd, gmean, grstd, dx, part_g, part_gx
         kernel = t.name("norm_rows_backward", *names, centre)
@@ -189,8 +203,8 @@ class Planes:
     def __init__(self, x: Any) -> None:
         self.n, self.c = x.shape[:2]
         self.l = math.prod(x.shape[2:])
-        self.pieces = blocks(self.l, PIECE)
-        self.each = self.l if self.pieces == 1 else PIECE
+        self.pieces = blocks(self.l, row.PIECE)
+        self.each = self.l if self.pieces == 1 else row.PIECE
         self.count = self.n * self.c * self.pieces
         self.dtype, self.kind = x.dtype, row.wide(x.dtype)
 
@@ -228,19 +242,18 @@ class Planes:
         return (planes, min(blocks(loads, across), blocks(4 * FULL, planes), 65535)), (across, 256 // across)
 
 
-def _moments(x: Any, p: Planes, groups: int | None, eps: float) -> tuple[Any, Any]:
-    """(mean, rstd) of every channel, or of each sample's groups of channels."""
-    xp, sets = namespace(x), p.c if groups is None else p.n * groups
+def _moments(x: Any, p: Planes, eps: float) -> tuple[Any, Any]:
+    """(mean, rstd) of every channel."""
+    xp, sets = namespace(x), p.c
     mean, rstd = xp.empty(sets, p.kind), xp.empty(sets, p.kind)
-    if groups is None and p.l <= SHORT:
+    if p.l <= SHORT:
         *parts, each = norm_columns.moments(x, p.n, p.c * p.l)
         shares = (len(parts[0]), p.l, p.n, each, p.l, p.l, 1)  # outer, inner; rows, rows to a part; l, pieces, their size
     else:
         parts, t = xp.empty((2, p.count), p.kind), p.team
         kernel = t.name("norm_plane_moments", ctype(p.dtype))
         launch("norm", kernel, row.grid(t, p.count), t.block, x, parts[0], parts[1], p.count, p.l, p.pieces, p.each)
-        outer, inner = (p.n, p.pieces) if groups is None else (1, p.c // groups * p.pieces)
-        shares = (outer, inner, outer, 1, p.l, p.pieces, p.each)
+        shares = (p.n, p.pieces, p.n, 1, p.l, p.pieces, p.each)
     team, block, per = (ACROSS, (32, 8), 8) if shares[0] == 1 else (DOWN, (32, 16), 32)
     total, kernel = np.float64(x.size // sets), f"norm_moments<{ctype(p.kind)}, {team}>"
     numbers = sets, *shares, total, np.float64(eps)
@@ -248,15 +261,15 @@ def _moments(x: Any, p: Planes, groups: int | None, eps: float) -> tuple[Any, An
     return mean, rstd
 
 
-def _apply(x: Any, p: Planes, mean: Any, rstd: Any, w: Any, b: Any, width: int, eps: float = -1.0) -> Any:
+def _apply(x: Any, p: Planes, mean: Any, rstd: Any, w: Any, b: Any, eps: float = -1.0) -> Any:
     """(x - mean) rstd w + b, or with eps (x - mean) / sqrt(rstd + eps) w + b."""
     y = namespace(x).empty(x.shape, x.dtype)
-    if p.l == 1 and not width and norm_columns.taken(x, p.c):
+    if p.l == 1 and norm_columns.taken(x, p.c):
         norm_columns.apply(_names(x, w, b), x.reshape(p.n, p.c), mean, rstd, w, b, y, eps)
         return y
     grid, block = p.along()
     kernel = f"norm_apply<{', '.join(_names(x, w, b))}, {16 // x.dtype.itemsize}>"
-    launch("norm", kernel, grid, block, x, mean, rstd, w, b, y, p.n * p.c, p.l, p.c, width, np.float64(eps))
+    launch("norm", kernel, grid, block, x, mean, rstd, w, b, y, p.n * p.c, p.l, p.c, np.float64(eps))
     return y
 
 
@@ -268,19 +281,18 @@ def _forward(x: Any, groups: int | None, w: Any, b: Any, eps: float) -> Any:
         return NotImplemented
     x, w, b = _whole(x, w, b)
     sets = p.c if groups is None and p.n == 1 else groups  # a set is a row where it lies in one piece
-    if sets is not None and (p.c // sets * p.l <= LONG or (p.n * sets >= MANY and p.c // sets * p.l <= 8 * LONG)):
+    if sets is not None:
         saved = (p.c,) if groups is None else (p.n, groups)
         return _normed(x, p.n * sets, p.c // sets * p.l, saved, w, b, eps, "true", p.l, sets)
-    held = p.held(x, 1) if groups is None else None
+    held = p.held(x, 1)
     if held is not None:
         xp = namespace(x)
         y, mean, rstd = xp.empty(x.shape, x.dtype), xp.empty(p.c, p.kind), xp.empty(p.c, p.kind)
         kernel, sizes = f"norm_channels<{', '.join(_names(x, w, b))}, {held[0]}>", (p.c, p.l, p.n * p.l, np.float64(eps))
         launch("norm", kernel, p.c, 512, x, w, b, y, mean, rstd, *sizes, shared=held[1])
         return y, mean, rstd
-    mean, rstd = _moments(x, p, groups, eps)
-    y = _apply(x, p, mean, rstd, w, b, 0 if groups is None else p.c // groups)
-    return (y, mean, rstd) if groups is None else (y, mean.reshape(p.n, groups), rstd.reshape(p.n, groups))
+    mean, rstd = _moments(x, p, eps)
+    return _apply(x, p, mean, rstd, w, b), mean, rstd
 
 
 def _plane_sums(g: Any, x: Any, p: Planes, mean: Any, rstd: Any, width: int) -> tuple[Any, Any]:
@@ -371,7 +383,7 @@ def batch_norm_eval(x: Any, mean: Any, var: Any, w: Any, b: Any, eps: float) -> 
         return NotImplemented
     x, w, b = _whole(x, w, b)
     mean, var = _statistics(p.kind, mean, var)
-    return _apply(x, p, mean, var, w, b, 0, eps)
+    return _apply(x, p, mean, var, w, b, eps)
 
 
 def batch_norm_running(
@@ -412,7 +424,8 @@ def instantiations() -> list[str]:
             found += [
                 t.name("norm_rows_backward", c, w, centre) for centre in ("true", "false") for t in _gradient_teams(size)
             ]
-            found += [f"{k}<{c}, {w}, {vec}>" for k in ("norm_apply", "norm_dx")]
+            pieces = ("norm_finish", "norm_backward_parts", "norm_backward_finish")
+            found += [f"{k}<{c}, {w}, {vec}>" for k in ("norm_apply", "norm_dx", *pieces)]
             found += [f"{k}<{c}, {w}, {v}>" for k in ("norm_channels", "norm_channels_backward") for v in (1, vec)]
             found += [f"norm_sums<{wide}, {w}, {wide}, {t}>" for t in parts]
             found += [f"norm_sums<{wide}, {wide}, {w}, {t}>" for t in parts]
