@@ -57,17 +57,18 @@ def run(page: Page) -> None:
     counts = np.bincount(training, minlength=len(texts.ALPHABET)) + 1
     alone = -np.log(counts / counts.sum())[held_out].mean()
     page.result("surprise by how common each character is alone, nats", float(alone))
+    starts = texts.places(held_out, page.pick(1024, 256), length)
     losses, spread = {}, {}
     for name, layer in (("RNN", gf.nn.RNN), ("LSTM", gf.nn.LSTM)):
         model = CharacterModel(layer, width).to(page.device)
         losses[name] = texts.learn(model, training, page.steps(steps, name), steps, length, page.seed)
-        spread[name] = texts.surprise(model, held_out, page.pick(256, 64), length)
+        spread[name] = texts.surprise(model, held_out, starts, length)
         goal = page.pick({"RNN": 1.9, "LSTM": 1.7}, {"RNN": 2.65, "LSTM": 2.75})[name]
         page.result(f"{name}: surprise by a held out character, nats", float(spread[name].mean()), at_most=goal)
         page.note(f"{name} writes:\n{sample(model, 'If the ', page.pick(400, 150), 0.7)}\n")
     page.picture(texts.curves(page, losses, spread), "loss.png", "The loss while training, and the surprise after more context.")
-    piece = np.linspace(0, len(held_out) - length - 1, len(spread["LSTM"])).astype(int)[1:9]
-    shown = [(texts.decode(held_out[at + 1 : at + 1 + length]), spread["LSTM"][i + 1]) for i, at in enumerate(piece)]
+    some = np.linspace(0, len(starts) - 1, 8).astype(int)
+    shown = [(texts.decode(held_out[starts[i] + 1 :][:length]), spread["LSTM"][i]) for i in some]
     page.picture(_surprises(page, shown), "surprise.png", "Held out text: the darker a character, the less the LSTM saw it come.")
 
 

@@ -2,7 +2,9 @@
 
 From noise, ascent on score_c(x) + log p_c(x) - l2 |x|^2, where the image is shifted by a random pixel in every step
 (jitter), so that nothing that hangs on exact places survives. The same ascent on one unit shows what that unit stands for.
-The test of a picture is a stranger's eye: does a second net, trained from another start, read it as the class?
+The test of a picture is a stranger's eye: does a second net, trained from another start, read it as the class? Of a net that
+was hardened against attacks, as in `adversarial`, the images look more like digits: it cannot rely on what we do not see
+(Santurkar et al. 2019).
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from typing import Any
 
 import gradflow as gf
 from gradflow.examples import digit_net
+from gradflow.examples.adversarial import hardened
 from gradflow.examples.page import Page
 from gradflow.examples.runner import main
 
@@ -32,29 +35,30 @@ def ascended(page: Page, value: Callable[[Any], Any], n: int, l2: float, jitter:
 
 
 def run(page: Page) -> None:
-    """Images of all classes with and without L2 and jitter, read by a second net; and of units of the third layer."""
+    """Images of all classes with and without L2 and jitter, and of a hardened net, read by a second net; images of units."""
     model, held_out, _ = digit_net.trained(page)
     other, _, _ = digit_net.trained(page)
+    hard = hardened(page, model, *(a.to(page.device) for a in gf.data.digits()[0].tensors), page.pick(10, 2))
     classes, steps = gf.arange(10, device=page.device), page.pick(300, 80)
+    images = {}
+    for name, net, l2, jitter in (
+        ("score alone", model, 0.0, 0), ("L2", model, 0.3, 0), ("L2, jitter", model, 0.3, 1), ("hardened", hard, 0.3, 1),
+    ):  # fmt: skip
 
-    def score(x: Any) -> Any:
-        scores = model(x)
-        return (scores + scores.log_softmax(1)).gather(1, classes[:, None])[:, 0]
+        def score(x: Any, net: Any = net) -> Any:
+            scores = net(x)
+            return (scores + scores.log_softmax(1)).gather(1, classes[:, None])[:, 0]
 
-    images = {
-        "plain": ascended(page, score, 10, 0.0, 0, steps, "plain"),
-        "L2": ascended(page, score, 10, 0.3, 0, steps, "L2"),
-        "L2, jitter": ascended(page, score, 10, 0.3, 1, steps, "L2 and jitter"),
-    }
-    for name, x in images.items():
-        goal = 4 if name == "L2, jitter" else None
-        own, stranger = (int((net(x).argmax(1) == classes).sum().item()) for net in (model, other))
+        x = images[name] = ascended(page, score, 10, l2, jitter, steps, name)
+        own, stranger = (int((n(x).argmax(1) == classes).sum().item()) for n in (net, other))
         page.result(f"of 10 images ({name}), read as their class by the net", own, at_least=9)
+        goal = page.pick(6, 4) if net is hard else None
         page.result(f"of 10 images ({name}), read as their class by another net", stranger, at_least=goal)
     shown = [x[c, 0].cpu().numpy() for x in images.values() for c in range(10)]
-    titles = [f"{c}" if row == 0 else "" for row in range(3) for c in range(10)]
+    titles = [f"{c}: {name}" if c == 0 else f"{c}" for name in images for c in range(10)]
     figure = digit_net.tiles(page, shown, titles, across=10, vmin=0, vmax=1)
-    page.picture(figure, "classes.png", "The image of each class: by its score alone (top), with L2, with L2 and jitter (bottom).")
+    caption = "The image of each class: by its score alone, with L2, with L2 and jitter, and the same of a hardened net."
+    page.picture(figure, "classes.png", caption)
 
     units_of = model.features[:-1]  # without the last ReLU: a unit that is off has a gradient, too
     maps = units_of(held_out)

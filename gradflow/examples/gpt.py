@@ -87,12 +87,12 @@ def run(page: Page) -> None:
     training, held_out = texts.reference()
     steps, length, width, layers = page.pick(500, 80), page.pick(64, 32), page.pick(128, 64), page.pick(3, 2)
     models = {"LSTM": CharacterModel(gf.nn.LSTM, width), "GPT": GPT(width, 4, layers, length)}
-    losses, spread = {}, {}
+    losses, spread, starts = {}, {}, texts.places(held_out, page.pick(1024, 256), length)
     for name, model in models.items():
         model.to(page.device)
         rate = page.pick(0.003, 0.006) if name == "GPT" else 0.006  # a deeper Transformer wants smaller steps
         losses[name] = texts.learn(model, training, page.steps(steps, name), steps, length, page.seed, rate)
-        spread[name] = texts.surprise(model, held_out, page.pick(256, 64), length)
+        spread[name] = texts.surprise(model, held_out, starts, length)
         goal = page.pick({"LSTM": 1.95, "GPT": 1.8}, {"LSTM": 2.9, "GPT": 2.75})[name]
         page.result(f"{name}: surprise by a held out character, nats", float(spread[name].mean()), at_most=goal)
         page.result(f"{name}: parameters", sum(p.numel() for p in model.parameters()))

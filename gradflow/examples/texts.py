@@ -12,6 +12,7 @@ import gradflow as gf
 from gradflow.examples.page import Page
 
 ALPHABET = "\n" + "".join(map(chr, range(32, 127)))
+STEP = 8  # characters from one piece of held out text to the next, and from one point of its curve to the next
 _QUOTES = str.maketrans("\u2018\u2019\u201c\u201d\u2013\u2014\u2026", "''\"\"--.")
 
 
@@ -61,14 +62,22 @@ def learn(
     return losses
 
 
-def surprise(model: gf.nn.Module, codes: np.ndarray, n: int, length: int) -> np.ndarray:
-    """-log p, in nats, of every character of n pieces spread over a text, (n, length), each given those before it."""
+def places(codes: np.ndarray, n: int, length: int) -> np.ndarray:
+    """Where n pieces of a text begin, in four stretches of it, STEP apart in each: so one meets the same characters after
+    much context and after little.
+    """
+    stretches = np.linspace(0, len(codes) - n // 4 * STEP - length - 1, 4).astype(int)
+    return (stretches[:, None] + STEP * np.arange(n // 4)).reshape(-1)
+
+
+def surprise(model: gf.nn.Module, codes: np.ndarray, starts: np.ndarray, length: int) -> np.ndarray:
+    """-log p, in nats, of what follows each character of the pieces of a text that begin there, (n, length)."""
     device = next(model.parameters()).device
-    at = np.linspace(0, len(codes) - length - 1, n).astype(int)[:, None] + np.arange(length)
+    at = starts[:, None] + np.arange(length)
     x, y = gf.tensor(codes[at], device=device), gf.tensor(codes[at + 1], device=device)
     with gf.nn.evaluating(model):
         loss = gf.nn.functional.cross_entropy(model(x).flatten(0, 1), y.flatten(), reduction="none")
-    return loss.reshape(n, length).cpu().numpy()
+    return loss.reshape(at.shape).cpu().numpy()
 
 
 def curves(page: Page, losses: dict[str, list[gf.Tensor]], spread: dict[str, np.ndarray]) -> Any:
@@ -80,8 +89,8 @@ def curves(page: Page, losses: dict[str, list[gf.Tensor]], spread: dict[str, np.
         values = np.array([loss.item() for loss in losses[name]])
         values = values[: len(values) // over * over].reshape(-1, over).mean(1)
         left.plot(np.arange(1, len(values) + 1) * over, values, color=color, label=name)
-        by_context = spread[name].mean(0).reshape(-1, 4).mean(1)
-        right.plot(np.arange(len(by_context)) * 4 + 2, by_context, "o-", ms=3, color=color, label=name)
+        by_context = spread[name].mean(0).reshape(-1, STEP).mean(1)
+        right.plot((np.arange(len(by_context)) + 0.5) * STEP, by_context, "o-", ms=3, color=color, label=name)
     left.set(xlabel="step", ylabel="nats per character", title="Loss of the training batches")
     right.set(xlabel="characters read before", ylabel="nats per character", title="Held out text: what context is worth")
     for axes in (left, right):
