@@ -389,6 +389,33 @@ def test_launches_channels_last(card, monkeypatch):
         assert launched(lambda: ops.conv2d_weight(y, x, w.shape, 1, kernel // 2, 1, 1, True)) == 2
 
 
+def test_layers_in_channels_last(cards, card, monkeypatch):
+    """From convolution to convolution nothing is laid out anew but the weights of input gradients; all come out the same."""
+    if not hasattr(cards, "launches"):
+        pytest.skip("only the stand-in counts")
+    only(monkeypatch, 64, 64)
+    nn, rng, found = gf.nn, np.random.default_rng(0), []
+    values = rng.standard_normal((2, 8, 8, 8)).astype("e")
+    for order in (gf.contiguous_format, gf.channels_last):
+        gf.manual_seed(0)
+        net = nn.Sequential(
+            nn.Conv2d(8, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 8, 1), nn.MaxPool2d(2),
+            nn.Conv2d(8, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        ).cuda().half().to(memory_format=order)  # fmt: skip
+        x = gf.tensor(values, device="cuda").to(memory_format=order).requires_grad_()
+        with cards.launches() as work:
+            y = net(x)
+        with cards.launches() as back:
+            y.float().square().mean().backward()
+        found.append([y, x.grad, *(p.grad for p in net.parameters())])
+    for a, b in zip(*found, strict=True):
+        assert_close(a.numpy(force=True), b.numpy(force=True), scale=4)
+    moving = ("turn", "gather", "ascontiguousarray", "copy")
+    assert [w.name for w in work if any(word in w.name for word in moving)] == []
+    weights = [w.name.partition("<")[0] for w in back if any(word in w.name for word in moving)]
+    assert len(weights) == 3 and {*weights} <= {"conv_mma_gather", "conv_mma_turn"}
+
+
 def test_bytes_channels_last(cards, card, monkeypatch):
     """Each array once, in whole sectors, 16 bytes at a time."""
     if not hasattr(cards, "traffic"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -70,3 +71,16 @@ def test_strided_and_misaligned(card):
     shifted, turned = reduce.sum(c[1:].reshape(10, 33), 0), reduce.sum(c[:330].reshape(10, 33).T, 0)
     assert_close(card.asnumpy(shifted), exactly(x[1:].reshape(10, 33), (0,)), dtype=kind)
     assert_close(card.asnumpy(turned), exactly(x[:330].reshape(10, 33), (1,)), dtype=kind)
+
+
+@pytest.mark.parametrize("axes", [(0, 2, 3), (1,), (0, 3), (2,)])
+def test_sums_of_channels_last_are_taken_as_it_lies(cards, card, axes):
+    """No copy; what remains lies in the same order. Over all but channels it is one sum of columns."""
+    x = np.random.default_rng(4).standard_normal((2, 8, 3, 5)).astype(np.float32)
+    c = card.asarray(x.transpose(0, 2, 3, 1).copy()).transpose(0, 3, 1, 2)
+    with cards.launches() if hasattr(cards, "launches") else nullcontext([]) as work:
+        y = reduce.sum(c, axes)
+    assert_close(card.asnumpy(y), exactly(x, axes), dtype=np.dtype(np.float32))
+    assert {w.kind for w in work} <= {"kernel"}
+    assert axes != (0, 2, 3) or len(work) <= 1
+    assert axes != (2,) or y.strides == (160, 4, 32)

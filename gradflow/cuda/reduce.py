@@ -11,6 +11,7 @@ from ..backend import Array, is_floating, need_card
 from ..ops.dims import dimensions
 from . import row
 from .launch import aligned, blocks, ctype, launch
+from .layout import order_of
 
 FULL = 1024  # about as many blocks as keep a card busy
 PIECE = 4096  # values of a row that a block takes at least
@@ -53,7 +54,13 @@ def sum_of_columns(x: Array, outer: int, m: int, n: int, dtype: Any, scale: floa
 
 
 def axis_sum(x: Array, axes: tuple[int, ...], dtype: Any = None, scale: float = 1.0) -> Any:
-    """`scale` times the sum over axes, of x's shape without them, in a dtype."""
+    """`scale` times the sum over axes, of x's shape without them, in a dtype. What remains lies in the order of x."""
+    found = order_of(x)
+    if found is not None:
+        there = found[0]
+        y = axis_sum(x.transpose(there), tuple(there.index(i) for i in axes), dtype, scale)
+        kept = [i for i in there if i not in axes]
+        return y if y is NotImplemented else y.transpose([kept.index(i) for i in sorted(kept)])
     dtype = row.wide(x.dtype) if dtype is None else np.dtype(dtype)
     if not is_floating(x.dtype) or dtype not in (x.dtype, row.wide(x.dtype)) or not 0 < x.size < 2**32:
         return NotImplemented
