@@ -589,3 +589,26 @@ def test_digits():
     from sklearn.datasets import load_digits
 
     assert test.tensors[1].array.tolist() == load_digits().target[4::5].tolist()
+
+
+def test_a_wall_of_images_by_plain_loops():
+    x = np.arange(5 * 2 * 3 * 4, dtype=np.float32).reshape(5, 2, 3, 4)
+    for n, across, padding, value in ((5, 2, 1, -1.0), (5, 8, 0, 0.0), (1, 3, 2, 7.0)):
+        rows, columns = -(-n // min(across, n)), min(across, n)
+        wanted = np.full((2, rows * (3 + padding) + padding, columns * (4 + padding) + padding), value, np.float32)
+        for i, c, h, w in np.ndindex(n, 2, 3, 4):
+            down, right = divmod(i, columns)
+            wanted[c, down * (3 + padding) + padding + h, right * (4 + padding) + padding + w] = x[i, c, h, w]
+        for images in (gf.tensor(x[:n]).requires_grad_(), [gf.tensor(a) for a in x[:n]]):
+            y = data.make_grid(images, nrow=across, padding=padding, pad_value=value)
+            assert not y.requires_grad
+            np.testing.assert_array_equal(y.numpy(), wanted)
+    grey = data.make_grid(gf.tensor(x[:, :1]), nrow=2)
+    assert grey.shape == (3, 17, 14)
+    np.testing.assert_array_equal(grey[0].numpy(), grey[2].numpy())
+    for wrong, kind, match in (
+        ([], ValueError, "at least one"), (x, TypeError, "saw ndarray"),
+        ([gf.zeros(1, 2, 2), gf.zeros(1, 2, 3)], ValueError, "one shape"),
+    ):  # fmt: skip
+        with pytest.raises(kind, match=match):
+            data.make_grid(wrong)

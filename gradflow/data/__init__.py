@@ -11,6 +11,7 @@ from .dataset import (
     TensorDataset,
     random_split,
 )  # fmt: skip
+from .grid import make_grid
 from .images import CIFAR10, CIFAR100, MNIST, FashionMNIST, digits, images_in
 from .loader import DataLoader, WorkerInfo, get_worker_info
 from .sampler import (
@@ -30,5 +31,5 @@ __all__ = [
     "DistributedSampler", "FashionMNIST", "IterableDataset", "Normalize", "RandomCrop", "RandomHorizontalFlip",
     "RandomSampler", "Sampler", "SequentialSampler", "StackDataset", "Subset", "SubsetRandomSampler", "TensorDataset",
     "Transform", "WeightedRandomSampler", "WorkerInfo", "default_collate", "default_convert", "digits", "get_worker_info",
-    "images_in", "prefetch", "random_split",
+    "images_in", "make_grid", "prefetch", "random_split",
 ]  # fmt: skip
