@@ -263,6 +263,10 @@ def test_transposed(card, dtype, monkeypatch):
     _, size, _ = oracle(np.zeros(y.shape), abs(w.astype("d")), abs(x.astype("d")), 2, 1, 1, 1)
     along = b.astype("d").reshape(-1, 1, 1)
     close(card.asnumpy(y), want + along, size + abs(along), dtype, "transposed")
+    x, w, b = (card.asarray(v) for v in (x, w, b))
+    for orders in ((0, 1), (1, 0), (1, 1)):
+        turned = ops.conv_transpose2d(lay(x, orders[0]), lay(w, orders[1]), b, 2, 1)
+        assert layout.channels_last(turned) and card.asnumpy(turned).tobytes() == card.asnumpy(y).tobytes()
 
 
 @pytest.mark.parametrize("name", ["remainders of channels and positions", "pointwise, whole chunks"])
@@ -480,6 +484,24 @@ def test_the_first_variant(card):
     assert first("forward", "__half", (32, 512, 7, 7), (512, 512, 3, 3), 1, 1)[1] == 64
     assert first("input", "__half", (32, 256, 56, 56), (512, 256, 1, 1), 2)[0] == "see"
     assert first("forward", "__half", (32, 256, 56, 56), (512, 256, 1, 1), 2)[0] == "planes"
+
+
+def test_what_order_costs(card):
+    """Channels last saves the passes that lay arrays out so, which the guess counts; for the direct kernels it costs some."""
+    sizes = (32, 64, 56, 56), (64, 64, 3, 3), 1, 1
+    for what, saved in (("forward", (1, 1, 0)), ("input", (1, 0, 0)), ("weight", (1, 1, 0))):
+        plain = job(what, "__half", *sizes)
+        x, w, y = plain.bytes
+        arrays = {"forward": (x, w, y), "input": (y, w, x), "weight": (y, x, w)}[what]
+        turned = plain._replace(last=(True, True, True))
+        times = [{v: t for t, v in conv_mma.variants(j, 132)} for j in (plain, turned)]
+        passes = sum(conv_mma.LAUNCH + 2 * size / conv_mma.BYTES for size, less in zip(arrays, saved, strict=True) if less)
+        for v in times[0]:
+            assert 0.2 * passes < times[0][v] - times[1][v] <= passes * 1.001
+        assert sorted(turned.turned) == sorted(arrays) and plain.turned == []
+    small = job("forward", "__half", (1, 8, 12, 12), (16, 8, 3, 3))
+    assert cuda.variants(small, 132)[0] == ("direct",)
+    assert cuda.variants(small._replace(last=(True, True, True)), 132)[0][0] == "see"
 
 
 def test_parts_of_a_weight_gradient():

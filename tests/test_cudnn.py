@@ -266,6 +266,24 @@ def test_the_graph_says_all(frontend):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("rank", [2, 3])
+def test_channels_last(frontend, card, rank):
+    """The graph has each array's strides, and the values are those of C order."""
+    rng, last = np.random.default_rng(4), (0, *range(2, rank + 2), 1)
+    x, w = (rng.standard_normal((n, 4, *sizes[:rank])).astype("float32") for n, sizes in ((2, (5, 4, 3)), (6, (3, 2, 1))))
+    name, back = f"conv{rank}d", (0, rank + 1, *range(1, rank + 1))
+    plain = getattr(conv, name)(card.asarray(x), card.asarray(w))
+    turned = card.asarray(x.transpose(last).copy()).transpose(back)
+    y = getattr(conv, name)(turned, card.asarray(w))
+    assert (y.get() == plain.get()).all() and y.transpose(last).flags.c_contiguous
+    made, item = PyGraph.made[-1], x.itemsize
+    assert [s * item for s in made.x.stride] == [*turned.strides] and [s * item for s in made.y.stride] == [*y.strides]
+    assert made.w.stride[-1] == 1
+    g = getattr(conv, name + "_weight")(y, turned, w.shape, last=True)
+    assert (g.get() == getattr(conv, name + "_weight")(plain, card.asarray(x), w.shape).get()).all()
+    assert PyGraph.made[-2].w.stride[1] == 1 and PyGraph.made[-1].w.stride[-1] == 1
+
+
 def test_half_types_are_summed_in_float(frontend):
     made = job_of("float16")
     assert made.io is Kind.HALF and made.compute is made.computed is Kind.FLOAT
