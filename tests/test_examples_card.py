@@ -18,7 +18,7 @@ for package in ("sklearn", "skimage", "matplotlib"):
 
 CHEAP = (
     "graph", "neuron", "tiny_tanh", "homework", "multiply", "accumulation", "momentum", "newton", "two_layer", "activations",
-    "full_convolution", "filters", "lenet", "captions", "matrix_norms", "dcgan",
+    "full_convolution", "filters", "lenet", "captions", "matrix_norms",
 )  # fmt: skip
 
 

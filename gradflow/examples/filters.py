@@ -85,7 +85,7 @@ def _drawn(page: Page, picture: np.ndarray, found: dict[str, np.ndarray], edges:
     last = panels[7]
     last.imshow(kernel, cmap="RdBu_r", vmin=-3, vmax=3)
     for i, j in np.ndindex(3, 3):
-        last.text(j, i, f"{kernel[i, j]:.3f}", ha="center", va="center")
+        last.text(j, i, f"{kernel[i, j].round(3) + 0.0:.3f}", ha="center", va="center")  # + 0.0: no minus before a zero
     last.set(title="learned from the photograph", xticks=[], yticks=[])
     return figure
 

@@ -21,7 +21,7 @@ GATES = {"AND": (0, 0, 0, 1), "OR": (0, 1, 1, 1), "NAND": (1, 1, 1, 0), "same va
 
 def perceptron(x: gf.Tensor, target: gf.Tensor, rounds: int = 100) -> tuple[gf.Tensor, gf.Tensor, int]:
     """(w, b, errors that are left) after the learning rule went through all inputs until there was none, or `rounds` times."""
-    w, b = gf.zeros(2, device=x.device), gf.zeros(1, device=x.device)
+    w, b = gf.randn(2, device=x.device), gf.randn(1, device=x.device)
     errors = len(x)
     for _ in range(rounds):
         errors = 0
@@ -70,23 +70,26 @@ def run(page: Page) -> None:
         right = ((model(x)[:, 0] > 0).float() == target).float().mean().item()
         corners = model[:2](x).cpu().numpy()
     page.result("same value by two hidden units, right", right, equal=1.0, unit="%")
-    caption = "Where each perceptron says 1, and the hidden layer in which one line is enough."
+    caption = "Where each perceptron says 1 (blue); and the hidden layer, to which 0 1 and 1 0 look alike: one line is enough."
     page.picture(_drawn(page, lines, corners, model), "gates.png", caption)
 
 
 def _drawn(page: Page, lines: dict[str, tuple[float, float, float, int]], corners: np.ndarray, model: Any) -> Any:
-    figure = page.figure(15, 3.2)
+    figure = page.figure(15, 3.4)
     panels = figure.subplots(1, 5)
     grid = np.stack(np.meshgrid(np.linspace(-0.5, 1.5, 200), np.linspace(-0.5, 1.5, 200)), -1)
     for axes, (name, (w0, w1, b, errors)) in zip(panels, lines.items(), strict=False):
         _half(axes, grid, grid @ (w0, w1) + b > 0)
         axes.scatter(*np.array(INPUTS).T, c=["#1f77b4" if t else "white" for t in GATES[name]], edgecolors="black", s=70)
         axes.set_title(name if not errors else f"{name}: no line does")
+        axes.set(xlabel="$x_0$", ylabel="$x_1$", xticks=(0, 1), yticks=(0, 1))
     w, b = (p.detach().cpu().numpy() for p in (model[2].weight, model[2].bias))
-    hidden = np.stack(np.meshgrid(np.linspace(-1.3, 1.3, 200), np.linspace(-1.3, 1.3, 200)), -1)
+    hidden = np.stack(np.meshgrid(np.linspace(-1.6, 1.6, 200), np.linspace(-1.6, 1.6, 200)), -1)
     _half(panels[4], hidden, hidden @ w[0] + b > 0)
     panels[4].scatter(*corners.T, c=["#1f77b4" if t else "white" for t in GATES["same value"]], edgecolors="black", s=70)
-    panels[4].set_title("same value, hidden units")
+    for (x0, x1), corner in zip(INPUTS, corners, strict=True):  # 1 0 below, for it lies on 0 1
+        panels[4].annotate(f"{x0:.0f} {x1:.0f}", corner, (-8, 8 if x0 <= x1 else -16), textcoords="offset points")
+    panels[4].set(xlabel="$h_0$", ylabel="$h_1$", xticks=(-1, 0, 1), yticks=(-1, 0, 1), title="same value, hidden units")
     return figure
 
 

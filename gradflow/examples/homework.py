@@ -63,8 +63,8 @@ def run(page: Page) -> None:
     page.note("\n".join(lines))
     page.result("values and gradients", 2 * len(hand), equal=20)
     page.result("tape and hand apart by", apart, at_most=1e-14)
-    named = {name: tape[name] for name in hand}
-    page.picture(gf.draw(tape["loss"], names=named, values=True, shapes=False), "graph.png", "Every value and every gradient of the net.")
+    drawing = gf.draw(tape["loss"], names={name: tape[name] for name in hand}, values=True, shapes=False)
+    page.picture(drawing, "graph.png", "Every value and every gradient of the net.")
 
 
 if __name__ == "__main__":

@@ -90,23 +90,19 @@ def run(page: Page) -> None:
 
 def _drawn(page: Page, histories: dict[tuple[str, str], gf.train.History], decays: list[str]) -> Any:
     figure = page.figure(12, 6.5)
-    above, below = figure.subfigures(2, 1)
+    rows = figure.subplots(2, len(decays), sharex=True, sharey="row")
     colors = dict(zip(OPTIMIZERS, ("#888888", "#1f77b4", "#2a7f3f", "#d95f02"), strict=True))
-    rows = (
-        (above.subplots(1, len(decays), sharey=True), "loss", "training loss"),
-        (below.subplots(1, len(decays), sharey=True), "valid_accuracy", "held out errors, %"),
-    )
-    for panels, quantity, label in rows:
+    quantities = {"loss": "training loss", "valid_accuracy": "held out errors, %"}
+    for panels, (quantity, label) in zip(rows, quantities.items(), strict=True):
         for axes, d in zip(panels, decays, strict=True):
             for o, color in colors.items():
                 values = histories[o, d][quantity]
                 shown = values if quantity == "loss" else [100 * (1 - v) for v in values]
                 axes.plot(range(1, len(values) + 1), shown, color=color, label=o)
-            axes.set(title=f"rate: {d}" if quantity == "loss" else "", xlabel="epoch")
-            axes.set(**{"yscale": "log"} if quantity == "loss" else {"ylim": (0, 12)})
+            axes.set(**{"yscale": "log", "title": f"rate: {d}"} if quantity == "loss" else {"ylim": (0, 12), "xlabel": "epoch"})
             axes.grid(alpha=0.3)
         panels[0].set_ylabel(label)
-    rows[0][0][0].legend(frameon=False, fontsize=8)
+    rows[0][0].legend(frameon=False, fontsize=8)
     return figure
 
 

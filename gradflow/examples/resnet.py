@@ -98,7 +98,7 @@ def _drawn(page: Page, histories: dict[tuple[str, int], gf.train.History]) -> An
         left.plot(epochs, history["loss"], **look)
         right.plot(epochs, [100 * (1 - a) for a in history["valid_accuracy"]], **look)
     left.set(yscale="log", xlabel="epoch", ylabel="training loss", title="Cross entropy in training")
-    right.set(ylim=(0, page.pick(20, 100)), xlabel="epoch", ylabel="held out images read wrongly, %", title="Errors")
+    right.set(yscale="log", xlabel="epoch", ylabel="held out images read wrongly, %", title="Errors")
     for axes in (left, right):
         axes.grid(alpha=0.3)
         axes.xaxis.get_major_locator().set_params(integer=True)
