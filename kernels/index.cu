@@ -14,17 +14,17 @@ constexpr int CHUNK = 32;  // rows per thread; gradflow/cuda/index.py knows it t
 // Unlike a library's sort it lets no host wait, so that a graph can hold it. Row order[k] has the k-th number, sorted[k].
 
 // Numbers outside 0..n-1 come last, as n.
-template <class K> __device__ __forceinline__ int key_of(K id, int n) { return id >= 0 && id < n ? int(id) : n; }
+__device__ __forceinline__ index_t key_of(index_t id, index_t n) { return id >= 0 && id < n ? id : n; }
 
-// Of a few thousand numbers: a thread has one and counts those that come before it.
+// Of a few thousand numbers: a thread has one and counts those that come before it. K holds n.
 template <class K>
-__global__ void __launch_bounds__(64) places(const K* __restrict__ ids, int* __restrict__ order, int* __restrict__ sorted,
-                                             int m, int n) {
+__global__ void __launch_bounds__(64) places(const index_t* __restrict__ ids, int* __restrict__ order,
+                                             index_t* __restrict__ sorted, int m, index_t n) {
   constexpr int TILE = 256;
-  __shared__ alignas(16) int tile[TILE];
+  __shared__ alignas(16) K tile[TILE];
   const int i = blockIdx.x * blockDim.x + threadIdx.x;
-  const auto number = [=](int k) { return k < m ? key_of(ids[k], n) : n; };
-  const int mine = number(i);
+  const auto number = [=](int k) { return K(k < m ? key_of(ids[k], n) : n); };
+  const K mine = number(i);
   int place = 0;
   for (int first = 0; first < m; first += TILE) {
     __syncthreads();  // the last tile has been read
@@ -45,17 +45,18 @@ constexpr int SORTED = 2048, SORT_WARPS = 8;
 struct digit_of {
   int shift, bits;
   __device__ __forceinline__ int values() const { return 1 << bits; }
-  __device__ __forceinline__ int operator()(int key) const { return key >> shift & (values() - 1); }
+  __device__ __forceinline__ int operator()(index_t key) const { return int(key >> shift) & (values() - 1); }
 };
 
 // f(i, key, digit, rank) for this warp's numbers: `rank` of those before it among the 32 have the same digit, and
 // count[digit] have it among the earlier ones.
-template <class K, class F>
-__device__ __forceinline__ void each_number(const K* ids, int m, int n, digit_of digit, int* count, F f) {
+template <class F>
+__device__ __forceinline__ void each_number(const index_t* ids, int m, index_t n, digit_of digit, int* count, F f) {
   const int lane = threadIdx.x % 32, first = blockIdx.x * SORTED + threadIdx.x / 32 * (SORTED / SORT_WARPS);
   for (int i = first + lane; i - lane < first + SORTED / SORT_WARPS; i += 32) {
     const bool mine = i < m;
-    const int key = mine ? key_of(ids[i], n) : 0, d = mine ? digit(key) : -1;
+    const index_t key = mine ? key_of(ids[i], n) : 0;
+    const int d = mine ? digit(key) : -1;
     const unsigned same = __match_any_sync(0xffffffffu, d);
     const int rank = __popc(same & ((1u << lane) - 1));
     if (mine) f(i, key, d, rank);
@@ -66,19 +67,18 @@ __device__ __forceinline__ void each_number(const K* ids, int m, int n, digit_of
 }
 
 // In shared memory, how many numbers of each warp have each digit; returns this warp's counts.
-template <class K> __device__ __forceinline__ int* count_digits(const K* ids, int m, int n, digit_of digit, int* counts) {
+__device__ __forceinline__ int* count_digits(const index_t* ids, int m, index_t n, digit_of digit, int* counts) {
   int* mine = counts + threadIdx.x / 32 * digit.values();
   for (int k = threadIdx.x; k < SORT_WARPS * digit.values(); k += blockDim.x) counts[k] = 0;
   __syncthreads();
-  each_number(ids, m, n, digit, mine, [](int, int, int, int) {});
+  each_number(ids, m, n, digit, mine, [](int, index_t, int, int) {});
   __syncthreads();
   return mine;
 }
 
 // counts (digits, blocks).
-template <class K>
-__global__ void __launch_bounds__(256, 4) digit_counts(const K* __restrict__ ids, int* __restrict__ counts, int m, int n,
-                                                       int shift, int bits) {
+__global__ void __launch_bounds__(256, 4) digit_counts(const index_t* __restrict__ ids, int* __restrict__ counts, int m,
+                                                       index_t n, int shift, int bits) {
   extern __shared__ int digit_memory[];
   const digit_of digit{shift, bits};
   count_digits(ids, m, n, digit, digit_memory);
@@ -116,10 +116,10 @@ __global__ void __launch_bounds__(256, 4) digit_offsets(int* __restrict__ counts
 
 // A number goes behind those of a smaller digit, those of its own in the blocks and the warps before, and those its warp
 // has had. order and ids are what the digits so far have made of them; order is null for the first digit.
-template <class K>
 __global__ void __launch_bounds__(256, 4) digit_places(
-    const K* __restrict__ ids, const int* __restrict__ order, const int* __restrict__ before, const int* __restrict__ totals,
-    int* __restrict__ next_order, int* __restrict__ next_ids, int m, int n, int shift, int bits) {
+    const index_t* __restrict__ ids, const int* __restrict__ order, const int* __restrict__ before,
+    const int* __restrict__ totals, int* __restrict__ next_order, index_t* __restrict__ next_ids, int m, index_t n, int shift,
+    int bits) {
   extern __shared__ int digit_memory[];
   __shared__ int part[SORT_WARPS];
   const digit_of digit{shift, bits};
@@ -142,7 +142,7 @@ __global__ void __launch_bounds__(256, 4) digit_places(
     start += totals[d];
   }
   __syncthreads();
-  each_number(ids, m, n, digit, next, [=](int i, int key, int d, int rank) {
+  each_number(ids, m, n, digit, next, [=](int i, index_t key, int d, int rank) {
     const int place = next[d] + rank;
     next_order[place] = order ? order[i] : i;
     next_ids[place] = key;
@@ -156,8 +156,8 @@ __global__ void __launch_bounds__(256, 4) digit_places(
 // and tails; both are null if one chunk holds all. The number n is passed over.
 template <class T, class S>
 __global__ void __launch_bounds__(256, 4) segment_sum(
-    const S* __restrict__ x, const int* __restrict__ order, const int* __restrict__ ids, T* __restrict__ y,
-    acc_t<T>* __restrict__ part, int* __restrict__ part_ids, index_t m, index_t width, index_t n) {
+    const S* __restrict__ x, const int* __restrict__ order, const index_t* __restrict__ ids, T* __restrict__ y,
+    acc_t<T>* __restrict__ part, index_t* __restrict__ part_ids, index_t m, index_t width, index_t n) {
   using A = acc_t<T>;
   const index_t chunk = index_t(blockIdx.x) * blockDim.y + threadIdx.y, begin = chunk * CHUNK;
   const index_t column = index_t(blockIdx.y) * blockDim.x + threadIdx.x;
@@ -169,11 +169,11 @@ __global__ void __launch_bounds__(256, 4) segment_sum(
   A sum = 0, head = 0, tail = 0;
   for (int r = 0; r < count; ++r) {
     sum += A(to_acc<S>(x[(order ? index_t(order[begin + r]) : begin + r) * width + column]));
-    const int id = ids[r];
+    const index_t id = ids[r];
     if (r + 1 < count && ids[r + 1] == id) continue;
     if (came) head = sum;
     else if (r + 1 == count && goes_on) tail = sum;
-    else if (id < n) store(y + index_t(id) * width + column, load(y + index_t(id) * width + column) + sum);
+    else if (id < n) store(y + id * width + column, load(y + id * width + column) + sum);
     sum = 0, came = false;
   }
   if (part) {
