@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 import gradflow as gf
 from gradflow import nn
 from gradflow.examples.page import Page
@@ -76,12 +74,13 @@ def accuracy(model: nn.Module, x: Any, t: Any) -> float:
 
 def tiles(page: Page, images: Any, titles: Any, across: int, side: float = 1.15, cmap: str = "gray_r", **limits: Any) -> Any:
     """A figure of images (h, w) in rows of `across`, each under its title."""
-    down = -(-len(images) // across)
-    figure = page.figure(across * side, down * (side + 0.28))
-    every = np.atleast_1d(figure.subplots(down, across)).flat
-    for axes in every:
-        axes.set_axis_off()
-    for axes, image, title in zip(figure.axes, images, titles, strict=False):
-        axes.imshow(image, cmap=cmap, **limits)
-        axes.set_title(title, fontsize=9)
+    down, tall = -(-len(images) // across), max(image.shape[0] / image.shape[1] for image in images)
+    figure = page.figure(across * side, down * (tall * side + 0.28))
+    axes = figure.subplots()  # one for all: matplotlib takes seconds for a hundred
+    axes.set_axis_off()
+    for i, (image, title) in enumerate(zip(images, titles, strict=True)):
+        x, y = (i % across) * 1.08, i // across * (tall + 0.28 / side)
+        axes.imshow(image, cmap=cmap, extent=(x, x + 1, y + image.shape[0] / image.shape[1], y), **limits)
+        axes.text(x + 0.5, y - 0.03, title, ha="center", va="bottom", fontsize=9)
+    axes.set(xlim=(0, across * 1.08 - 0.08), ylim=(down * (tall + 0.28 / side) - 0.28 / side, -0.28 / side), aspect="equal")
     return figure
