@@ -50,14 +50,15 @@ def run(page: Page) -> None:
         purity[layer] = counts.max(1)[alive].mean() / BEST
         page.result(f"best images of a unit of the {layer} layer that show one digit", purity[layer], unit="%")
         part.suptitle(f"{layer} convolution: what six of its units saw in the images that activate them most", fontsize=10)
-        grid = part.subplots(3, 2 * (BEST + 1) - 1)
-        for axes in grid.flat:
-            axes.set_axis_off()
+        axes = part.subplots()
+        axes.set_axis_off()
         _, different = np.unique(counts.argmax(1) + 10 * ~alive, return_index=True)  # for each digit the first unit
         for i, unit in enumerate(different[:6]):
-            row = grid[i // 2][i % 2 * (BEST + 1) :]
-            for axes, image, place in zip(row, best[unit], places[unit], strict=False):
-                axes.imshow(seen(images[image], place, maps.shape[3], side), cmap="gray_r", vmin=0, vmax=1)
+            for k, (image, place) in enumerate(zip(best[unit], places[unit], strict=True)):
+                left, top = i % 2 * (BEST + 1) + k, i // 2
+                patch = seen(images[image], place, maps.shape[3], side)
+                axes.imshow(patch, cmap="gray_r", vmin=0, vmax=1, extent=(left, left + 0.9, top + 0.9, top))
+        axes.set(xlim=(0, 2 * BEST + 1), ylim=(3, 0), aspect="equal")
     page.result("what the third layer is ahead of the first", purity["third"] - purity["first"], at_least=0.05, unit="%")
     page.picture(figure, "best.png", "From stroke to digit: the best images of units of each layer, cut to what the unit sees.")
 
