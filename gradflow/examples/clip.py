@@ -15,6 +15,7 @@ import numpy as np
 
 import gradflow as gf
 from gradflow.examples.image_text import CAPTIONS, NAMES, NEW_CAPTIONS, fitted, read, tokens
+from gradflow.examples.judge import label, show
 from gradflow.examples.page import Page
 from gradflow.examples.runner import main
 
@@ -42,7 +43,7 @@ def run(page: Page) -> None:
     page.result("of the 8 new images that suit a sentence best, show its digit", (new[best] == np.arange(10)).mean(),
                 at_least=page.pick(0.97, 0.9), unit="%")  # fmt: skip
     page.picture(_matrix(page, cosines, new), "cosines.png", "How well each sentence suits the new images of each digit.")
-    page.picture(_found(page, x_new.cpu().numpy()[:, 0], best, new), "found.png",
+    page.picture(_found(page, x_new, best, new), "found.png",
                  "The eight new images that suit each sentence best; a wrong digit would be framed in red.")  # fmt: skip
 
 
@@ -60,15 +61,13 @@ def _matrix(page: Page, cosines: np.ndarray, new: np.ndarray) -> Any:
     return figure
 
 
-def _found(page: Page, images: np.ndarray, best: np.ndarray, new: np.ndarray) -> Any:
-    figure = page.figure(9, 7)
+def _found(page: Page, images: gf.Tensor, best: np.ndarray, new: np.ndarray) -> Any:
+    figure = page.figure(6.6, 7)
     axes = figure.subplots()
-    wall = np.pad(images[best.T], ((0, 0), (0, 0), (1, 1), (1, 1)))  # (10, 8, 10, 10): a row for each sentence
-    axes.imshow(wall.transpose(0, 2, 1, 3).reshape(100, 80), cmap="gray_r", vmin=0, vmax=1)
+    show(axes, images[gf.tensor(best.T.copy(), device=images.device).flatten()], across=8)
     for row, column in np.argwhere(new[best.T] != np.arange(10)[:, None]):
-        axes.plot(10 * column + np.array([0, 9, 9, 0, 0]), 10 * row + np.array([0, 0, 9, 9, 0]), color="#c0182b")
-    axes.set_xticks([])
-    axes.set_yticks(np.arange(10) * 10 + 4.5, [CAPTIONS[0].format(name) for name in NAMES], fontsize=11)
+        axes.plot(10 * column + np.array([1, 10, 10, 1, 1]), 10 * row + np.array([1, 1, 10, 10, 1]), color="#c0182b")
+    label(axes, [CAPTIONS[0].format(name) for name in NAMES])
     return figure
 
 

@@ -8,13 +8,11 @@ how many lie as near to a real digit as new real ones do, and by what lies betwe
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 import gradflow as gf
 from gradflow import nn
-from gradflow.examples.digit_net import fitted
+from gradflow.examples.judge import Judge, show
 from gradflow.examples.page import Page
 from gradflow.examples.runner import main
 
@@ -72,37 +70,24 @@ def adversaries(page: Page, x: gf.Tensor, steps: int) -> nn.Module:
 
 def run(page: Page) -> None:
     """Train, make a thousand digits, have them judged, and walk between some."""
-    (x, y), (x_new, y_new) = ([t.to(page.device) for t in part.tensors] for part in gf.data.digits())
-    reader = fitted(page, x, y, page.pick(20, 4))
-    right = gf.train.accuracy(reader(x_new), y_new).item()
-    page.result("reader: digits never trained on read rightly", right, at_least=page.pick(0.96, 0.8), unit="%")
-    make = adversaries(page, x * 2 - 1, page.pick(1500, 160))
+    judge = Judge(page, page.pick(20, 4))
+    make = adversaries(page, judge.x * 2 - 1, page.pick(2500, 160))
+    goals = page.pick((0.6, 0.4, 9), (0.1, 0.3, 5))
     with gf.no_grad():
         made = (make(noise(page, 1000)) + 1) / 2
-        sure = reader(made).softmax(1)
-        kinds = np.bincount(sure.argmax(1).cpu().numpy(), minlength=10)
-        sure_new = reader(x_new).softmax(1).amax(1).quantile(0.1)
-    away, away_new = (gf.cdist(a.flatten(1), x.flatten(1)).amin(1) for a in (made, x_new))
-    near = (away < away_new.quantile(0.99)).float().mean().item()
-    goals = page.pick((0.6, 0.4, 9), (0.1, 0.3, 5))
-    page.result("made digits as near to a real one as 99 % of new real ones", near, at_least=goals[0], unit="%")
-    certain = (sure.amax(1) > sure_new).float().mean().item()
-    page.result("read with more certainty than the least certain tenth of new real ones", certain, at_least=goals[1], unit="%")
-    page.result("kinds of digits, each at least 2 % of those made", int((kinds >= 20).sum()), at_least=goals[2])
-    with gf.no_grad():
+        sure, sure_new = (judge.reader(images).softmax(1).amax(1) for images in (made, judge.x_new))
+        certain = (sure > sure_new.quantile(0.1)).float().mean()
         ends, part = noise(page, 16), gf.linspace(0, 1, 10, device=page.device).reshape(1, 10, 1, 1, 1)
-        walk = make((ends[:8, None] * (1 - part) + ends[8:, None] * part).flatten(0, 1))
-    shown = {"made": made[:80] * 2 - 1, "on the way from one point of noise to another": walk}
-    page.picture(_walls(page, shown), "digits.png", "Digits made from noise, and, in each row, from noise between two points.")
-
-
-def _walls(page: Page, shown: dict[str, Any]) -> Any:
+        walk = (make((ends[:8, None] * (1 - part) + ends[8:, None] * part).flatten(0, 1)) + 1) / 2
+    page.result("made digits as near to a real one as 99 % of new real ones", judge.near(made), at_least=goals[0], unit="%")
+    page.result("read with more certainty than the least certain tenth of new real ones", certain, at_least=goals[1], unit="%")
+    page.result("kinds of digits, each at least 2 % of those made", judge.kinds(made), at_least=goals[2])
     figure = page.figure(11, 4.8)
+    shown = {"made": made[:80], "on the way from one point of noise to another": walk}
     for axes, (name, images) in zip(figure.subplots(1, 2), shown.items(), strict=True):
-        wall = np.pad(images.reshape(8, 10, 8, 8).cpu().numpy(), ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=-1)
-        axes.imshow(wall.transpose(0, 2, 1, 3).reshape(80, 100), cmap="gray_r", vmin=-1, vmax=1)
-        axes.set(title=name, xticks=[], yticks=[])
-    return figure
+        show(axes, images, across=10)
+        axes.set_title(name)
+    page.picture(figure, "digits.png", "Digits made from noise, and, in each row, from noise between two points.")
 
 
 if __name__ == "__main__":

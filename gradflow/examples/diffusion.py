@@ -16,7 +16,7 @@ import numpy as np
 
 import gradflow as gf
 from gradflow import nn
-from gradflow.examples.digit_net import fitted
+from gradflow.examples.judge import Judge, label, show
 from gradflow.examples.page import Page
 from gradflow.examples.runner import main
 
@@ -98,47 +98,36 @@ class Diffusion:
 
 def run(page: Page) -> None:
     """Train, draw every digit, and have them judged."""
-    (x, y), (x_new, y_new) = ([t.to(page.device) for t in part.tensors] for part in gf.data.digits())
-    judge = fitted(page, x, y, page.pick(20, 4))
-    right = gf.train.accuracy(judge(x_new), y_new).item()
-    page.result("judge: digits never trained on read rightly", right, at_least=page.pick(0.96, 0.8), unit="%")
-
+    judge = Judge(page, page.pick(20, 4))
     way = Diffusion(page, page.pick(200, 40))
     model = Denoiser(way.steps, page.pick(256, 128)).to(page.device)
-    flat, new = x.flatten(1) * 2 - 1, x_new.flatten(1) * 2 - 1
-    errors = way.trained(model, flat, y, page.pick(5000, 300))
+    errors = way.trained(model, judge.x.flatten(1) * 2 - 1, judge.y, page.pick(5000, 300))
     page.result("mean squared error of the noise; guessing 0 gives 1", errors[-1], at_most=page.pick(0.2, 0.35))
 
-    asked = gf.tensor(np.arange(500) % 10, device=page.device)
-    every = way.drawn(model.eval(), asked)
-    made = every[-1].clamp(-1, 1)
-    read = gf.train.accuracy(judge((made.reshape(-1, 1, 8, 8) + 1) / 2), asked).item()
-    page.result("drawn digits in which the judge reads the digit asked for", read, at_least=page.pick(0.95, 0.7), unit="%")
-    nearest = gf.cdist(new, flat).amin(1)
-    away = gf.cdist(made, flat).amin(1)
-    share = (away < nearest.quantile(0.99)).float().mean().item()
-    page.result("as near to a real digit as 99 % of new real ones", share, at_least=page.pick(0.9, 0.75), unit="%")
-    ratio = (away.median() / nearest.median()).item()
+    asked = gf.arange(500, device=page.device) % 10
+    every = [(x.clamp(-1, 1).reshape(-1, 1, 8, 8) + 1) / 2 for x in way.drawn(model.eval(), asked)]
+    made = every[-1]
+    right = (judge.read(made) == asked).float().mean()
+    page.result("drawn digits in which the judge reads the digit asked for", right, at_least=page.pick(0.95, 0.7), unit="%")
+    page.result("as near to a real digit as 99 % of new real ones", judge.near(made), at_least=page.pick(0.9, 0.75), unit="%")
+    ratio = judge.away(made).median() / judge.away_new.median()
     page.result("distance to the nearest real digit, of that of new real ones; copies would have 0", ratio, at_least=0.6)
 
-    grid = made[:100].reshape(10, 10, 8, 8).cpu().numpy().swapaxes(0, 1)
-    page.picture(_wall(page, grid, range(10), "digit asked for"), "digits.png", "Drawn digits, ten of each that was asked for.")
     times = np.linspace(0, way.steps, 11).round().astype(int)
-    course = np.stack([every[t][:10].reshape(10, 8, 8).cpu().numpy() for t in times], 1)
-    page.picture(_wall(page, course, range(10), "digit asked for", [f"t = {way.steps - t}" for t in times]), "course.png",
-                 "How one of each comes out of noise.")  # fmt: skip
-
-
-def _wall(page: Page, images: np.ndarray, rows: Any, label: str, columns: Any = ()) -> Any:
-    figure = page.figure(7.5, 7)
-    axes = figure.subplots()
-    down, across = images.shape[:2]
-    wall = np.pad(images, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=-1)
-    axes.imshow(wall.transpose(0, 2, 1, 3).reshape(10 * down, 10 * across), cmap="gray_r", vmin=-1, vmax=1)
-    axes.set_yticks(np.arange(down) * 10 + 4.5, rows)
-    axes.set_xticks(np.arange(len(columns)) * 10 + 4.5, columns, fontsize=8)
-    axes.set_ylabel(label)
-    return figure
+    course = gf.stack([every[t][:10] for t in times], 1).flatten(0, 1)
+    tens = made[:100].reshape(10, 10, 1, 8, 8).transpose(0, 1).flatten(0, 1)  # a row for each digit
+    walls = (
+        ("digits.png", tens, (), "Drawn digits, ten of each that was asked for."),
+        ("course.png", course, [f"t = {way.steps - t}" for t in times], "How one of each comes out of noise."),
+    )
+    for file, images, columns, caption in walls:
+        figure = page.figure(7.5, 7)
+        axes = figure.subplots()
+        show(axes, images, across=len(images) // 10)
+        label(axes, range(10), columns)
+        axes.tick_params(axis="x", labelsize=8)
+        axes.set_ylabel("digit asked for")
+        page.picture(figure, file, caption)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 import gradflow as gf
+from gradflow.examples.judge import Judge, show
 from gradflow.examples.page import Page
 from gradflow.examples.runner import main
 
@@ -62,52 +63,27 @@ def adversaries(page: Page, name: str, x: gf.Tensor, steps: int) -> tuple[gf.nn.
     return make.eval(), given
 
 
-def reader(page: Page, x: gf.Tensor, y: gf.Tensor) -> gf.nn.Module:
-    """A network that reads digits (n, 64)."""
-    model = gf.nn.Sequential(gf.nn.Linear(64, 128), gf.nn.ReLU(), gf.nn.Linear(128, 10)).to(page.device)
-    optimizer = gf.optim.Adam(model.parameters(), 0.01, weight_decay=1e-4)
-    for _ in range(100):
-        optimizer.zero_grad()
-        F.cross_entropy(model(x), y).backward()
-        optimizer.step()
-    return model.eval()
-
-
 def run(page: Page) -> None:
-    """Both kinds of adversaries, judged by a reader and by how near what they make is to real digits."""
-    (x, y), (x_new, y_new) = ([t.to(page.device) for t in part.tensors] for part in gf.data.digits())
-    x, x_new = x.flatten(1) * 2 - 1, x_new.flatten(1) * 2 - 1
-    judge = reader(page, x, y)
-    right = gf.train.accuracy(judge(x_new), y_new).item()
-    page.result("reader: digits never trained on read rightly", right, at_least=0.93, unit="%")
-
-    def away(made: gf.Tensor) -> gf.Tensor:
-        return gf.cdist(made, x).amin(1)
-
-    near = away(x_new).quantile(0.99)
-    mixed = np.random.default_rng(page.seed).permuted(x.cpu().numpy(), axis=0)  # each pixel from another digit
-    share = (away(gf.tensor(mixed, device=page.device)) < near).float().mean().item()
-    page.result("pixels mixed from many digits: as near to a real digit as 99 % of the new ones", share, unit="%")
-    shown, given, goals = {"real": x_new[:40].cpu().numpy()}, {}, page.pick((0.8, 9), (0.15, 5))
+    """Both kinds of adversaries, judged by how near what they make is to real digits, and by how many kinds there are."""
+    judge = Judge(page, page.pick(20, 4))
+    # Pixels each from another digit have the right brightness everywhere, and yet are no digits.
+    mixed = np.random.default_rng(page.seed).permuted(judge.x.cpu().numpy(), axis=0)
+    near = judge.near(gf.tensor(mixed, device=page.device))
+    page.result("pixels mixed from many digits: as near to a real digit as 99 % of the new ones", near, at_most=0.05, unit="%")
+    shown, given, goals = {"real": judge.x_new[:40]}, {}, page.pick((0.8, 9), (0.15, 5))
     for name in LOSSES:
-        make, given[name] = adversaries(page, name, x, page.pick(6000, 500))
+        make, given[name] = adversaries(page, name, judge.x.flatten(1) * 2 - 1, page.pick(6000, 500))
         with gf.no_grad():
-            made = make(gf.randn(1000, NOISE, device=page.device))
-            kinds = np.bincount(judge(made).argmax(1).cpu().numpy(), minlength=10)
-        page.result(f"{name}: made digits that are as near", (away(made) < near).float().mean().item(), at_least=goals[0], unit="%")
-        page.result(f"{name}: kinds of digits, each at least 2 % of those made", int((kinds >= 20).sum()), at_least=goals[1])
-        shown[name] = made[:40].cpu().numpy()
-    page.picture(_digits(page, shown), "digits.png", "Real digits, and digits made from noise by either loss.")
-    page.picture(_given(page, given), "critic.png", "What the critic gives real and made digits while both learn.")
-
-
-def _digits(page: Page, shown: dict[str, np.ndarray]) -> Any:
-    figure = page.figure(12, 5)
+            made = (make(gf.randn(1000, NOISE, device=page.device)) + 1).reshape(-1, 1, 8, 8) / 2
+        page.result(f"{name}: made digits that are as near", judge.near(made), at_least=goals[0], unit="%")
+        page.result(f"{name}: kinds of digits, each at least 2 % of those made", judge.kinds(made), at_least=goals[1])
+        shown[name] = made[:40]
+    figure = page.figure(10, 5.6)
     for axes, (name, images) in zip(figure.subplots(1, 3), shown.items(), strict=True):
-        wall = np.pad(images.reshape(8, 5, 8, 8), ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=-1)
-        axes.imshow(wall.transpose(0, 2, 1, 3).reshape(80, 50), cmap="gray_r", vmin=-1, vmax=1)
-        axes.set(title=name, xticks=[], yticks=[])
-    return figure
+        show(axes, images, across=5)
+        axes.set_title(name)
+    page.picture(figure, "digits.png", "Real digits, and digits made from noise by either loss.")
+    page.picture(_given(page, given), "critic.png", "What the critic gives real and made digits while both learn.")
 
 
 def _given(page: Page, given: dict[str, list[tuple[Any, Any]]]) -> Any:

@@ -16,8 +16,8 @@ import numpy as np
 
 import gradflow as gf
 from gradflow import nn
-from gradflow.examples.digit_net import fitted as fitted_reader
 from gradflow.examples.image_text import CAPTIONS, NAMES, NEW_CAPTIONS, ImageText, fitted, tokens
+from gradflow.examples.judge import Judge, label, show
 from gradflow.examples.page import Page
 from gradflow.examples.runner import main
 
@@ -70,35 +70,27 @@ def drawn(page: Page, model: ImageText, decoder: nn.Module, sentences: list[str]
 
 def run(page: Page) -> None:
     """Train three models apart from each other, then draw what sentences ask for."""
-    (x, y), (x_new, y_new) = ([t.to(page.device) for t in part.tensors] for part in gf.data.digits())
-    reader = fitted_reader(page, x, y, page.pick(20, 3))
-    right = gf.train.accuracy(reader(x_new), y_new).item()
-    page.result("reader: digits never trained on read rightly", right, at_least=page.pick(0.96, 0.75), unit="%")
-    model, _ = fitted(page, x, y.cpu().numpy(), page.pick(20, 4))
+    judge = Judge(page, page.pick(20, 3))
+    model, _ = fitted(page, judge.x, judge.y.cpu().numpy(), page.pick(20, 4))
     autoencoder = Autoencoder(page.pick(256, 128)).to(page.device)
-    autoencoder.fit(page, x.flatten(1), page.pick(4000, 800))
+    autoencoder.fit(page, judge.x.flatten(1), page.pick(4000, 800))
     decoder = autoencoder.decoder.eval().requires_grad_(False)
 
     asked = np.repeat(np.arange(10), EACH)
     for caption in (CAPTIONS[0], NEW_CAPTIONS[0]):
         sentences = [caption.format(NAMES[d]) for d in asked]
         course = drawn(page, model, decoder, sentences, page.pick(150, 30))
-        before, after = ((reader(images).argmax(1).cpu().numpy() == asked).mean() for images in course)
-        page.result(f'"{caption}": the reader reads the digit asked for at first in', before, unit="%")
+        before, after = ((judge.read(images).cpu().numpy() == asked).mean() for images in course)
+        page.result(f'"{caption}": the judge reads the digit asked for at first in', before, unit="%")
         page.result(f'"{caption}": and at last in', after, at_least=page.pick(0.9, 0.5), unit="%")
         if caption == CAPTIONS[0]:
             shown = course
-    page.picture(_drawings(page, shown), "drawings.png", "How five drawings for each sentence begin, and how they end.")
-
-
-def _drawings(page: Page, course: tuple[Any, Any]) -> Any:
-    figure = page.figure(10, 7.6)
-    for axes, images, title in zip(figure.subplots(1, 2), course, ("at first", "at last"), strict=True):
-        wall = np.pad(images.reshape(10, EACH, 8, 8)[:, :5].cpu().numpy(), ((0, 0), (0, 0), (1, 1), (1, 1)))
-        axes.imshow(wall.transpose(0, 2, 1, 3).reshape(100, 50), cmap="gray_r", vmin=0, vmax=1)
-        axes.set(title=title, xticks=[], yticks=[])
-    figure.axes[0].set_yticks(np.arange(10) * 10 + 4.5, [CAPTIONS[0].format(name) for name in NAMES])
-    return figure
+    figure = page.figure(9.4, 7.6)
+    for axes, images, title in zip(figure.subplots(1, 2), shown, ("at first", "at last"), strict=True):
+        show(axes, images.reshape(10, EACH, 1, 8, 8)[:, :5].flatten(0, 1), across=5)
+        axes.set_title(title)
+    label(figure.axes[0], [CAPTIONS[0].format(name) for name in NAMES])
+    page.picture(figure, "drawings.png", "How five drawings for each sentence begin, and how they end.")
 
 
 if __name__ == "__main__":
