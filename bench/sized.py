@@ -13,9 +13,9 @@ from .case import Case, Inputs, backward, forward, recorded
 # Shapes by kind of run: a CPU, a card, and "tiny" ones for tests.
 TABLE: dict[str, dict[str, Any]] = {
     "sum": {"cpu": [(2048, 2048)], "card": [(8192, 8192)], "tiny": [(5, 7)]},
-    "softmax": {"cpu": [(2048, 1024)], "card": [(8192, 1024), (4096, 32768)], "tiny": [(5, 7)]},
-    "cross_entropy": {"cpu": [(64, 10), (512, 8192)], "card": [(512, 10), (4096, 50257)], "tiny": [(5, 7)]},
-    "layer_norm": {"cpu": [(2048, 768)], "card": [(16384, 1024)], "tiny": [(5, 8)]},
+    "softmax": {"cpu": [(2048, 1024)], "card": [(8192, 1024), (4096, 32768), (8, 262144)], "tiny": [(5, 7)]},
+    "cross_entropy": {"cpu": [(64, 10), (512, 8192)], "card": [(512, 10), (4096, 50257), (16, 128256)], "tiny": [(5, 7)]},
+    "layer_norm": {"cpu": [(2048, 768)], "card": [(16384, 1024), (8, 262144)], "tiny": [(5, 8)]},
     "batch_norm": {"cpu": [(16, 64, 28, 28)], "card": [(64, 64, 112, 112), (64, 512, 14, 14)], "tiny": [(3, 4, 5, 5)]},
     "matmul": {"cpu": [(64, 1000, 100), (512, 512, 512)], "card": [(1024,) * 3, (4096,) * 3], "tiny": [(5, 7, 3)]},
     "linear": {
