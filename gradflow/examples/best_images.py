@@ -39,7 +39,7 @@ def run(page: Page) -> None:
     """Rank the digits for every unit of every layer, and draw some units of each."""
     model, x, t = digit_net.trained(page)
     images, labels = x[:, 0].cpu().numpy(), t.cpu().numpy()
-    figure = page.figure(11, 9)
+    figure = page.figure(11, 6.4)
     purity = {}
     for part, (layer, (depth, side)) in zip(figure.subfigures(3, 1, hspace=0.05), LAYERS.items(), strict=True):
         with gf.no_grad():

