@@ -12,8 +12,8 @@ sum_rows(const T* x, O* y, index_t count, index_t n, index_t pieces, index_t eac
   using A = acc_t<T>;
   constexpr int VEC = pack_size<T>;
   const place<Team> at(count, 1, 1);
-  const index_t row = pieces == 1 ? at.row : unsigned(at.row) / unsigned(pieces), from = (at.row - row * pieces) * each;
-  share<T, Team, 0, VEC> r(x + row * n + from, n - from < each ? n - from : each);
+  const piece p(at.row, n, pieces, each);
+  share<T, Team, 0, VEC> r(x + p.first, p.size);
   A s = 0;
   r.each([&](A (&v)[VEC], index_t) {
 #pragma unroll
