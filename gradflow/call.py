@@ -31,7 +31,8 @@ from numpy import may_share_memory, ndarray  # noqa: F401
 from . import traced  # noqa: F401
 from .backend import float32, float64, on_card  # noqa: F401
 from .dtypes import category
-from .tape import Node, Traced, Version, mode  # noqa: F401
+from .tape import Node, Traced, Version  # noqa: F401
+from .tape import mode as recording  # an op may have an argument named mode
 from .traced import View, current, shares, wrap  # noqa: F401
 
 MISSING: Any = type("MISSING", (), {"__repr__": lambda self: "MISSING"})()
@@ -240,7 +241,8 @@ def _text(entry: Any) -> str:
             body.append(f"return entry.finish(({given},), ({arrays},), __y)")
             return _function(params, aliases, body)
         body.append("__t = tuple([wrap(v) if v is not None else None for v in __y])")
-        body += _recording(entry, "entry.tie(__plan, __saved, __marks, __edges, __t)", "*__y", "*__t")
+        arrays_of = "*[None if v is None else v.array for v in __t]"  # not of __y: NumPy gives scalars for 0-d results
+        body += _recording(entry, "entry.tie(__plan, __saved, __marks, __edges, __t)", arrays_of, "*__t")
         return _function(params, aliases, body)
     body += [
         "if type(__y) is not ndarray and not on_card(__y): __y = np.asarray(__y)",  # NumPy gives scalars for 0-d results
@@ -278,7 +280,7 @@ def _recording(entry: Any, place: str, y: str, t: str) -> list[str]:
         nodes = ", ".join(f"_{n}_node" if n in reached else "None" for n in names)
         edges = f"tuple([({nodes},)[i] for i in __plan.wanted])"
     return [
-        "if mode.enabled:",
+        "if recording.enabled:",
         *(f"    _{n}_node = None if _{n} is {n} else {n}.node if {n}.source is None else current({n})" for n in reached),
         f"    if {' or '.join(f'_{n}_node is not None' for n in reached)}:",
         f"        __plan = entry.plan(({needs},))",
@@ -315,7 +317,7 @@ def into(name: str, out: Any, y: Any) -> Any:
     for o, v in zip(out, y, strict=True) if several else ((out, y),):
         if not isinstance(o, Traced):
             raise TypeError(f"{name}: wanted tensors for out, saw {type(o).__name__}")
-        if (isinstance(v, Traced) and current(v) is not None) or (mode.enabled and current(o) is not None):
+        if (isinstance(v, Traced) and current(v) is not None) or (recording.enabled and current(o) is not None):
             raise RuntimeError(f"{name}: wanted out= for tensors that require no gradient, saw one that does")
         if category(v.dtype) > category(o.array.dtype):
             raise RuntimeError(f"{name}: wanted out of a dtype that holds {v.dtype}, saw {o.array.dtype}")
