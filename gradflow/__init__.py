@@ -80,6 +80,26 @@ from .ops.arrange import (
     tril,
     triu,
 )  # fmt: skip
+from .ops.combined import add_scaled as add
+from .ops.combined import (
+    addcdiv,
+    addcmul,
+    allclose,
+    celu,
+    clamp_max,
+    clamp_min,
+    divide,
+    equal,
+    isclose,
+    lerp,
+    nan_to_num,
+    prelu,
+    selu,
+)  # fmt: skip
+from .ops.combined import divide as div
+from .ops.combined import round_to as round
+from .ops.combined import sub_scaled as sub
+from .ops.combined import sub_scaled as subtract
 from .ops.extreme import amax, amin, aminmax, argmax, argmin, max, min
 from .ops.gather import (
     gather,
@@ -102,9 +122,6 @@ from .ops.pointwise import (
     abs,
     acos,
     acosh,
-    addcdiv,
-    addcmul,
-    allclose,
     asin,
     asinh,
     atan,
@@ -115,15 +132,10 @@ from .ops.pointwise import (
     bitwise_or,
     bitwise_xor,
     ceil,
-    celu,
     clamp,
-    clamp_max,
-    clamp_min,
     cos,
     cosh,
-    divide,
     eq,
-    equal,
     erf,
     erfc,
     exp,
@@ -138,12 +150,10 @@ from .ops.pointwise import (
     ge,
     gt,
     hypot,
-    isclose,
     isfinite,
     isinf,
     isnan,
     le,
-    lerp,
     log,
     log1p,
     log2,
@@ -157,17 +167,14 @@ from .ops.pointwise import (
     maximum,
     minimum,
     mul,
-    nan_to_num,
     ne,
     neg,
     positive,
     pow,
-    prelu,
     reciprocal,
     relu,
     remainder,
     rsqrt,
-    selu,
     sigmoid,
     sign,
     sin,
@@ -180,13 +187,11 @@ from .ops.pointwise import (
 )  # fmt: skip
 from .ops.pointwise import abs as absolute
 from .ops.pointwise import acos as arccos
-from .ops.pointwise import add_scaled as add
 from .ops.pointwise import asin as arcsin
 from .ops.pointwise import atan as arctan
 from .ops.pointwise import atan2 as arctan2
 from .ops.pointwise import clamp as clip
 from .ops.pointwise import div as true_divide
-from .ops.pointwise import divide as div
 from .ops.pointwise import ge as greater_equal
 from .ops.pointwise import gt as greater
 from .ops.pointwise import le as less_equal
@@ -194,9 +199,6 @@ from .ops.pointwise import lt as less
 from .ops.pointwise import mul as multiply
 from .ops.pointwise import ne as not_equal
 from .ops.pointwise import neg as negative
-from .ops.pointwise import round_to as round
-from .ops.pointwise import sub_scaled as sub
-from .ops.pointwise import sub_scaled as subtract
 from .ops.pointwise import trunc as fix
 from .ops.reduce import (
     all,

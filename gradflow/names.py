@@ -38,7 +38,8 @@ FAMILIES = {
     "complexes": """angle. complex imag is_conj. is_neg. isreal. polar real resolve_conj. resolve_neg.
         view_as_complex view_as_complex_copy view_as_real view_as_real_copy""",
     "logs": "logaddexp2. logit_ xlogy_",
-    "pointwise": "arccosh_ arcsinh_ arctanh_ conj conj_physical_ hardshrink. sgn_ threshold .prelu",
+    "combined": ".prelu",
+    "pointwise": "arccosh_ arcsinh_ arctanh_ conj conj_physical_ hardshrink. sgn_ threshold",
     "signs": """bitwise_left_shift_ bitwise_right_shift_ copysign_ deg2rad_ float_power. frexp. gcd_ heaviside_ isin isneginf.
         isposinf. lcm_ ldexp_ nextafter_ rad2deg_ rsub signbit.""",
     "special_bessel": "i0_ sinc_",

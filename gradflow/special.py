@@ -1,8 +1,8 @@
 """torch.special's names: gamma and error functions, Bessel functions, orthogonal polynomials, entropies and logarithms."""
 
+from .ops.combined import round_to as round
 from .ops.logs import entr, logit, xlog1py, xlogy
 from .ops.pointwise import erf, erfc, exp2, expm1, log1p
-from .ops.pointwise import round_to as round
 from .ops.pointwise import sigmoid as expit
 from .ops.reduce import logsumexp
 from .ops.softmax import log_softmax, softmax

@@ -14,7 +14,7 @@ from .backend import Array, device, is_differentiable
 from .chance import Chance
 from .memory import Stored
 from .op import current, wrap
-from .ops import arrange, extreme, linalg, mask, pointwise, reduce, scan
+from .ops import arrange, combined, extreme, linalg, mask, pointwise, reduce, scan
 from .ops import gather as gathering  # a tensor has attributes of these names
 from .ops import shape as shapes
 from .ops import sort as sorting
@@ -194,7 +194,7 @@ class Tensor(Chance, Stored):
         gradient defaults to 1 for a tensor of one element. RuntimeError if nothing requires a gradient, if the graph was
         freed by an earlier call without retain_graph, or if a value it needs was written in place.
         """
-        from .autograd import backward
+        from .autograd.gradient import backward
 
         backward(self, gradient, retain_graph, create_graph, inputs)
 
@@ -664,7 +664,7 @@ class Tensor(Chance, Stored):
 
     # --- pointwise --------------------------------------------------------------------------------------
 
-    add, sub, mul, div = pointwise.add_scaled, pointwise.sub_scaled, pointwise.mul, pointwise.divide
+    add, sub, mul, div = combined.add_scaled, combined.sub_scaled, pointwise.mul, combined.divide
     subtract, multiply, divide, true_divide = sub, mul, div, pointwise.div
     neg, negative, positive, square = pointwise.neg, pointwise.neg, pointwise.positive, pointwise.square
     conj, conj_physical, sgn = pointwise.conj, pointwise.conj_physical, pointwise.sgn
@@ -688,13 +688,13 @@ class Tensor(Chance, Stored):
     )  # fmt: skip
     atan2, arctan2, hypot, logaddexp = pointwise.atan2, pointwise.atan2, pointwise.hypot, pointwise.logaddexp
     floor, ceil, trunc, fix = pointwise.floor, pointwise.ceil, pointwise.trunc, pointwise.trunc
-    frac, round = pointwise.frac, pointwise.round_to
+    frac, round = pointwise.frac, combined.round_to
     maximum, minimum, fmax, fmin = pointwise.maximum, pointwise.minimum, pointwise.fmax, pointwise.fmin
     clamp, clip, sigmoid, relu = pointwise.clamp, pointwise.clamp, pointwise.sigmoid, pointwise.relu
-    clamp_min, clamp_max, nan_to_num = pointwise.clamp_min, pointwise.clamp_max, pointwise.nan_to_num
-    erf, erfc, lerp = pointwise.erf, pointwise.erfc, pointwise.lerp
-    addcmul, addcdiv, isclose = pointwise.addcmul, pointwise.addcdiv, pointwise.isclose
-    allclose, equal = pointwise.allclose, pointwise.equal
+    clamp_min, clamp_max, nan_to_num = combined.clamp_min, combined.clamp_max, combined.nan_to_num
+    erf, erfc, lerp = pointwise.erf, pointwise.erfc, combined.lerp
+    addcmul, addcdiv, isclose = combined.addcmul, combined.addcdiv, combined.isclose
+    allclose, equal = combined.allclose, combined.equal
     where = lambda self, condition, other: pointwise.where(condition, self, other)
 
     # --- reduce -----------------------------------------------------------------------------------------

@@ -53,7 +53,7 @@ _OPS = {
 
 _FUNCTIONS = {
     "cpu": {
-        LOWER: "ops.pointwise.prelu ops.conv.conv_tbc ops.matrix.vecdot ops.einsum.einsum ops.einsum.tensordot",
+        LOWER: "ops.combined.prelu ops.conv.conv_tbc ops.matrix.vecdot ops.einsum.einsum ops.einsum.tensordot",
         FLOAT32: " ".join(
             (
                 _LOSSES,
@@ -80,7 +80,7 @@ _FUNCTIONS = {
     "cuda": {
         LOWER: " ".join(
             (
-                "ops.pointwise.prelu ops.conv.conv_tbc ops.matrix.vecdot ops.einsum.einsum",
+                "ops.combined.prelu ops.conv.conv_tbc ops.matrix.vecdot ops.einsum.einsum",
                 _of("ops.linalg", "addmv addr mv"),
                 _of("ops.products", "multi_dot chain_matmul"),
                 _of("ops.rnn", "lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell"),
@@ -103,7 +103,7 @@ _FUNCTIONS = {
         WIDEST: " ".join(
             (
                 _of("ops.linalg", "dot vdot inner"),
-                _of("ops.pointwise", "addcdiv addcmul"),
+                _of("ops.combined", "addcdiv addcmul"),
                 "nn.functional.bilinear ops.grid.grid_sample ops.grid.grid_sampler ops.einsum.tensordot ops.products.linalg_cross",
                 _of("ops.gather", "put_at scatter_add"),
             )

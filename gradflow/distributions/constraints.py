@@ -7,7 +7,7 @@ from typing import Any
 
 import gradflow as gf
 
-from ..ops import pointwise, reduce, shape
+from ..ops import combined, pointwise, reduce, shape
 
 
 class Constraint:
@@ -38,7 +38,7 @@ def all_of(x: Any, dims: int) -> Any:
 def _positive_definite(x: Any) -> Any:
     from ..linalg import cholesky_ex
 
-    symmetric = all_of(pointwise.isclose(x, shape.transpose(x, -2, -1), atol=1e-6), 2)
+    symmetric = all_of(combined.isclose(x, shape.transpose(x, -2, -1), atol=1e-6), 2)
     return symmetric & (cholesky_ex(x).info == 0)
 
 

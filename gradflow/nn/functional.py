@@ -16,6 +16,7 @@ from ..op import unwrap, wrap
 from ..ops import (
     arrange,
     attention,
+    combined,
     conv,
     distance,
     einsum,
@@ -210,13 +211,13 @@ def normalize(input: Any, p: float = 2.0, dim: Any = 1, eps: float = 1e-12, out:
 relu = _face(pointwise.relu, "relu(input, inplace=False)")
 relu6 = _face(pointwise.relu6, "relu6(input, inplace=False)")
 elu = _face(pointwise.elu, "elu(input, alpha=1.0, inplace=False)")
-celu = _face(pointwise.celu, "celu(input, alpha=1.0, inplace=False)")
-selu = _face(pointwise.selu, "selu(input, inplace=False)")
+celu = _face(combined.celu, "celu(input, alpha=1.0, inplace=False)")
+selu = _face(combined.selu, "selu(input, inplace=False)")
 silu = _face(pointwise.silu, "silu(input, inplace=False)")
 mish = _face(pointwise.mish, "mish(input, inplace=False)")
 gelu = _face(pointwise.gelu, "gelu(input, approximate='none')")
 leaky_relu = _face(pointwise.leaky_relu, "leaky_relu(input, negative_slope=0.01, inplace=False)")
-prelu = _face(pointwise.prelu, "prelu(input, weight)")
+prelu = _face(combined.prelu, "prelu(input, weight)")
 hardtanh = _face(pointwise.hardtanh, "hardtanh(input, min_val=-1.0, max_val=1.0, inplace=False)")
 hardswish = _face(pointwise.hardswish, "hardswish(input, inplace=False)")
 hardsigmoid = _face(pointwise.hardsigmoid, "hardsigmoid(input, inplace=False)")

@@ -10,9 +10,9 @@ import numpy as np
 from ..backend import complex64, complex128, float32, float64, namespace
 from ..cases import Sampler, case
 from ..op import op, unwrap
-from . import pointwise, shape
+from . import elementwise, pointwise, shape
 from .dims import other_words
-from .pointwise import row
+from .elementwise import row
 
 
 def _pairs(r: Sampler) -> list[case]:
@@ -117,7 +117,7 @@ def polar(abs: Any, angle: Any) -> Any:
 def _angle(x: Any) -> Any:
     if x.dtype.kind == "c":
         return np.arctan2(x.imag, x.real)
-    y = np.where(x < 0, pointwise.like(x, math.pi), pointwise.like(x, 0))
+    y = np.where(x < 0, elementwise.like(x, math.pi), elementwise.like(x, 0))
     return np.where(x != x, x, y).astype(x.dtype, copy=False)  # CuPy chooses bfloat16 in float32
 
 

@@ -12,7 +12,7 @@ from ..call import sampled
 from ..cases import case
 from ..op import op, unwrap
 from ..tape import Traced
-from . import pointwise, shape
+from . import combined, pointwise, shape
 from .dims import dimension, other_words
 from .index import FULL, aim, index_get, index_put, index_sum, prepare, segment_sum
 
@@ -171,7 +171,7 @@ def segment_prod(x: Any, ids: Any, n: int) -> Any:
 
 def _dextreme(g: Any, x: Any, src: Any, ids: Any, y: Any) -> tuple:
     same, hits = pointwise.cast(x == y, g.dtype), pointwise.cast(src == index_get(y, (ids,)), g.dtype)
-    share = g / pointwise.clamp_min(same + segment_sum(hits, ids, x.shape[0]), 1.0)
+    share = g / combined.clamp_min(same + segment_sum(hits, ids, x.shape[0]), 1.0)
     return share * same, index_get(share, (ids,)) * hits
 
 
@@ -235,7 +235,7 @@ def scatter_reduce(x: Any, dim: int, index: Any, src: Any, reduce: str, *, inclu
     else:
         y = base + segment_sum(values, at, n)
         if reduce == "mean":
-            count = pointwise.clamp_min(count + int(include_self), 1)
+            count = combined.clamp_min(count + int(include_self), 1)
             y = y / count if is_differentiable(unwrap(x).dtype) else pointwise.floor_divide(y, count)
     return shape.reshape(y, size)
 

@@ -6,16 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from . import pointwise
+from . import combined, elementwise, pointwise
 from .dims import other_words
-from .pointwise import row
+from .elementwise import row
 
 
 def _times(log: Any, pole: float) -> Any:
     """(a, b) -> a log(b), 0 where a is 0 unless b is NaN."""
 
     def product(a: Any, b: Any) -> Any:
-        b = b if hasattr(b, "dtype") else pointwise.like(a, b)
+        b = b if hasattr(b, "dtype") else elementwise.like(a, b)
         with np.errstate(all="ignore"):
             y = a * log(b)
         return np.where((a == 0) & (b == b), a * 0, y)
@@ -53,7 +53,7 @@ xlog1py = row(
 def _entr(x: Any) -> Any:
     with np.errstate(all="ignore"):
         y = -x * np.log(x)
-    return np.where(x > 0, y, np.where(x == 0, x * 0, np.where(x != x, x, pointwise.like(x, -np.inf))))
+    return np.where(x > 0, y, np.where(x == 0, x * 0, np.where(x != x, x, elementwise.like(x, -np.inf))))
 
 
 entr = row(
@@ -80,7 +80,7 @@ odds = row(
 @other_words
 def logit(input: Any, eps: float | None = None) -> Any:
     """log(x / (1 - x)), x first clipped to [eps, 1 - eps] if eps is given."""
-    x = pointwise.to_floating(input)
+    x = combined.to_floating(input)
     return odds(x if eps is None else pointwise.clamp(x, eps, 1 - eps))
 
 

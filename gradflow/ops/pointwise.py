@@ -2,99 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from ..backend import get_default_dtype, is_differentiable, namespace
-from ..call import into
+from ..backend import namespace
 from ..cases import Sampler, case
-from ..dtypes import finfo
 from ..op import op, unwrap
-from .dims import other_words
-
-
-def row(head: str, definition: Callable[..., Any], doc: str, **options: Any) -> Callable[..., Any]:
-    """Enter an elementwise op.
-
-    head    its signature, "leaky_relu(x, negative_slope=0.01)"; parameters called x a b g y are arrays of one dtype
-    domain  (low, high) of the sample inputs; `kinks` are points near which no sample may lie
-    and the options of op.Op.
-    """
-    name, _, parameters = head.partition("(")
-    signature = eval(f"lambda {parameters.rstrip(')')}: None", {"inf": math.inf})
-    names = signature.__code__.co_varnames
-    arrays = [n for n in names if n in ("x", "a", "b", "g", "y")]
-    low, high = options.pop("domain", (-3.0, 3.0))
-    kinks = options.pop("kinks", ())
-
-    def cases(r: Sampler) -> list[case]:
-        def draw(*shape: int) -> np.ndarray:
-            x = r.uniform(low, high, *shape)
-            for k in kinks:  # keep a finite difference away from the kink
-                x = np.where(np.abs(x - k) < 0.05, k + 0.1, x)
-            return x
-
-        shapes = [(3, 4), (), (0,), (2, 5), (67,)]
-        found = [case(*(draw(*s) for _ in arrays)) for s in shapes]
-        if len(arrays) == 2:
-            found += [case(draw(3, 1), draw(4)), case(draw(2, 3)[:, ::2], draw(2, 2).T)]
-        else:
-            found += [case(*(draw(6, 4)[::2].T for _ in arrays))]
-        return found
-
-    options.setdefault("cases", cases)
-    options.setdefault("promote", " ".join(arrays))
-    options.setdefault("twin", "pointwise")
-    if not isinstance(definition, np.ufunc):
-        definition = in_blocks(definition, len(arrays))
-    if "backward" in name:
-        options.setdefault("reference", None)
-    return op(definition, name=name, signature=signature, doc=doc, **options)
-
-
-BLOCK = 1 << 15  # elements: several arrays of so many floats stay in a core's own cache
-
-
-def in_blocks(definition: Callable[..., Any], arrays: int) -> Callable[..., Any]:
-    """A definition that takes large NumPy arrays block by block: its intermediates stay in the cache, not in memory."""
-
-    def blocked(x: Any, *rest: Any) -> Any:
-        if type(x) is not np.ndarray or x.size <= BLOCK or not x.flags.c_contiguous:  # x may be a Python number
-            return definition(x, *rest)
-        others, constants = rest[: arrays - 1], rest[arrays - 1 :]
-        for a in others:
-            if type(a) is not np.ndarray or a.shape != x.shape or not a.flags.c_contiguous:
-                return definition(x, *rest)
-        flat = [a.reshape(-1) for a in (x, *others)]
-        first = definition(*[a[:BLOCK] for a in flat], *constants)
-        y = np.empty(x.size, first.dtype)
-        y[:BLOCK] = first
-        for i in range(BLOCK, x.size, BLOCK):
-            y[i : i + BLOCK] = definition(*[a[i : i + BLOCK] for a in flat], *constants)
-        return y.reshape(x.shape)
-
-    return functools.wraps(definition)(blocked)
-
-
-def keep(g: Any, mask: Any) -> Any:
-    """g where the mask holds, else 0, whatever g is there. On NumPy by bits: a select would branch on every element."""
-    if type(g) is not np.ndarray or type(mask) is not np.ndarray or g.shape != mask.shape or g.dtype.kind != "f":
-        return np.where(mask, g, like(g, 0))
-    bits = np.dtype(f"i{g.dtype.itemsize}")
-    all_or_none = mask.view(np.int8).astype(bits)
-    np.negative(all_or_none, out=all_or_none)
-    all_or_none &= g.view(bits)
-    return all_or_none.view(g.dtype)
-
-
-def like(x: Any, value: Any) -> Any:
-    """A constant of x's dtype: keeps float16 from being computed with a float64 scalar."""
-    return x.dtype.type(value)
-
+from . import normal
+from .elementwise import keep, kind_of, like, real_of, row
 
 # --- arithmetic -------------------------------------------------------------------------------------
 
@@ -555,124 +473,12 @@ silu_backward = row(
 )  # fmt: skip
 
 
-def _cody(x: Any, top: float) -> tuple[Any, Any, Any]:
-    """|x|, erf(x) for |x| <= 0.46875 and erfc(|x|) beyond, up to |x| = top (W. J. Cody, Math. Comp. 23, 1969)."""
-    t = np.abs(x) if x.dtype.itemsize >= 4 else np.abs(x.astype(np.float32))
-    z = np.minimum(t, 0.5) ** 2
-    num, den = z * _CODY_A[0], z
-    for p, q in zip(_CODY_A[1:-1], _CODY_B[:-1], strict=True):
-        num, den = (num + p) * z, (den + q) * z
-    small = np.sign(x) * t * (num + _CODY_A[-1]) / (den + _CODY_B[-1])
-    m = np.minimum(np.maximum(t, 0.46875), 4.0)
-    num, den = m * _CODY_C[0], m
-    for p, q in zip(_CODY_C[1:-1], _CODY_D[:-1], strict=True):
-        num, den = (num + p) * m, (den + q) * m
-    middle = np.exp(-m * m) * (num + _CODY_C[-1]) / (den + _CODY_D[-1])
-    b = np.minimum(np.maximum(t, 4.0), top)
-    w = 1 / (b * b)
-    num, den = w * _CODY_P[0], w
-    for p, q in zip(_CODY_P[1:-1], _CODY_Q[:-1], strict=True):
-        num, den = (num + p) * w, (den + q) * w
-    large = np.exp(-b * b) * (_INV_SQRT_PI - w * (num + _CODY_P[-1]) / (den + _CODY_Q[-1])) / b
-    return t, small, np.where(t <= 4.0, middle, large)
-
-
-def _erf_single(x: Any) -> Any:
-    """erf in float32: x P(x^2) / Q(x^2), of degrees 6 and 4, with the coefficients that Eigen uses; 1 from 4 on."""
-    c = np.minimum(np.maximum(x, -4), 4)
-    z = c * c
-    p = z * _SINGLE_P[0]
-    for a in _SINGLE_P[1:-1]:
-        p += a
-        p *= z
-    q = z * _SINGLE_Q[0]
-    for a in _SINGLE_Q[1:-1]:
-        q += a
-        q *= z
-    return np.minimum(np.maximum(c * (p + _SINGLE_P[-1]) / (q + _SINGLE_Q[-1]), -1), 1)
-
-
-def _erf(x: Any) -> Any:
-    if x.dtype == np.float32 and type(x) is np.ndarray:
-        return _erf_single(x)
-    t, small, tail = _cody(x, 6.0)  # erf is 1 to the last bit from 6 on
-    y = np.where(t <= 0.46875, small, np.sign(x) * (1 - tail))
-    return np.where(np.isnan(t), t, y).astype(x.dtype)
-
-
-def _erfc(x: Any) -> Any:
-    t, small, tail = _cody(x, 28.0)  # erfc is 0 in float64 from 28 on
-    y = np.where(t <= 0.46875, 1 - small, np.where(x < 0, 2 - tail, tail))
-    return np.where(np.isnan(t), t, y).astype(x.dtype)
-
-
-# fmt: off
-_SINGLE_P = (
-    -2.72614225801306e-10, 2.77068142495902e-08, -2.10102402082508e-06, -5.69250639462346e-05, -7.34990630326855e-04,
-    -2.95459980854025e-03, -1.60960333262415e-02,
-)
-_SINGLE_Q = (-1.45660718464996e-05, -2.13374055278905e-04, -1.68282697438203e-03, -7.37332916720468e-03, -1.42647390514189e-02)
-_TAIL = (
-    0.17087277, -0.82215223, 1.48851587, -1.13520398, 0.27886807, -0.18628806, 0.09678418, 0.37409196, 1.00002368,
-    -1.26551223,
-)
-_INV_SQRT_PI = 0.56418958354775628695
-_CODY_A = (
-    1.857777061846031526730e-1, 3.16112374387056560e0, 1.13864154151050156e2, 3.77485237685302021e2,
-    3.209377589138469472562e3,
-)
-_CODY_B = (2.36012909523441209e1, 2.44024637934444173e2, 1.28261652607737228e3, 2.844236833439170622273e3)
-_CODY_C = (
-    2.15311535474403846343e-8, 5.64188496988670089e-1, 8.88314979438837594e0, 6.61191906371416295e1,
-    2.98635138197400131e2, 8.81952221241769090e2, 1.71204761263407058e3, 2.05107837782607147e3, 1.23033935479799725272e3,
-)
-_CODY_D = (
-    1.57449261107098347e1, 1.17693950891312499e2, 5.37181101862009858e2, 1.62138957456669019e3, 3.29079923573345963e3,
-    4.36261909014324716e3, 3.43936767414372164e3, 1.23033935480374942043e3,
-)
-_CODY_P = (
-    1.63153871373020978498e-2, 3.05326634961232344e-1, 3.60344899949804439e-1, 1.25781726111229246e-1,
-    1.60837851487422766e-2, 6.58749161529837803157e-4,
-)
-_CODY_Q = (
-    2.56852019228982242e0, 1.87295284992346725e0, 5.27905102951428412e-1, 6.05183413124413191e-2, 2.33520497626869185443e-3,
-)
-# fmt: on
-
-erf = row("erf(x)", _erf, "2 / sqrt(pi) times the integral of e^(-t^2) from 0 to x", real=True, floating=True,
+erf = row("erf(x)", lambda x: normal.erf(x), "2 / sqrt(pi) times the integral of e^(-t^2) from 0 to x", real=True, floating=True,
     dx=lambda g, x: g * exp(-x * x) * (2 / math.sqrt(math.pi)))  # fmt: skip
-erfc = row("erfc(x)", _erfc, "1 - erf(x), exact where it is small", real=True, floating=True,
+erfc = row("erfc(x)", lambda x: normal.erfc(x), "1 - erf(x), exact where it is small", real=True, floating=True,
     dx=lambda g, x: g * exp(-x * x) * (-2 / math.sqrt(math.pi)))  # fmt: skip
-_SQRT_HALF, _INV_SQRT_2PI = math.sqrt(0.5), 1 / math.sqrt(2 * math.pi)
+_INV_SQRT_2PI = 1 / math.sqrt(2 * math.pi)
 _TANH_A, _TANH_B = math.sqrt(2 / math.pi), 0.044715
-
-
-def _normal_tail(x: Any) -> Any:
-    """1 - Phi(|x|), exact relatively: how much of a normal distribution lies beyond |x|.
-
-    In float32 by the Chebyshev fit of erfc in t = 1 / (1 + z / 2), to 1.2e-7 (Press et al., Numerical Recipes, 6.2).
-    """
-    z = np.abs(x) * like(x, _SQRT_HALF)
-    if x.dtype != np.float32 or type(x) is not np.ndarray or not x.ndim:
-        return _erfc(z) * 0.5
-    t = z * like(x, 0.5)
-    t += 1
-    t = 1 / t
-    e = t * _TAIL[0]
-    for a in _TAIL[1:-1]:
-        e += a
-        e *= t
-    z *= z
-    e -= z
-    e += _TAIL[-1]
-    t *= np.exp(e, out=e)
-    t *= 0.5
-    return t
-
-
-def _normal(x: Any) -> Any:
-    """Phi(x), the normal distribution function, exact relatively in both tails."""
-    return (x >= 0) - np.copysign(_normal_tail(x), x)
 
 
 def _gelu(x: Any, approximate: str) -> Any:
@@ -681,14 +487,14 @@ def _gelu(x: Any, approximate: str) -> Any:
     if approximate != "none":
         raise RuntimeError(f"gelu: wanted approximate 'none' or 'tanh', saw {approximate!r}")
     # |x|, but no more than 40 to the right, where the tail is 0: infinity less infinity times 0 would be NaN
-    return np.maximum(x, 0) - np.maximum(-x, np.minimum(x, 40)) * _normal_tail(x)
+    return np.maximum(x, 0) - np.maximum(-x, np.minimum(x, 40)) * normal.tail(x)
 
 
 def _gelu_slope(x: Any, approximate: str) -> Any:
     if approximate == "tanh":
         t = np.tanh((x * x * _TANH_B + 1) * x * _TANH_A)
         return (1 + t + x * (1 - t * t) * (x * x * (3 * _TANH_B) + 1) * _TANH_A) * 0.5
-    return _normal(x) + x * np.exp(x * x * -0.5) * _INV_SQRT_2PI
+    return normal.distribution(x) + x * np.exp(x * x * -0.5) * _INV_SQRT_2PI
 
 
 def _gelu_curvature(x: Any, approximate: str) -> Any:
@@ -796,165 +602,5 @@ mish_backward = row(
     "mish_backward(g, x)", _mish_backward, "g (t + x (1 - t^2) s), t = tanh(softplus(x)), s = sigmoid(x)",
     dg=lambda gg, x: mish_backward(gg, x), dx=_dmish_backward,
 )  # fmt: skip
-
-# Klambauer et al. 2017, eq. 14
-_SELU_ALPHA, _SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
-
-
-def selu(x: Any) -> Any:
-    """scale (x where x > 0, else alpha (e^x - 1)) with the self-normalising alpha, scale (Klambauer et al. 2017)."""
-    return elu(x, _SELU_ALPHA, _SELU_SCALE)
-
-
-def celu(x: Any, alpha: float = 1.0) -> Any:
-    """x where x > 0, else alpha (e^(x / alpha) - 1) (Barron 2017). ZeroDivisionError for alpha 0."""
-    return elu(x, alpha, 1.0, 1.0 / alpha)
-
-
-def prelu(x: Any, weight: Any) -> Any:
-    """x where x > 0, else weight x, one weight for all or one per channel, dimension 1 (He et al. 2015)."""
-    if weight.ndim > 1:
-        raise RuntimeError(f"prelu: wanted one weight or a vector of them, saw shape {tuple(weight.shape)}")
-    if weight.ndim and weight.shape[0] == 1:
-        weight = weight.reshape(())
-    elif weight.ndim:
-        if x.ndim < 2 or x.shape[1] != weight.shape[0]:
-            raise RuntimeError(f"prelu: wanted {weight.shape[0]} channels in dimension 1, saw shape {tuple(x.shape)}")
-        weight = weight.reshape((weight.shape[0], *(1,) * (x.ndim - 2)))
-    return where(x > 0, x, x * weight)
-
-
-def add_scaled(input: Any, other: Any, alpha: Any = 1, *, out: Any = None) -> Any:
-    """input + alpha other."""
-    y = add(input, other if alpha == 1 else other * alpha)
-    return y if out is None else into("add", out, y)
-
-
-def sub_scaled(input: Any, other: Any, alpha: Any = 1, *, out: Any = None) -> Any:
-    """input - alpha other."""
-    y = sub(input, other if alpha == 1 else other * alpha)
-    return y if out is None else into("sub", out, y)
-
-
-@other_words
-def divide(input: Any, other: Any, rounding_mode: str | None = None) -> Any:
-    """input / other, or its integer below ('floor') or towards zero ('trunc'). RuntimeError for another rounding_mode."""
-    if rounding_mode is None:
-        return div(input, other)
-    if rounding_mode == "floor":
-        return floor_divide(input, other)
-    if rounding_mode == "trunc":
-        return trunc_divide(input, other)
-    raise RuntimeError(f"div: wanted rounding_mode None, 'trunc' or 'floor', saw {rounding_mode!r}")
-
-
-def to_floating(x: Any) -> Any:
-    """x with the default floating dtype if it has integers or bools; a number as it is."""
-    return x if not hasattr(x, "dtype") or is_differentiable(x.dtype) else cast(x, get_default_dtype())
-
-
-def real_of(x: Any) -> Any:
-    """The real part of an array, tensor or number, not recorded; what is real, as it is."""
-    return unwrap(x).real if kind_of(x) == "c" else x
-
-
-def kind_of(v: Any) -> str:
-    """The kind of a tensor's, array's or Python number's dtype."""
-    return v.dtype.kind if hasattr(v, "dtype") else np.asarray(v).dtype.kind
-
-
-@other_words
-def round_to(x: Any, decimals: int = 0) -> Any:
-    """x rounded to `decimals` decimal places, halves to even."""
-    if decimals < 0:
-        return round(x / 10**-decimals) * 10**-decimals
-    return round(x) if decimals == 0 else round(x * 10**decimals) / 10**decimals
-
-
-@other_words
-def lerp(input: Any, end: Any, weight: Any) -> Any:
-    """input + weight (end - input), from the nearer end. RuntimeError unless the tensors have one floating dtype."""
-    for v in (end, weight):
-        if getattr(v, "dtype", input.dtype) != input.dtype:
-            raise RuntimeError(f"lerp: wanted tensors of one dtype, saw {input.dtype} and {v.dtype}")
-    if not is_differentiable(input.dtype):
-        raise RuntimeError(f"lerp: wanted floating or complex numbers, saw {input.dtype}")
-    return add(input, mul(sub(end, input), weight))
-
-
-@other_words
-def addcmul(input: Any, tensor1: Any, tensor2: Any, value: Any = 1) -> Any:
-    """input + value tensor1 tensor2."""
-    return add_scaled(input, mul(tensor1, tensor2), value)
-
-
-@other_words
-def addcdiv(input: Any, tensor1: Any, tensor2: Any, value: Any = 1) -> Any:
-    """input + value tensor1 / tensor2."""
-    if kind_of(tensor1) in "biu" and kind_of(tensor2) in "biu":
-        raise RuntimeError(f"addcdiv: wanted floating numbers to divide, saw {tensor1.dtype} and {tensor2.dtype}")
-    return add_scaled(input, div(tensor1, tensor2), value)
-
-
-@other_words
-def nan_to_num(input: Any, nan: Any = 0.0, posinf: Any = None, neginf: Any = None) -> Any:
-    """input with NaN, infinity and minus infinity replaced; the infinities by the largest and smallest finite numbers."""
-    if input.dtype.kind in "biu":
-        return input * 1 if input.dtype.kind != "b" else bitwise_or(input, input)
-    if input.dtype.kind == "c":
-        from . import complexes
-
-        return complexes.complex_of(*[nan_to_num(f(input), nan, posinf, neginf) for f in (complexes.real, complexes.imag)])
-    ends = finfo(input.dtype)
-    y = where(isnan(input), 0.0 if nan is None else nan, input)
-    y = where(input == math.inf, float(ends.max) if posinf is None else posinf, y)
-    return where(input == -math.inf, float(ends.min) if neginf is None else neginf, y)
-
-
-@other_words
-def clamp_min(input: Any, min: Any) -> Any:
-    """The larger of input and min."""
-    return clamp(input, min)
-
-
-@other_words
-def clamp_max(input: Any, max: Any) -> Any:
-    """The smaller of input and max."""
-    return clamp(input, None, max)
-
-
-def isclose(input: Any, other: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Any:
-    """Whether |a - b| <= atol + rtol |b|, element by element; equal infinities are close, NaNs if equal_nan says so.
-
-    RuntimeError for different dtypes or a tolerance below 0.
-    """
-    a, b = input, other
-    for v in (a, b):
-        if not hasattr(v, "dtype"):
-            raise TypeError(f"isclose: wanted two tensors, saw {v!r}")
-    if a.dtype != b.dtype:
-        raise RuntimeError(f"isclose: wanted two of one dtype, saw {a.dtype} and {b.dtype}")
-    if rtol < 0 or atol < 0:
-        raise RuntimeError(f"isclose: wanted rtol and atol of at least 0, saw {rtol} and {atol}")
-    near = eq(a, b)
-    if equal_nan and is_differentiable(a.dtype):
-        near = logical_or(near, logical_and(isnan(a), isnan(b)))
-    if rtol == 0 and atol == 0:
-        return near
-    if a.dtype.kind in "biu":  # whose differences wrap around
-        a, b = cast(a, np.dtype("int64")), cast(b, np.dtype("int64"))
-    apart = abs(sub(a, b))
-    return logical_or(near, logical_and(isfinite(apart), le(apart, add(abs(mul(b, rtol)), atol))))
-
-
-def allclose(input: Any, other: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> bool:
-    """Whether all elements are close (isclose); waits for the card."""
-    return bool(unwrap(isclose(input, other, rtol, atol, equal_nan)).all())
-
-
-def equal(a: Any, b: Any) -> bool:
-    """Whether two tensors have the same shape and the same elements; waits for the card."""
-    return tuple(a.shape) == tuple(b.shape) and bool(unwrap(eq(a, b)).all())
-
 
 arccosh, arcsinh, arctanh = acosh, asinh, atanh

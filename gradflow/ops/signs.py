@@ -11,9 +11,9 @@ from ..backend import is_floating, namespace
 from ..cases import case
 from ..dtypes import result_type
 from ..op import op
-from . import pointwise
+from . import combined, elementwise, pointwise
 from .dims import other_words
-from .pointwise import row
+from .elementwise import row
 
 signbit = row(
     "signbit(x)", lambda x: np.signbit(x) if x.dtype.kind not in "bu" else np.zeros_like(x, bool), "x has a minus sign, -0 too",
@@ -112,14 +112,14 @@ def _tensors(name: str, *values: Any) -> None:
 def ldexp(input: Any, other: Any) -> Any:
     """input 2^other."""
     _tensors("ldexp", input, other)
-    if pointwise.kind_of(input) == "f" and pointwise.kind_of(other) in "biu":
+    if elementwise.kind_of(input) == "f" and elementwise.kind_of(other) in "biu":
         other = pointwise.cast(other, input.dtype)
-    return pointwise.mul(input, pointwise.pow(2.0, pointwise.to_floating(other)))
+    return pointwise.mul(input, pointwise.pow(2.0, combined.to_floating(other)))
 
 
 def _whole(name: str, *values: Any) -> None:
     for v in values:
-        if pointwise.kind_of(v) not in "iu" and type(v) is not bool:
+        if elementwise.kind_of(v) not in "iu" and type(v) is not bool:
             raise RuntimeError(f"{name}: wanted integers, saw {getattr(v, 'dtype', type(v).__name__)}")
 
 
@@ -180,11 +180,11 @@ bitwise_right_shift = row(
 
 
 deg2rad = row(
-    "deg2rad(x)", lambda x: x * pointwise.like(x, math.pi / 180), "x pi / 180", real=True, floating=True, twin="special",
+    "deg2rad(x)", lambda x: x * elementwise.like(x, math.pi / 180), "x pi / 180", real=True, floating=True, twin="special",
     dx=lambda g: g * (math.pi / 180),
 )  # fmt: skip
 rad2deg = row(
-    "rad2deg(x)", lambda x: x * pointwise.like(x, 180 / math.pi), "x 180 / pi", real=True, floating=True, twin="special",
+    "rad2deg(x)", lambda x: x * elementwise.like(x, 180 / math.pi), "x 180 / pi", real=True, floating=True, twin="special",
     dx=lambda g: g * (180 / math.pi),
 )  # fmt: skip
 
@@ -195,14 +195,14 @@ def float_power(input: Any, exponent: Any) -> Any:
     values = (input, exponent)
     if not any(hasattr(v, "dtype") for v in values):
         raise TypeError(f"float_power: wanted a tensor as input or exponent, saw {input} and {exponent}")
-    dtype = np.dtype("complex128" if any(pointwise.kind_of(v) == "c" for v in values) else "float64")
+    dtype = np.dtype("complex128" if any(elementwise.kind_of(v) == "c" for v in values) else "float64")
     a, b = (pointwise.cast(v, dtype) if hasattr(v, "dtype") else dtype.type(v).item() for v in values)
     return pointwise.pow(a, b)
 
 
 def float_power_(self: Any, exponent: Any) -> Any:
     """self^exponent written into self. RuntimeError unless self is float64, or complex128 if one is complex."""
-    wanted = "complex128" if "c" in (self.dtype.kind, pointwise.kind_of(exponent)) else "float64"
+    wanted = "complex128" if "c" in (self.dtype.kind, elementwise.kind_of(exponent)) else "float64"
     if self.dtype != wanted:
         raise RuntimeError(f"float_power_: wanted a base of dtype {wanted}, saw {self.dtype}")
     return self.pow_(exponent)
@@ -220,7 +220,7 @@ def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, inve
     if not hasattr(elements, "dtype") and not hasattr(test_elements, "dtype"):
         raise TypeError("isin: wanted a tensor among elements and test_elements, saw numbers")
     for v in (elements, test_elements):
-        if pointwise.kind_of(v) in "bc":
+        if elementwise.kind_of(v) in "bc":
             raise RuntimeError(f"isin: wanted integers or real numbers, saw {getattr(v, 'dtype', type(v).__name__)}")
     return is_among(elements, test_elements, bool(invert))
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from ..cases import case
-from .pointwise import row, sign
+from .elementwise import row
+from .pointwise import sign
 from .special_series import chebyshev, lifted, parts
 
 SQRT_PI = math.sqrt(math.pi)

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from . import pointwise
-from .pointwise import exp, row
+from . import normal
+from .elementwise import row
+from .pointwise import exp
 from .special_series import chebyshev, lifted, parts
 
 SQRT_PI, SQRT_HALF = math.sqrt(math.pi), math.sqrt(0.5)
@@ -74,7 +75,7 @@ def _ndtr(x: Any) -> Any:
 
 def _log_ndtr(x: Any) -> Any:
     left = np.log(_erfcx_right(np.maximum(-x, 1) * SQRT_HALF) * 0.5) - x * x * 0.5
-    return np.where(x < -1, left, np.log1p(-0.5 * pointwise._erfc(np.maximum(x, -1) * SQRT_HALF)))
+    return np.where(x < -1, left, np.log1p(-0.5 * normal.erfc(np.maximum(x, -1) * SQRT_HALF)))
 
 
 erfinv = row(

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from ..cases import case
-from . import pointwise
+from . import combined, normal, pointwise
 from .dims import other_words
-from .pointwise import row
+from .elementwise import row
 from .special_series import chebyshev, horner, lifted, parts
 from .special_tables import POWERS, TEMME
 
@@ -152,7 +152,7 @@ def mvlgamma(input: Any, p: int) -> Any:
     """log of the p-variate gamma function: sum of lgamma(x - j / 2), j < p, + p (p - 1) / 4 log pi."""
     if p < 1:
         raise RuntimeError(f"mvlgamma: wanted p of at least 1, saw {p}")
-    x = pointwise.to_floating(input)
+    x = combined.to_floating(input)
     total = lgamma(x)
     for j in range(1, p):
         total = total + lgamma(x - j / 2)
@@ -240,7 +240,7 @@ def _gamma_uniform(a: Any, x: Any, upper: bool) -> Any:
         total = total / a + horner(c, eta)
     rest = np.exp(-a * half) / np.sqrt(2 * math.pi * a) * total
     sign = 1 if upper else -1
-    return 0.5 * pointwise._erfc(sign * eta * np.sqrt(a / 2)) + sign * rest
+    return 0.5 * normal.erfc(sign * eta * np.sqrt(a / 2)) + sign * rest
 
 
 def _gammas(a: Any, x: Any, upper: bool) -> Any:

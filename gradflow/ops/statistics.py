@@ -13,7 +13,7 @@ from ..cases import case
 from ..op import op, unwrap
 from ..tape import Traced
 from ..traced import wrap
-from . import arrange, gather, linalg, pointwise, reduce, shape, sort, ties
+from . import arrange, combined, gather, linalg, pointwise, reduce, shape, sort, ties
 from .dims import dimension, other_words
 from .extreme import Found, chosen, found, read
 from .results import returned
@@ -113,7 +113,7 @@ def _quantile(name: str, x: Any, q: Any, dim: int | None, keepdim: bool, interpo
     y = gather.gather(flat, 0, unwrap(below).astype(int64))
     if interpolation in ("linear", "midpoint"):
         above = gather.gather(flat, 0, unwrap(pointwise.ceil(at)).astype(int64))
-        y = pointwise.lerp(y, above, 0.5 if interpolation == "midpoint" else at - below)
+        y = combined.lerp(y, above, 0.5 if interpolation == "midpoint" else at - below)
     size = shown if keepdim else () if dim is None else tuple(n for k, n in enumerate(shown) if k != d)
     if a.ndim == 0:
         size = ()
