@@ -18,36 +18,28 @@ from gradflow.examples.runner import main
 F = gf.nn.functional
 
 
-class AlexNet(gf.nn.Module):
-    """Pictures (n, 3, 227, 227) to the scores (n, classes)."""
-
-    def __init__(self, classes: int = 1000) -> None:
-        super().__init__()
-        self.features = gf.nn.Sequential(
-            gf.nn.Conv2d(3, 96, 11, stride=4),
-            gf.nn.ReLU(),
-            gf.nn.LocalResponseNorm(5, k=2),
-            gf.nn.MaxPool2d(3, stride=2),
-            gf.nn.Conv2d(96, 256, 5, padding=2, groups=2),
-            gf.nn.ReLU(),
-            gf.nn.LocalResponseNorm(5, k=2),
-            gf.nn.MaxPool2d(3, stride=2),
-            gf.nn.Conv2d(256, 384, 3, padding=1),
-            gf.nn.ReLU(),
-            gf.nn.Conv2d(384, 384, 3, padding=1, groups=2),
-            gf.nn.ReLU(),
-            gf.nn.Conv2d(384, 256, 3, padding=1, groups=2),
-            gf.nn.ReLU(),
-            gf.nn.MaxPool2d(3, stride=2),
-        )
-        self.classifier = head(256 * 6 * 6, 4096, classes)
-
-    def forward(self, x: Any) -> Any:
-        """The scores of the classes."""
-        return self.classifier(self.features(x))
+def features(first: gf.nn.Conv2d, widths: tuple[int, ...]) -> gf.nn.Sequential:
+    """The five convolutions with what lies between them, after a first one that fits the pictures; the others have `widths`."""
+    a, b, c, d, e = first.out_channels, *widths
+    return gf.nn.Sequential(
+        first,
+        gf.nn.ReLU(),
+        gf.nn.LocalResponseNorm(5, k=2),
+        gf.nn.MaxPool2d(3, stride=2),
+        gf.nn.Conv2d(a, b, 5, padding=2, groups=2),
+        gf.nn.ReLU(),
+        gf.nn.LocalResponseNorm(5, k=2),
+        gf.nn.MaxPool2d(3, stride=2),
+        gf.nn.Conv2d(b, c, 3, padding=1),
+        gf.nn.ReLU(),
+        gf.nn.Conv2d(c, d, 3, padding=1, groups=2),
+        gf.nn.ReLU(),
+        gf.nn.Conv2d(d, e, 3, padding=1, groups=2),
+        gf.nn.ReLU(),
+    )
 
 
-def head(inputs: int, hidden: int, classes: int) -> gf.nn.Sequential:
+def classifier(inputs: int, hidden: int, classes: int) -> gf.nn.Sequential:
     """Three linear layers with dropout before the first two."""
     return gf.nn.Sequential(
         gf.nn.Flatten(),
@@ -61,25 +53,16 @@ def head(inputs: int, hidden: int, classes: int) -> gf.nn.Sequential:
     )
 
 
-def small(channels: int, kinds: int) -> gf.nn.Sequential:
-    """The plan for images enlarged to (n, channels, 32, 32)."""
-    return gf.nn.Sequential(
-        gf.nn.Conv2d(channels, 16, 5, stride=2, padding=2),
-        gf.nn.ReLU(),
-        gf.nn.LocalResponseNorm(5, k=2),
-        gf.nn.MaxPool2d(3, stride=2),
-        gf.nn.Conv2d(16, 32, 5, padding=2, groups=2),
-        gf.nn.ReLU(),
-        gf.nn.LocalResponseNorm(5, k=2),
-        gf.nn.MaxPool2d(3, stride=2),
-        gf.nn.Conv2d(32, 48, 3, padding=1),
-        gf.nn.ReLU(),
-        gf.nn.Conv2d(48, 48, 3, padding=1, groups=2),
-        gf.nn.ReLU(),
-        gf.nn.Conv2d(48, 32, 3, padding=1, groups=2),
-        gf.nn.ReLU(),
-        head(32 * 3 * 3, 256, kinds),
-    )
+def alexnet(classes: int = 1000) -> gf.nn.Sequential:
+    """Pictures (n, 3, 227, 227) to the scores (n, classes)."""
+    convolutions = features(gf.nn.Conv2d(3, 96, 11, stride=4), (256, 384, 384, 256))
+    return gf.nn.Sequential(convolutions, gf.nn.MaxPool2d(3, stride=2), classifier(256 * 6 * 6, 4096, classes))
+
+
+def small(channels: int, classes: int) -> gf.nn.Sequential:
+    """The plan for images enlarged to (n, channels, 32, 32), which are 3 x 3 without the last pooling."""
+    convolutions = features(gf.nn.Conv2d(channels, 16, 5, stride=2, padding=2), (32, 48, 48, 32))
+    return gf.nn.Sequential(convolutions, classifier(32 * 3 * 3, 256, classes))
 
 
 def enlarged(page: Page) -> list[gf.data.TensorDataset]:
@@ -112,7 +95,7 @@ def trained(page: Page, parts: list[gf.data.TensorDataset]) -> tuple[gf.nn.Seque
 
 def run(page: Page) -> None:
     """The table of the large net; the small one trained."""
-    table = gf.nn.summary(AlexNet().to(page.device), (1, 3, 227, 227))
+    table = gf.nn.summary(alexnet().to(page.device), (1, 3, 227, 227))
     page.note(str(table))
     page.result("parameters", table.parameters, equal=60_965_224)
     shapes = [r.shape[1:] for r in table.rows if r.kind == "Conv2d"]
@@ -137,7 +120,7 @@ def _drawn(page: Page, model: Any, history: gf.train.History, digit: gf.Tensor) 
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     with gf.nn.evaluating(model):
-        seen = model[:2](digit)[0].cpu().numpy()
+        seen = model[0][:2](digit)[0].cpu().numpy()
     panels = right.subplots(4, 5).flat
     panels[0].imshow(digit[0, 0].cpu().numpy(), cmap="gray")
     panels[0].set_title("an image", fontsize=9)

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from .. import data, io, nn, optim, train
-from .arguments import at_least, images, positive
-from .page import Page
-from .runner import main
+import gradflow as gf
+from gradflow import nn
+from gradflow.examples.arguments import at_least, images, positive
+from gradflow.examples.page import Page
+from gradflow.examples.runner import main
 
 RATES = {"adam": 0.003, "sgd": 0.05}
 
@@ -67,19 +68,19 @@ def run(page: Page) -> None:
     model = LeNet(x.shape[1], x.shape[2], int(y.max().item()) + 1).to(page.device)
     lr = args.lr or RATES[args.optimizer]
     if args.optimizer == "adam":
-        optimizer: Any = optim.Adam(model.parameters(), lr)
+        optimizer: Any = gf.optim.Adam(model.parameters(), lr)
     else:
-        optimizer = optim.SGD(model.parameters(), lr, momentum=0.9)
+        optimizer = gf.optim.SGD(model.parameters(), lr, momentum=0.9)
     epochs = args.epochs or page.pick(30, 6)
-    history = train.fit(
+    history = gf.train.fit(
         model,
         nn.CrossEntropyLoss(),
         optimizer,
-        data.DataLoader(training, args.batch_size, shuffle=True),
-        data.DataLoader(held_out, 256),
+        gf.data.DataLoader(training, args.batch_size, shuffle=True),
+        gf.data.DataLoader(held_out, 256),
         epochs,
-        scheduler=optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs),
-        metrics=train.accuracy,
+        scheduler=gf.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs),
+        metrics=gf.train.accuracy,
         checkpoint=page.out / "checkpoint.safetensors",
         resume=args.resume,
     )
@@ -87,7 +88,7 @@ def run(page: Page) -> None:
         scores = np.concatenate([model(part).cpu().numpy() for part in held_out.tensors[0].split(256)])
     seen, labels = (t.cpu().numpy() for t in held_out.tensors)
     right = int((scores.argmax(1) == labels).sum())
-    io.save(model.state_dict(), page.out / "model.safetensors")
+    gf.save(model.state_dict(), page.out / "model.safetensors")
     page.say(f"model: {page.out / 'model.safetensors'}")
     goal = page.pick(0.98, 0.9) if args.epochs is None else None
     page.result(f"test accuracy on {len(labels)} images never trained on", right / len(labels), at_least=goal, unit="%")
@@ -98,7 +99,7 @@ def run(page: Page) -> None:
 # --- pictures -------------------------------------------------------------------------------------------
 
 
-def curves(page: Page, history: train.History) -> Any:
+def curves(page: Page, history: gf.train.History) -> Any:
     """The loss and the error rate after every epoch, of the training and the held out images."""
     figure = page.figure(10, 4)
     left, right = figure.subplots(1, 2)

@@ -77,7 +77,7 @@ def run(page: Page) -> None:
     deep = max(layers for _, layers in histories)
     plain, residual = histories["plain", deep], histories["residual", deep]
     page.result(f"residual, {deep} layers: training loss", residual["loss"][-1], at_most=page.pick(0.02, 0.7))
-    page.result(f"plain, {deep} layers: training loss", plain["loss"][-1], at_least=page.pick(0.03, 1.0))
+    page.result(f"plain, {deep} layers: training loss", plain["loss"][-1], at_least=page.pick(0.2, 1.0))
     right = residual["valid_accuracy"][-1]
     page.result(f"residual, {deep} layers: held out images right", right, at_least=page.pick(0.96, 0.65), unit="%")
     caption = "Training loss and held out errors: with depth (darker) the plain nets get worse, the residual ones do not."
