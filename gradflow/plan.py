@@ -14,6 +14,11 @@ from .tape import Node, Output, Traced, Version
 from .traced import unwrap, wrap
 
 
+def in_order(pull: Callable[[Any, tuple], tuple], g: Any, saved: tuple) -> tuple:
+    """pull(g, saved) of an elementwise op, in the order in which g lies; ops/shape.py puts the function of ops/layout.py here."""
+    raise NotImplementedError("in_order: gradflow.ops.shape has not been imported")
+
+
 class Plan:
     """What one op keeps, and which rules it calls, when a given set of its inputs asks for gradients.
 
@@ -60,6 +65,7 @@ class Plan:
         self.kept = [i for slot in self.slots for i in (slot if type(slot) is tuple else (slot,)) if i is not None]
         versions = "".join(f"a{i}.version if isinstance(a{i}, Traced) else (), " for i in self.kept)
         self.marks = eval(f"lambda {frame}: ({versions})", {"Traced": Traced})
+        self.elementwise = op.place == "pointwise" and None not in self.slots  # rules see elements only, no sizes
         self.pull = self._pull(tuple(True for _ in self.wanted))
         self.pull_to = cache(self._pull)
 
@@ -106,7 +112,11 @@ class Plan:
                 chosen = [j for j, i in enumerate(into) if self.needs[i]]
                 names[pick] = lambda gs, chosen=chosen: [gs[j] for j in chosen]
                 parts.append(f"*{pick}({text})")
-        return eval(f"lambda g, s: ({''.join(p + ', ' for p in parts)})", names)
+        text = f"({''.join(p + ', ' for p in parts)})"
+        if self.elementwise:
+            names |= {"plain": eval(f"lambda g, s: {text}", names), "in_order": in_order, "ndarray": np.ndarray}
+            text += " if type(g) is ndarray else in_order(plain, g, s)"
+        return eval(f"lambda g, s: {text}", names)
 
     def marked(self, saved: tuple) -> list[Any]:
         """The saved values that have marks, in the order of the marks."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache, lru_cache
+from typing import Any
 
-from ..backend import Array
+from ..backend import Array, on_card
 
 Axes = tuple[int, ...]
 
@@ -71,3 +72,16 @@ def alike(x: Array, make: Callable[[Axes], Array], shape: Axes | None = None) ->
         return make(shape)
     there, back = found
     return make(tuple(shape[i] for i in there)).transpose(back)
+
+
+def in_order(pull: Callable[[Any, tuple], tuple], g: Any, saved: tuple) -> tuple:
+    """pull(g, saved), the gradients of an elementwise op, as if the dimensions stood in the order in which g lies: rules are
+    written with operators, and CuPy's give C order.
+    """
+    found = order_of(g) if on_card(g) else None
+    if found is None:
+        return pull(g, saved)
+    there, back = found
+    n = len(there)
+    turned = tuple(v[(None,) * (n - v.ndim)].transpose(there) if on_card(v) else v for v in saved)
+    return tuple(d if d is None or d.ndim != n else d.transpose(back) for d in pull(g.transpose(there), turned))

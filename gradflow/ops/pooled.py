@@ -28,7 +28,11 @@ def _look(x: Array, span: Span, tap: int, axis: int) -> tuple[slice, Array]:
     outputs, inputs = span.seen(tap)
     if isinstance(inputs, slice):
         return outputs, x[_at(axis, inputs)]
-    return outputs, x.take(namespace(x).asarray(inputs), axis=axis)
+    places, found = namespace(x).asarray(inputs), order_of(x)
+    if found is None:
+        return outputs, x.take(places, axis)
+    there, back = found
+    return outputs, x.transpose(there).take(places, there.index(axis % x.ndim)).transpose(back)
 
 
 def _sized(shape: tuple[int, ...], axis: int, size: int) -> tuple[int, ...]:

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from .. import tape
+from .. import plan, tape
 from ..backend import device_of, namespace, to_device
 from ..call import sampled
 from ..cases import case
 from ..op import op, unwrap
 from ..traced import shares
 from . import index as indexing
-from . import pointwise, reduce
+from . import layout, pointwise, reduce
 from .dims import dimension, dimensions, expanded, inverse, other_words
 
 
@@ -110,7 +110,7 @@ def fit_traced(g: Any, shape: tuple[int, ...], dtype: np.dtype) -> Any:
     return g
 
 
-tape.fit_traced, tape.plus = fit_traced, pointwise.add
+tape.fit_traced, tape.plus, plan.in_order = fit_traced, pointwise.add, layout.in_order
 
 
 @op(dx=lambda g, source: transfer(g, source), reference=None)
