@@ -27,7 +27,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--optimizer", choices=sorted(RATES), default="adam", help="(default: %(default)s)")
     rates = ", ".join(f"{rate} for {name}" for name, rate in sorted(RATES.items()))
     add("--lr", type=positive, help=f"learning rate at the start (default: {rates})")
-    add("--resume", action="store_true", help="go on from the checkpoint in --out")
+    add("--resume", action="store_true", help="go on from the checkpoint in --out, if there is one")
     images(parser)
 
 

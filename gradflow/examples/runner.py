@@ -82,7 +82,7 @@ def run(name: str, args: argparse.Namespace, announce: bool = True) -> int:
 
 def main(name: str, argv: Sequence[str] | None = None) -> int:
     """Run an example as a program of its own; the exit status."""
-    parser = argparse.ArgumentParser(f"gradflow run {name}", description=EXAMPLES.get(name, name).capitalize() + ".")
+    parser = argparse.ArgumentParser(f"gradflow run {name}", description=f"{name}: {EXAMPLES.get(name, name)}.")
     options(parser, name)
     try:
         return run(name, parser.parse_args(argv))
