@@ -290,13 +290,14 @@ template <class T, class S> struct OutputPlanes {
 
 #define CONV_MMA_KERNEL __global__ void __launch_bounds__(S::threads, S::blocks)
 
-// source (n, groups, positions, chunks), w (groups, rows, taps, chunks) -> y (n, groups, rows, positions); if *_last, source
-// (n, positions, groups, chunks), w (groups, taps, rows, chunks), y (n, positions, groups, rows).
+// source (n, groups, positions, chunks), w (groups, rows, taps, chunks) -> y (n, groups, rows, positions); source may be
+// (n, positions, groups, chunks) and w (groups, taps, rows, chunks), which `pitch` says, the numbers between positions, and
+// `w_pitch`, between rows; y is (n, positions, groups, rows) if y_last.
 // blockIdx.z: the phase, if reversed. `wide`: neighbours in y are 16 bytes at a time.
 template <class T, class S, bool ROUND>
 CONV_MMA_KERNEL conv_mma_see(const T* __restrict__ source, const T* __restrict__ w, const T* __restrict__ b,
-                             T* __restrict__ y, int batch, int rows, int chunks, int activation, bool source_last,
-                             bool w_last, bool y_last, bool reverse, bool wide, DIM(d), DIM(h), DIM(v)) {
+                             T* __restrict__ y, int batch, int rows, int chunks, int activation, int pitch,
+                             int w_pitch, bool y_last, bool reverse, bool wide, DIM(d), DIM(h), DIM(v)) {
   using namespace conv_mma_;
   extern __shared__ __align__(16) unsigned char memory[];
   const View d = view_of(reverse, blockIdx.z / v_stride / h_stride, d_size, d_taps, d_out, d_stride, d_before, d_dilation);
@@ -306,20 +307,20 @@ CONV_MMA_KERNEL conv_mma_see(const T* __restrict__ source, const T* __restrict__
   const int total = batch * d.axis.positions * h.axis.positions * v.axis.positions;
   if (start >= total) return;
   const int groups = gridDim.y, group = blockIdx.y, count = d.axis.taps * h.axis.taps * v.axis.taps;
-  const int length = chunks * chunk_size<T>, all_taps = d_taps * h_taps * v_taps;
+  const int length = chunks * chunk_size<T>, tap_pitch = w_pitch == length ? rows * length : length;
 
   Tap* taps = reinterpret_cast<Tap*>(memory + slices_size<T, S, true, true> * sizeof(T));
   for (int i = threadIdx.x; i < count; i += S::threads) {
     const int c = i % v.axis.taps, b = i / v.axis.taps % h.axis.taps, a = i / v.axis.taps / h.axis.taps;
     const int at = ((d.tap + a * d.every) * h_taps + h.tap + b * h.every) * v_taps + v.tap + c * v.every;
-    taps[i] = {a * d.axis.step, b * h.axis.step, c * v.axis.step, at * (w_last ? rows : 1) * length};
+    taps[i] = {a * d.axis.step, b * h.axis.step, c * v.axis.step, at * tap_pitch};
   }
   __syncthreads();
 
   const index_t seen = index_t(d.axis.size) * h.axis.size * v.axis.size * length;
-  const Rows<T, S> left(w + index_t(group) * rows * all_taps * length, first, rows, (w_last ? 1 : all_taps) * length);
-  See<T, S> loader(left, source + group * (source_last ? length : seen), groups * seen, (source_last ? groups : 1) * length,
-                   taps, count, chunks, start, total, d, h, v);
+  const Rows<T, S> left(w + index_t(group) * rows * d_taps * h_taps * v_taps * length, first, rows, w_pitch);
+  See<T, S> loader(left, source + group * (pitch == length ? seen : length), groups * seen, pitch, taps, count, chunks, start,
+                   total, d, h, v);
   const int steps = int(ceil_div(count * chunks, 4));
   float* sums = multiply<T, S, true, true, ROUND>(loader, steps, reinterpret_cast<T*>(memory), y_last);
 
@@ -362,11 +363,11 @@ CONV_MMA_KERNEL conv_mma_planes(const T* __restrict__ x, const T* __restrict__ w
 }
 
 // parts[part, group, k, column] = the part's sum of g (n, groups, outputs, g_chunks) times what taps see of x (n, groups,
-// positions, chunks); if *_last, groups come after outputs or positions. A column is (tap, channel). blockIdx.z: the part, of
-// `length` outputs.
+// positions, chunks); groups may come after outputs or positions, between which are `g_pitch` and `x_pitch` numbers. A column
+// is (tap, channel). blockIdx.z: the part, of `length` outputs.
 template <class T, class S, bool ROUND>
 CONV_MMA_KERNEL conv_mma_weight(const T* __restrict__ g, const T* __restrict__ x, float* __restrict__ parts, int length,
-                                int batch, int rows, int g_chunks, int chunks, bool g_last, bool x_last, DIM(d), DIM(h),
+                                int batch, int rows, int g_chunks, int chunks, int g_pitch, int x_pitch, DIM(d), DIM(h),
                                 DIM(v)) {
   using namespace conv_mma_;
   extern __shared__ __align__(16) unsigned char memory[];
@@ -377,9 +378,9 @@ CONV_MMA_KERNEL conv_mma_weight(const T* __restrict__ g, const T* __restrict__ x
   const int end = begin + length < all ? begin + length : all;
   const int g_length = g_chunks * chunk_size<T>, x_length = chunks * chunk_size<T>;
   const index_t gs = index_t(d_out) * h_out * v_out * g_length, xs = index_t(d_size) * h_size * v_size * x_length;
-  Outputs<T, S> loader(g + group * (g_last ? g_length : gs), x + group * (x_last ? x_length : xs), groups * gs, groups * xs,
-                       (g_last ? groups : 1) * g_length, (x_last ? groups : 1) * x_length, first / chunk_size<T>,
-                       start / chunk_size<T>, g_chunks, chunks, h_taps, v_taps, columns, begin, end, d, h, v);
+  Outputs<T, S> loader(g + group * (g_pitch == g_length ? gs : g_length), x + group * (x_pitch == x_length ? xs : x_length),
+                       groups * gs, groups * xs, g_pitch, x_pitch, first / chunk_size<T>, start / chunk_size<T>, g_chunks,
+                       chunks, h_taps, v_taps, columns, begin, end, d, h, v);
   const int steps = int(ceil_div(end - begin, step_size<T>));
   float* sums = multiply<T, S, false, false, ROUND>(loader, steps, reinterpret_cast<T*>(memory));
   const int pitch = columns * chunk_size<T>;

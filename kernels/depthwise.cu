@@ -152,3 +152,134 @@ __global__ void __launch_bounds__(256, 1) depthwise_add_parts(
   for (int p = 0; p < count; ++p) sum += parts[p * size + i];
   store(dw + i, sum);
 }
+
+// ---- channels last ----------------------------------------------------------------------------------------------------
+// One channel in for one out, x (n, h, v, channels), in whole chunks of 16 bytes: a thread has a chunk of channels, LANES
+// neighbours a line of 128 bytes.
+
+constexpr int LANES = 8, LINES = 32, ACROSS = 4;  // threads of a block; results of one; gradflow/cuda/depthwise.py knows them
+
+// Which place of the source a tap sees from a position of the result, -1 for none. Reversed, for input gradients: which
+// output saw that position through the tap.
+__device__ __forceinline__ int place_of(bool reverse, int position, int tap, int size, int stride, int before, int dilation) {
+  int at = reverse ? position + before - tap * dilation : position * stride - before + tap * dilation;
+  if (reverse && stride > 1) {
+    if (at < 0 || at % stride) return -1;
+    at /= stride;
+  }
+  return unsigned(at) < unsigned(size) ? at : -1;
+}
+
+// A thread makes ACROSS results side by side, which share the weights that it reads from shared memory, where the block has
+// turned them over: neighbours there are channels. The taps' numbers come from the first-level cache: with weights that is
+// 180 bytes for 32 of device memory, about what a multiprocessor reads there in the time.
+template <class T>
+__global__ void __launch_bounds__(LANES * LINES, 2) depthwise_last(
+    const T* __restrict__ x, const T* __restrict__ w, const T* __restrict__ b, T* __restrict__ y, index_t count,
+    int channels, bool reverse, DIM(h), DIM(v)) {
+  constexpr int V = pack_size<T>, wide = LANES * V, pitch = wide + V;  // so that neighbours of w go to different banks
+  using chunk = pack<T, V>;
+  extern __shared__ __align__(16) unsigned char memory[];
+  T* weights = reinterpret_cast<T*>(memory);
+  const int first = blockIdx.y * wide, taps = h_taps * v_taps;
+  for (int i = threadIdx.y * LANES + threadIdx.x; i < taps * wide; i += LANES * LINES) {
+    const int c = i / taps, t = i % taps;
+    weights[t * pitch + c] = first + c < channels ? w[(first + c) * taps + t] : from_acc<T>(0);
+  }
+  __syncthreads();
+  const index_t at = index_t(blockIdx.x) * LINES + threadIdx.y;
+  const int c = first + threadIdx.x * V;
+  if (at >= count || c >= channels) return;
+  const int rows = reverse ? h_out : h_size, columns = reverse ? v_out : v_size;  // of the source
+  const int height = reverse ? h_size : h_out, width = reverse ? v_size : v_out;
+  const int runs = (width + ACROSS - 1) / ACROSS;
+  const index_t row = at / runs, image = row / height;
+  const int here = int(row % height), start = int(at % runs) * ACROSS;
+  acc_t<T> sum[ACROSS][V];
+#pragma unroll
+  for (int e = 0; e < V; ++e) {
+    const acc_t<T> add = b ? load(b + c + e) : acc_t<T>(0);
+#pragma unroll
+    for (int o = 0; o < ACROSS; ++o) sum[o][e] = add;
+  }
+  for (int i = 0; i < h_taps; ++i) {
+    const int u = place_of(reverse, here, i, rows, h_stride, h_before, h_dilation);
+    if (u < 0) continue;
+    const T* line = x + (image * rows + u) * columns * channels + c;
+    for (int j = 0; j < v_taps; ++j) {
+      const chunk k = *reinterpret_cast<const chunk*>(weights + (i * v_taps + j) * pitch + threadIdx.x * V);
+#pragma unroll
+      for (int o = 0; o < ACROSS; ++o) {
+        const int z = place_of(reverse, start + o, j, columns, v_stride, v_before, v_dilation);
+        if (z < 0) continue;
+        const chunk seen = *reinterpret_cast<const chunk*>(line + index_t(z) * channels);
+#pragma unroll
+        for (int e = 0; e < V; ++e) sum[o][e] += to_acc(seen.v[e]) * to_acc(k.v[e]);
+      }
+    }
+  }
+  y += ((image * height + here) * width + start) * channels + c;
+#pragma unroll
+  for (int o = 0; o < ACROSS; ++o) {
+    if (start + o >= width) break;
+    chunk out;
+#pragma unroll
+    for (int e = 0; e < V; ++e) out.v[e] = from_acc<T>(sum[o][e]);
+    *reinterpret_cast<chunk*>(y + index_t(o) * channels) = out;
+  }
+}
+
+// parts[part, c, tap] as depthwise_weight has them. blockIdx.x: LANES chunks of channels and TAPS of their taps.
+template <class T>
+__global__ void __launch_bounds__(LANES * LINES, 1) depthwise_weight_last(
+    const T* __restrict__ g, const T* __restrict__ x, acc_t<T>* __restrict__ parts, index_t length, int n, int channels,
+    DIM(h), DIM(v)) {
+  constexpr int V = pack_size<T>, wide = LANES * V;
+  using chunk = pack<T, V>;
+  __shared__ acc_t<T> lines[LINES][wide];
+  const int taps = h_taps * v_taps, passes = int(ceil_div(taps, TAPS)), first = blockIdx.x % passes * TAPS;
+  const int base = blockIdx.x / passes * wide, c = base + threadIdx.x * V;
+  acc_t<T> sum[TAPS][V] = {};
+  int row[TAPS], column[TAPS];
+#pragma unroll
+  for (int t = 0; t < TAPS; ++t) {
+    row[t] = first + t < taps ? (first + t) / v_taps * h_dilation - h_before : -(1 << 30);  // sees nothing
+    column[t] = (first + t) % v_taps * v_dilation - v_before;
+  }
+  const index_t all = index_t(n) * h_out * v_out, begin = blockIdx.y * length;
+  const index_t end = begin + length < all ? begin + length : all;
+  // Positions are digits, which count in steps of LINES.
+  int ow = int((begin + threadIdx.y) % v_out), oh = int((begin + threadIdx.y) / v_out % h_out);
+  index_t image = (begin + threadIdx.y) / v_out / h_out;
+  for (index_t at = begin + threadIdx.y; at < end && c < channels; at += LINES) {
+    const chunk gradient = *reinterpret_cast<const chunk*>(g + at * channels + c);
+    const T* source = x + image * h_size * v_size * channels + c;
+#pragma unroll
+    for (int t = 0; t < TAPS; ++t) {
+      const int u = oh * h_stride + row[t], z = ow * v_stride + column[t];
+      if (unsigned(u) < unsigned(h_size) && unsigned(z) < unsigned(v_size)) {
+        const chunk seen = *reinterpret_cast<const chunk*>(source + (index_t(u) * v_size + z) * channels);
+#pragma unroll
+        for (int e = 0; e < V; ++e) sum[t][e] += to_acc(gradient.v[e]) * to_acc(seen.v[e]);
+      }
+    }
+    ow += LINES % v_out;
+    if (ow >= v_out) ow -= v_out, ++oh;
+    oh += LINES / v_out % h_out;
+    if (oh >= h_out) oh -= h_out, ++image;
+    image += LINES / v_out / h_out;
+  }
+#pragma unroll
+  for (int t = 0; t < TAPS; ++t) {
+    __syncthreads();
+#pragma unroll
+    for (int e = 0; e < V; ++e) lines[threadIdx.y][threadIdx.x * V + e] = sum[t][e];
+    __syncthreads();
+    const int mine = threadIdx.y * LANES + threadIdx.x;
+    if (mine < wide && base + mine < channels && first + t < taps) {
+      acc_t<T> whole = 0;
+      for (int l = 0; l < LINES; ++l) whole += lines[l][mine];
+      parts[(index_t(blockIdx.y) * channels + base + mine) * taps + first + t] = whole;
+    }
+  }
+}

@@ -247,7 +247,12 @@ ROWS: dict[str, list[Row]] = {
         Row(r"attention_\w+<plain_tile<128, .*", threads=128, shared=111872, blocks={80: 1, 90: 2, 100: 2},
             has="copy_async16 fma shared_load16 store16", never="local"),
     ],
-    "depthwise": [Row(r"depthwise_column<\w+, (3|5), \d>", threads=256, blocks=2, has="fma", never="local division")],
+    # Of channels last four results of a chunk, or nine sums of one: registers allow two blocks.
+    "depthwise": [
+        Row(r"depthwise_column<\w+, (3|5), \d>", threads=256, blocks=2, has="fma", never="local division"),
+        Row(rf"depthwise_last<{SMALL}>", threads=256, shared=49 * 144, blocks=3, has="load16 store16 fma", never="local"),
+        Row(rf"depthwise_weight_last<{SMALL}>", threads=256, blocks=1, has="load16 fma", never="local"),
+    ],
     "winograd": [Row(r"winograd_\w+", threads=256, blocks={75: 4, 80: 6, 90: 6, 100: 6, 120: 6}, never="local")],
     "conv": [
         Row(r"conv_\w+<float, conv_::Tile<128, .*", threads=256, blocks=1, has="fma shared_load16", never="local"),

@@ -13,7 +13,7 @@ from tolerance import assert_close
 import gradflow as gf
 from gradflow import backend
 from gradflow.cuda import conv as cuda
-from gradflow.cuda import conv_mma, launch, layout, precision, tune, winograd
+from gradflow.cuda import conv_mma, depthwise, launch, layout, precision, tune, winograd
 from gradflow.cuda.conv_job import Job
 from gradflow.cuda.launch import ctype
 from gradflow.ops import conv as ops
@@ -355,6 +355,34 @@ def test_depthwise(cards, card, dtype, name):
         close(y, want, size, dtype, name)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16", "float64"])
+@pytest.mark.parametrize(
+    "geometry",
+    [
+        ((2, 72, 9, 7), (72, 1, 3, 3), 1, 1, 1, 72),
+        ((1, 8, 11, 8), (8, 1, 5, 5), 2, 3, 1, 8),
+        ((3, 16, 9, 8), (16, 1, 2, 3), (2, 1), 0, (1, 2), 16),
+        ((2, 8, 3, 40), (8, 1, 7, 7), 1, "same", 1, 8),
+        ((1, 8, 8, 9), (8, 1, 3, 2), 3, (2, 0), 2, 8),
+    ],
+)
+def test_depthwise_channels_last(card, dtype, geometry, monkeypatch):
+    """As it lies: one launch, and for a weight gradient two."""
+    x, w, b, g, how, wanted, sizes = draw(geometry, numbers(dtype))
+    monkeypatch.setattr(depthwise, "PART", 40)
+    x, w, b, g = (lay(card.asarray(v), v.ndim == 4) for v in (x, w, b, g))
+    calls = [
+        lambda: ops.conv2d(x, w, b, *how), lambda: ops.conv2d_input(g, w, x.shape, *how, True),
+        lambda: ops.conv2d_weight(g, x, w.shape, *how, True),
+    ]  # fmt: skip
+    for call, want, size, count in zip(calls, wanted, sizes, (1, 1, 2), strict=True):
+        before = launch.count
+        y = call()
+        assert launch.count - before == count
+        close(card.asnumpy(y), want, size, dtype, geometry)
+        assert layout.channels_last(y) == (count == 1)  # a depthwise weight fits C order as well
+
+
 # --- launches and bytes -----------------------------------------------------------------------------------------------
 
 
@@ -439,6 +467,11 @@ def test_bytes_channels_last(cards, card, monkeypatch):
         dw = ops.conv2d_weight(y, x, w.shape, 1, 1, 1, 1, True)
     parts = 2 * dw.nbytes  # one, in floats
     assert (moved.distinct_loaded, moved.distinct_stored) == (y.nbytes + x.nbytes + parts, parts + dw.nbytes)
+    w = card.ones((64, 1, 3, 3), "e")
+    with cards.traffic() as moved:
+        y = ops.conv2d(x, w, None, 1, 1, 1, 64)
+    assert (moved.distinct_loaded, moved.distinct_stored) == (x.nbytes + w.nbytes, y.nbytes)
+    assert moved.efficiency > 0.95 and moved.wide > 0.95 and moved.conflicts < 0.3
 
 
 def test_bytes(cards, card, monkeypatch):

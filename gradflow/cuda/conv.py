@@ -6,8 +6,8 @@ and, in three dims, kernels/conv3d.cu, for every type and card in one launch; th
 kernels of their own.
 
 As in PyTorch the output is channels last if the input or the weight is, in two and three dims, and an input gradient if one
-of those is; a weight gradient lies as the weight. `see` and libraries read and write that order as it lies; for the others
-arrays are copied into C order and back, which the guess counts.
+of those is; a weight gradient lies as the weight. `see`, libraries and, of whole chunks, the depthwise kernels read and write
+that order as it lies; for the others arrays are copied into C order and back, which the guess counts.
 """
 
 from __future__ import annotations
@@ -117,6 +117,12 @@ def _in_c_order(do: Callable[..., Any], arrays: tuple[Array | None, ...]) -> Arr
     return out
 
 
+def _depthwise(do: Callable[..., Any], arrays: tuple[Array | None, ...], win: Window) -> Array:
+    """Let do(*arrays) do a depthwise job, with arrays as they lie or in C order."""
+    large = (arrays[0], arrays[1] if len(arrays) == 3 else arrays[-1])
+    return do(*arrays) if depthwise.as_it_lies(win, *large) else _in_c_order(do, arrays)
+
+
 def _without_gaps(x: Array) -> Array:
     """x, or a copy of it in C order or, if x lies so but for gaps, channels last."""
     return planes(contiguous(rows(x))) if lies_last(x) else contiguous(x)
@@ -144,7 +150,7 @@ def _forward(x: Array, w: Array, b: Array | None, win: Window, last: bool, activ
         return y
     arrays = (_without_gaps(x), _without_gaps(w), None if b is None else contiguous(b), y)
     if len(win.sizes) == 2 and depthwise.takes(w, win):
-        return _in_c_order(lambda *plain: _activate(depthwise.forward(*plain, win), activation), arrays)
+        return _depthwise(lambda *some: _activate(depthwise.forward(*some, win), activation), arrays, win)
     return _do(_job("forward", ctype(x.dtype), n, cg, k // win.groups, win, arrays, activation), arrays)
 
 
@@ -156,7 +162,7 @@ def _input(g: Array, w: Array, b: Array | None, win: Window, last: bool) -> Arra
         return dx
     arrays = (_without_gaps(g), _without_gaps(w), None if b is None else contiguous(b), dx)
     if len(win.sizes) == 2 and depthwise.takes(w, win):
-        return _in_c_order(lambda *plain: depthwise.input_gradient(*plain, win), arrays)
+        return _depthwise(lambda *some: depthwise.input_gradient(*some, win), arrays, win)
     return _do(_job("input", ctype(g.dtype), n, cg, k // win.groups, win, arrays), arrays)
 
 
@@ -170,7 +176,7 @@ def _weight(g: Array, x: Array, win: Window, last: bool) -> Array:
         return dw
     arrays = (_without_gaps(g), _without_gaps(x), dw)
     if len(win.sizes) == 2 and depthwise.takes(dw, win):
-        return _in_c_order(lambda *plain: depthwise.weight_gradient(*plain, win), arrays)
+        return _depthwise(lambda *some: depthwise.weight_gradient(*some, win), arrays, win)
     return _do(_job("weight", ctype(x.dtype), n, cg, k // win.groups, win, arrays), arrays)
 
 

@@ -254,10 +254,10 @@ def _see(tile: Tile, job: Job) -> Callable[..., None]:
         phases = prod(win.stride)
         places = prod(blocks(size, s) for size, s in zip(win.sizes, win.stride, strict=True))
     run = rows % chunk(type) == 0 if job.last[2] else phases == 1 and places % chunk(type) == 0
-    sizes = _ints(job.n, rows, blocks(channels, chunk(type)), job.activation)
-    w_last = reverse and job.last[1]  # the forward's is as if it were in C order once it is read as it lies or laid out
-    flags = (job.last[0], w_last, job.last[2], reverse, run and job.aligned)
-    kernel, rest = named(SEE, type, tile, _rounds(job)), (*sizes, *flags, *dims(win, 3))
+    length = blocks(channels, chunk(type)) * chunk(type)
+    w_pitch = length * (1 if reverse and job.last[1] else prod(win.kernel))  # an input gradient's keeps its order as it is laid out
+    sizes = _ints(job.n, rows, length // chunk(type), job.activation, length * (win.groups if job.last[0] else 1), w_pitch)
+    kernel, rest = named(SEE, type, tile, _rounds(job)), (*sizes, job.last[2], reverse, run and job.aligned, *dims(win, 3))
     grid = (blocks(rows, tile.m) * blocks(job.n * places, tile.n), win.groups, phases)
     threads, bytes = tile.threads, shared(SEE, type, tile, prod(win.kernel))
     round = job.tf32 and not _rounds(job)
@@ -313,7 +313,8 @@ def _weight(way: str, tile: Tile, job: Job) -> Callable[..., None]:
     if way == "planes":
         kernel, sizes, of_g, of_x = WEIGHT_PLANES, _ints(length, n, job.k, job.c, pitch, outputs), None, _sampled(win)
     else:
-        kernel, sizes = WEIGHT, (*_ints(length, n, job.k, g_chunks, chunks), *job.last[:2], *dims(win, 3))
+        pitches = [c * chunk(type) * (groups if last else 1) for c, last in zip((g_chunks, chunks), job.last[:2], strict=True)]
+        kernel, sizes = WEIGHT, (*_ints(length, n, job.k, g_chunks, chunks, *pitches), *dims(win, 3))
         round = job.tf32 and not _rounds(job)
         of_g, of_x = _laid(job, 0, round), _laid(job, 1, round)
     name, add, threads = named(kernel, type, tile, _rounds(job)), f"conv_mma_add<{type}>", tile.threads
