@@ -102,8 +102,8 @@ def ready(x: Array) -> Array:
 
 
 PIECE = 4088  # values of a long row to a block: the 4096 that it holds in registers, less what a shift costs
-# Of the memory's speed a block alone has what is due to ALONE multiprocessors; what is due to one moves WAIT bytes while a
-# launch comes. Of an H200, by its data sheet: 36 of about 90 bytes a nanosecond, and 2 microseconds.
+# Of the memory's speed a block alone can use what is due to ALONE multiprocessors; what is due to one moves WAIT bytes while a
+# launch comes. Guessed, not measured, for an H200: 90 bytes a nanosecond of which 36 are due, and 2 microseconds.
 ALONE, WAIT = 2.5, 72_000
 
 
