@@ -111,3 +111,41 @@ def test_what_repeats():
     assert repeats((3,), (2, 3)) is None
     assert repeats((3, 1), (1, 3)) is None
     assert repeats((0, 3), (3,)) is None
+
+
+def turned(card, x, axes):
+    """x on the card with its elements in the order of the axes."""
+    return card.asarray(np.ascontiguousarray(x.transpose(axes))).transpose([axes.index(i) for i in range(x.ndim)])
+
+
+LAST, DOWN = (0, 2, 3, 1), (3, 2, 1, 0)
+A, B = np.random.default_rng(0).uniform(0.5, 2, (2, 2, 8, 5, 6)).astype(np.float32)
+# function, arrays and their orders, what is expected and in which order, which kernel does it
+ORDERS = [
+    (pointwise.relu, [(A, LAST)], np.maximum(A, 0), LAST, "pointwise<"),
+    (pointwise.exp, [(A, DOWN)], np.exp(A), DOWN, "pointwise<"),
+    (pointwise.exp, [(A, (2, 0, 3, 1))], np.exp(A), (2, 0, 3, 1), "pointwise<"),
+    (pointwise.relu_backward, [(A, LAST), (B - 1, LAST)], A * (B > 1), LAST, "pointwise<"),
+    (pointwise.gt, [(A, LAST), (B, LAST)], A > B, LAST, "pointwise<"),
+    (pointwise.add, [(A, LAST), (B[0, :, :1, :1], (0, 1, 2))], A + B[0, :, :1, :1], LAST, "pointwise_repeated<"),
+    (pointwise.sub, [(B[:1, :, :1, :1], LAST), (A, LAST)], B[:1, :, :1, :1] - A, LAST, "pointwise_repeated<"),
+    (pointwise.mul, [(A, LAST), (B[:, :, :1, :1], LAST)], A * B[:, :, :1, :1], LAST, "mul_strided"),
+    (pointwise.add, [(A, LAST), (B, (0, 1, 2, 3))], A + B, LAST, "add_strided"),
+    (pointwise.add, [(B, (0, 1, 2, 3)), (A, LAST)], A + B, (0, 1, 2, 3), "add_strided"),
+]
+
+
+@pytest.mark.parametrize("row", ORDERS, ids=lambda row: f"{row[0].op.name}-{''.join(map(str, row[3]))}-{row[4][:12]}")
+def test_an_order_of_the_inputs_is_the_results(card, row):
+    f, given, expected, order, kernel = row
+    args = [turned(card, x, axes) for x, axes in given]
+    with card.traffic() as t:
+        y = f(*args)
+    assert len(t.launches) == 1 and t.launches[0].name.startswith(kernel)
+    assert y.transpose(order).flags.c_contiguous
+    np.testing.assert_allclose(card.asnumpy(y), expected, rtol=1e-6)
+    if kernel.startswith("pointwise"):
+        assert t.distinct == sum(x.nbytes for x, _ in given) + expected.nbytes and t.wide > 0.7
+    part = f(*(turned(card, x, axes)[:, :, 1:] if x.shape == A.shape else card.asarray(x) for x, axes in given))
+    assert part.transpose(order).flags.c_contiguous  # of what has gaps too
+    np.testing.assert_allclose(card.asnumpy(part), expected[:, :, 1:], rtol=1e-6)
