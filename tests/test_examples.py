@@ -7,7 +7,7 @@ from functools import cache
 
 import pytest
 
-from gradflow.examples import EXAMPLES, runner
+from gradflow.examples import EXAMPLES, readme, runner
 
 for package in ("sklearn", "skimage", "matplotlib"):
     pytest.importorskip(package)
@@ -32,6 +32,7 @@ def test_an_example_reaches_its_numbers(name, ran):
     assert page["status"] == 0, [r for r in page["results"] if not r["met"]]
     assert any(r["goal"] for r in page["results"]), "a result without a number to reach shows nothing"
     assert page["pictures"]
+    assert readme.telling(page), "the README's table needs a part of a result's name: examples/readme.py"
 
 
 @pytest.mark.parametrize("name", ["fits", "captions", "clip", "style"])  # they draw weights, order and noise

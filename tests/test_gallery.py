@@ -196,7 +196,7 @@ def number(node):
 
 
 def goals(name):
-    """(pattern of a result's name, goal in words) of each result of an example whose goal is one number."""
+    """(pattern of a result's name, goal in words if it is one number) of each result of an example."""
     for call in ast.walk(ast.parse((ROOT / f"gradflow/examples/{name}.py").read_text())):
         if not (isinstance(call, ast.Call) and ast.unparse(call.func) == "page.result"):
             continue
@@ -205,9 +205,10 @@ def goals(name):
         pattern = "".join(re.escape(p.value) if isinstance(p, ast.Constant) else ".*" for p in parts)
         bounds = [(word, options[key]) for key, word in (("at_least", "at least"), ("at_most", "at most"), ("equal", ""))
                   if key in options]  # fmt: skip
+        goal, unit = None, number(options["unit"]) if "unit" in options else ""
         if len(bounds) == 1 and number(bounds[0][1]) is not None:
-            unit = number(options["unit"]) if "unit" in options else ""
-            yield pattern, f"{bounds[0][0]} {page._text(number(bounds[0][1]), unit)}".strip()
+            goal = f"{bounds[0][0]} {page._text(number(bounds[0][1]), unit)}".strip()
+        yield pattern, goal
 
 
 def test_the_readme_has_a_row_of_every_example_with_the_goals_that_it_has():
@@ -220,12 +221,12 @@ def test_the_readme_has_a_row_of_every_example_with_the_goals_that_it_has():
         assert text.replace("\\", "") == examples.EXAMPLES[name]
         found = re.findall(r"(?:^|; )(.+?): \*\*(.+?)\*\*(?: \(wanted (.+?)\))?(?=; |$)", cell.replace("\\", ""))
         assert found, name
-        for pattern, goal in goals(name):
-            for title, _, wanted in found:
-                if re.fullmatch(pattern, title):
-                    assert wanted == goal, f"{name}: `gradflow gallery {name} --readme README.md` writes its row anew"
-                    compared += 1
-    assert compared >= 30
+        for title, _, wanted in found:
+            known = [goal for pattern, goal in goals(name) if re.fullmatch(pattern, title)]
+            right = known and (None in known or wanted in known)
+            assert right, f"{title!r}: `gradflow gallery {name} --again --readme README.md` writes its row anew"
+            compared += None not in known
+    assert compared >= 20
 
 
 def test_every_example_says_what_it_shows():

@@ -12,7 +12,7 @@ from . import CHAPTERS
 from .runner import UsageError
 
 START, END = "<!-- the gallery: gradflow gallery --readme README.md -->", "<!-- end of the gallery -->"
-# Example -> how the names of its most telling results begin; of one that is not here it is the first.
+# Example -> parts of the names of its most telling results; of one that is not here it is the first.
 TELLING = {
     "graph": ("df/dx",), "neuron": ("ds/dw0",), "tiny_tanh": ("W after the step",), "homework": ("tape and hand",),
     "multiply": ("gradgradcheck",), "least_squares": ("least squares: descent and normal",),
@@ -27,14 +27,14 @@ TELLING = {
     "class_images": ("of 10 images (L2, jitter)",), "fooling": ("pairs",), "adversarial": ("PGD",),
     "deep_dream": ("dreams of",), "style": ("brick: distance of style",), "matrix_norms": ("error of missing",),
     "gan": ("vanilla: made", "least squares: made"), "dcgan": ("made digits",), "diffusion": ("drawn digits",),
-    "clip": ("zero-shot",), "layer_zoo": ("rows",),
+    "clip": ("zero-shot",), "guided": ("and at last in",), "layer_zoo": ("rows",),
 }  # fmt: skip
 
 
 def telling(page: dict[str, Any]) -> list[dict[str, Any]]:
     """The most telling results of a page."""
-    heads = TELLING.get(page["name"])
-    return [r for r in page["results"] if r["name"].startswith(heads)] if heads else page["results"][:1]
+    parts = TELLING.get(page["name"])
+    return [r for r in page["results"] if any(p in r["name"] for p in parts)] if parts else page["results"][:1]
 
 
 def row(name: str, text: str, page: dict[str, Any]) -> str:
@@ -43,7 +43,7 @@ def row(name: str, text: str, page: dict[str, Any]) -> str:
     for result in telling(page):
         wanted = f" (wanted {_cell(result['goal'])})" if result["goal"] else ""
         cells.append(f"{_cell(result['name'])}: **{_cell(result['text'])}**{wanted}")
-    return f"| [{name}](gradflow/examples/{name}.py) | {_cell(text)} | {'; '.join(cells)} | {max(page['seconds'], 1):.0f} |"
+    return f"| [{name}](gradflow/examples/{name}.py) | {_cell(text)} | {'; '.join(cells)} | {max(page['core_seconds'], 1):.0f} |"
 
 
 def _cell(text: str) -> str:
@@ -71,7 +71,7 @@ def written(readme: str, pages: Iterable[dict[str, Any]]) -> str:
     lines = []
     for chapter, examples in CHAPTERS.items():
         lines += [f"| **{chapter}** | | | |", *(rows[n] for n in examples if n in rows)]
-    head = "| example | what it shows | result (wanted) | seconds |\n|---|---|---|---|"
+    head = "| example | what it shows | result (wanted) | core seconds |\n|---|---|---|---|"
     return f"{before}{START}\n{head}\n" + "\n".join(lines) + f"\n{END}{after}"
 
 
