@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import json
 import re
+import shutil
+import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
@@ -243,3 +245,9 @@ def test_completion_names_commands_and_examples(capsys):
     out = capsys.readouterr().out
     assert "gallery" in out
     assert "lenet" in out
+    if shutil.which("bash") is not None:
+        script = out + "COMP_WORDS=(gradflow run lene); COMP_CWORD=2; _shtab_gradflow; echo ${COMPREPLY[@]}"
+        assert subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True).stdout == "lenet\n"
+    for shell in ("zsh", "tcsh"):
+        assert cli.main(["completion", shell]) == 0
+        assert "gradflow" in capsys.readouterr().out
