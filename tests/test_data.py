@@ -591,6 +591,11 @@ def test_digits():
     assert test.tensors[1].array.tolist() == load_digits().target[4::5].tolist()
 
 
+def test_digits_on_the_card(card):
+    pytest.importorskip("sklearn")
+    assert all(t.is_cuda for part in data.digits("cuda") for t in part.tensors)
+
+
 def test_a_wall_of_images_by_plain_loops():
     x = np.arange(5 * 2 * 3 * 4, dtype=np.float32).reshape(5, 2, 3, 4)
     for n, across, padding, value in ((5, 2, 1, -1.0), (5, 8, 0, 0.0), (1, 3, 2, 7.0)):

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import backend
 from ..op import wrap
 from .dataset import Dataset, TensorDataset, take
 from .transforms import Transform
@@ -267,10 +268,10 @@ def images_in(root: str | Path) -> tuple[Images, Images]:
 # --- digits of scikit-learn --------------------------------------------------------------------------
 
 
-def digits() -> tuple[TensorDataset, TensorDataset]:
+def digits(device: Any = "cpu") -> tuple[TensorDataset, TensorDataset]:
     """scikit-learn's 1797 handwritten digits, 8 by 8, for training and, every fifth, for testing.
 
-    Samples are (float32 (1, 8, 8) in [0, 1], int64 label). ImportError without scikit-learn.
+    Samples are (float32 (1, 8, 8) in [0, 1], int64 label), all on the device. ImportError without scikit-learn.
     Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, 1998.
     """
     try:
@@ -280,5 +281,6 @@ def digits() -> tuple[TensorDataset, TensorDataset]:
     x, y = load_digits(return_X_y=True)
     x = (x.reshape(-1, 1, 8, 8) / 16).astype(np.float32)
     held = np.arange(len(x)) % 5 == 4
-    train, test = ((wrap(x[part]), wrap(y[part].astype(np.int64))) for part in (~held, held))
-    return TensorDataset(*train), TensorDataset(*test)
+    parts = ((x[part], y[part].astype(np.int64)) for part in (~held, held))
+    train, test = (TensorDataset(*(wrap(backend.to_device(a, backend.device(device))) for a in part)) for part in parts)
+    return train, test

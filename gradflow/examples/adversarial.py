@@ -80,7 +80,7 @@ def hardened(page: Page, start: nn.Module, x: Any, t: Any, epochs: int) -> nn.Mo
 def run(page: Page) -> None:
     """All three attacks on a net and on one that was trained against them."""
     model, x, t = digit_net.trained(page)
-    training = [a.to(page.device) for a in gf.data.digits()[0].tensors]
+    training = gf.data.digits(page.device)[0].tensors
     hard = hardened(page, model, *training, page.pick(20, 4))
     page.result("digits read rightly after adversarial training", digit_net.accuracy(hard, x, t), at_least=0.85, unit="%")
     success, lengths = {}, {}

@@ -22,7 +22,7 @@ from gradflow.examples.runner import main
 
 def run(page: Page) -> None:
     """Train on pairs, then classify by sentences and look for images by sentences."""
-    (x, y), (x_new, y_new) = ([t.to(page.device) for t in part.tensors] for part in gf.data.digits())
+    (x, y), (x_new, y_new) = (part.tensors for part in gf.data.digits(page.device))
     digits, new = y.cpu().numpy(), y_new.cpu().numpy()
     model, losses = fitted(page, x, digits, page.pick(30, 6))
     page.result("contrastive loss of the first epoch", losses[0])

@@ -52,7 +52,7 @@ def trained(page: Page) -> tuple[DigitNet, Any, Any]:
     The page says how many of them it reads rightly. Where many examples run, the first trains the net for all: what it
     becomes, and which random numbers come next, is a matter of the device, the length and the state of the generator.
     """
-    training, held_out = ([a.to(page.device) for a in part.tensors] for part in gf.data.digits())
+    training, held_out = (part.tensors for part in gf.data.digits(page.device))
     random, key = gf.default_generator, (str(page.device), page.quick, gf.default_generator.get_state())
     if key not in _trained:
         state = fitted(page, *training, epochs=page.pick(30, 8)).state_dict()

@@ -20,7 +20,7 @@ class Judge:
     """
 
     def __init__(self, page: Page, epochs: int) -> None:
-        (self.x, self.y), (self.x_new, self.y_new) = ([t.to(page.device) for t in part.tensors] for part in gf.data.digits())
+        (self.x, self.y), (self.x_new, self.y_new) = (part.tensors for part in gf.data.digits(page.device))
         self.reader = fitted(page, self.x, self.y, epochs)
         right = accuracy(self.reader, self.x_new, self.y_new)
         page.result("judge: digits never trained on read rightly", right, at_least=page.pick(0.96, 0.8), unit="%")

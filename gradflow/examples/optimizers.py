@@ -43,7 +43,7 @@ def net() -> gf.nn.Sequential:
     )
 
 
-def trained(page: Page, parts: list[Any], optimizer: str, decay: str, epochs: int) -> gf.train.History:
+def trained(page: Page, parts: tuple[Any, Any], optimizer: str, decay: str, epochs: int) -> gf.train.History:
     """The history of a run: from the seed's weights, in the seed's order."""
     gf.manual_seed(page.seed)
     model = net().to(page.device)
@@ -70,7 +70,7 @@ def wobble(history: gf.train.History) -> float:
 def run(page: Page) -> None:
     """All pairs of an optimizer and a decay."""
     epochs, histories = page.pick(30, 6), {}
-    parts = [gf.data.TensorDataset(*(t.to(page.device) for t in part.tensors)) for part in gf.data.digits()]
+    parts = gf.data.digits(page.device)
     decays = page.pick(list(DECAYS), ["constant", "cosine"])
     for o, d in page.bar([(o, d) for o in OPTIMIZERS for d in decays], "optimizers"):
         histories[o, d] = trained(page, parts, o, d, epochs)

@@ -73,8 +73,7 @@ def chosen(y: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 def run(page: Page) -> None:
     """Four ways of training, several draws of the examples."""
-    parts = [[t.to(page.device) for t in part.tensors] for part in gf.data.digits()]
-    x, y = (gf.cat(both) for both in zip(*parts, strict=True))
+    x, y = (gf.cat(both) for both in zip(*(part.tensors for part in gf.data.digits(page.device)), strict=True))
     kinds = page.pick(list(KINDS), ["neither", "augmentation"])
     found: dict[str, list[tuple[float, float]]] = {kind: [] for kind in kinds}
     for k in page.steps(page.pick(10, 2) * len(kinds), "regularised"):

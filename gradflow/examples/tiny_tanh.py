@@ -31,15 +31,15 @@ def run(page: Page) -> None:
     with gf.no_grad():
         for p in (w, v):
             p -= STEP * p.grad
-    by_hand = _by_hand(*start, x, target)
+    hand = by_hand(*start, x, target)
     page.result("output", y.item(), equal=np.tanh(start[1] @ np.tanh(start[0] @ x)), within=1e-12)
     for name, p, wanted in (("W", w, [[1.02, -3.0], [0.17, 1.0]]), ("v", v, [1.02, -0.99])):
         page.result(f"{name} after the step", str(p.detach().cpu().numpy().round(2).tolist()), equal=str(wanted))
-    apart = max(abs(p.detach().cpu().numpy() - q).max() for p, q in zip((w, v), by_hand, strict=True))
+    apart = max(abs(p.detach().cpu().numpy() - q).max() for p, q in zip((w, v), hand, strict=True))
     page.result("tape and hand apart by", float(apart), at_most=1e-14)
 
 
-def _by_hand(w: np.ndarray, v: np.ndarray, x: np.ndarray, target: float) -> tuple[np.ndarray, np.ndarray]:
+def by_hand(w: np.ndarray, v: np.ndarray, x: np.ndarray, target: float) -> tuple[np.ndarray, np.ndarray]:
     """The weights after a step, each gradient a line: da = (1 - tanh^2) dh."""
     h = np.tanh(w @ x)
     y = np.tanh(v @ h)

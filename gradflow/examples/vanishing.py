@@ -76,8 +76,7 @@ def centred(x: gf.Tensor) -> gf.Tensor:
 
 def trained(page: Page, model: gf.nn.Module, optimizer: Any, epochs: int, clip: float | None = None) -> gf.train.History:
     """The history of some passes over the digits."""
-    parts = [gf.data.TensorDataset(*(t.to(page.device) for t in part.tensors)) for part in gf.data.digits()]
-    flat = [gf.data.TensorDataset(centred(x), y) for x, y in (part.tensors for part in parts)]
+    flat = [gf.data.TensorDataset(centred(x), y) for x, y in (part.tensors for part in gf.data.digits(page.device))]
     loaders = gf.data.DataLoader(flat[0], 64, shuffle=True), gf.data.DataLoader(flat[1], 400)
     with np.errstate(all="ignore"):  # what explodes is shown, not said
         return gf.train.fit(
@@ -87,7 +86,7 @@ def trained(page: Page, model: gf.nn.Module, optimizer: Any, epochs: int, clip: 
 
 def run(page: Page) -> None:
     """Gradients through depth and through time; then both trained, with the cure and without."""
-    x, y = (t[:256].to(page.device) for t in gf.data.digits()[0].tensors)
+    x, y = (t[:256] for t in gf.data.digits(page.device)[0].tensors)
     depth, histories = {}, {}
     for name, scale in SCALES.items():
         model = deep(scale, page.device)
