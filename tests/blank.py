@@ -165,10 +165,10 @@ SIZES = dict(
 WRITTEN = [
     "int cufftCreate(int *plan) { *plan = 5; return 0; }",
     "int cufftMakePlan1d(int p, int n, int t, int b, size_t *size) { *size = 0; return 0; }",
-    "int cufftMakePlanMany(int p, int r, void *n, void *i, int j, int k, void *o, int s, int d, int t, int b, size_t *size)"
-    " { *size = 0; return 0; }",
-    "int cusolverDnXsyevd_bufferSize(long a, long b, long c, long d, long e, long f, long g, long h, long i, long j, long k,"
-    " size_t *card, size_t *host) { *card = *host = 8; return 0; }",
+    """int cufftMakePlanMany(int p, int r, void *n, void *i, int j, int k, void *o, int s, int d, int t, int b, size_t *size)
+    { *size = 0; return 0; }""",
+    """int cusolverDnXsyevd_bufferSize(long a, long b, long c, long d, long e, long f, long g, long h, long i, long j, long k,
+    size_t *card, size_t *host) { *card = *host = 8; return 0; }""",
 ]
 
 
@@ -188,6 +188,7 @@ def _function(name):
 
 def _libraries():
     """What CuPy asks of NVIDIA's libraries, doing nothing."""
+    library("libnvJitLink.so.13", ["nvJitLinkVersion"])  # which cuSOLVER wants to be there
     folder = Path(find_spec("cupy_backends").origin).parents[1]
     for so, module in LIBRARIES.items():
         (file,) = folder.glob(module.replace(".", "/") + ".*.so")

@@ -8,7 +8,6 @@ A .cu text sees GRADFLOW_HOST_CARD defined and may use card::warp_call and card:
 see card.h.
 """
 
-import contextlib as _contextlib
 import functools as _functools
 import types as _types
 
@@ -23,6 +22,7 @@ from .array import fresh as _fresh
 from .array import ndarray
 from .build import CompileException
 from .cublas import _core  # noqa: F401 - read as cupy._core
+from .differs import ABSENT as _ABSENT
 from .elementwise import ElementwiseKernel
 from .kernel import RawKernel, RawModule
 from .memory import CardError, OutOfMemoryError, UnownedMemory, check, counts
@@ -112,15 +112,6 @@ def copyto(dst, src, casting="same_kind", where=None):
     _apply(_np.copyto, (dst, src), {"casting": casting, "where": True if where is None else where}, "copyto")
 
 
-@_contextlib.contextmanager
-def _errstate(**kwargs):
-    with _np.errstate(**kwargs):
-        yield
-
-
-errstate = _errstate
-
-
 def _wrap(module, name, path=""):
     """A name of a NumPy module as CuPy would offer it."""
     of = getattr(module, name)
@@ -136,19 +127,12 @@ def _wrap(module, name, path=""):
     return call
 
 
-_NOT_IN_CUPY = {
-    "matrix", "asmatrix", "memmap", "recarray", "nditer", "ndenumerate", "str_", "bytes_", "object_", "datetime64",
-    "timedelta64", "void", "char", "ma", "strings", "rec", "emath", "ctypeslib", "longdouble", "clongdouble",
-    "float128", "insert", "frompyfunc", "nested_iters", "ravel_multi_index_", "save_", "test", "ndindex_",
-}  # fmt: skip
-
-
 def _submodule(path, module):
     """numpy.<path> as a module of the card's."""
     sub = _types.ModuleType(f"{__name__}.{path}")
 
     def lookup(name):
-        if name.startswith("__") or not hasattr(module, name):
+        if name.startswith("__") or name in _ABSENT.get(path, ()) or not hasattr(module, name):
             raise AttributeError(f"module 'cupy.{path}' has no attribute {name!r}")
         of = getattr(module, name)
         if isinstance(of, _types.ModuleType):
@@ -178,7 +162,7 @@ class testing:
 
 
 def __getattr__(name):
-    if name.startswith("_") or name in _NOT_IN_CUPY or not hasattr(_np, name):
+    if name.startswith("_") or name in _ABSENT[""] or not hasattr(_np, name):
         raise AttributeError(f"module 'cupy' has no attribute {name!r}")
     of = getattr(_np, name)
     if isinstance(of, _types.ModuleType):

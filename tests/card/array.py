@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from . import work
+from . import differs, work
 from .memory import NAN, ODD, CardError, Memory, MemoryPointer, UnownedMemory, allocate, counts, refuse_capture
 
 SCALARS = (bool, int, float, complex, np.generic)
@@ -112,6 +112,7 @@ def apply(function, args, kwargs, name="", host_ok=False):
 
     seen = []
     args, kwargs = strip(args, seen, host_ok), strip(kwargs, seen, host_ok)
+    args = differs.as_cupy(function, name, args, kwargs, [s._a for s in seen])
     counts.operations += 1
     capture = capturing()
     if name in ("concatenate", "stack") and len(seen) > 8:  # their addresses are sent from the host
@@ -124,7 +125,7 @@ def apply(function, args, kwargs, name="", host_ok=False):
         or ("linalg" in getattr(function, "__module__", "") and name != "norm")
     ):
         raise NotImplementedError(f"calling {name} (cuBLAS, ...) during stream capture is not supported by CuPy")
-    r = function(*args, **kwargs)
+    r = differs.given(name, function(*args, **kwargs), [s._a for s in seen])
     if (isinstance(function, np.ufunc) or name in ORDERED) and isinstance(r, np.ndarray) and root(r) is None:
         r = np.asarray(r, order="C")
     out = dress(r, seen, name)
@@ -219,7 +220,7 @@ class Ufunc:
         return apply(self.of.outer, args, kwargs, self.name)
 
     def at(self, a, *args, **kwargs):
-        if a.dtype not in ("i4", "i8", "u4", "u8", "f2", "f4", "f8"):
+        if a.dtype not in differs.ADDED_AT:
             raise TypeError(f"{self.name}.at is not supported for {a.dtype} by CuPy")
         return apply(self.of.at, (a, *args), kwargs, self.name)
 
@@ -354,6 +355,8 @@ class ndarray:
         )
 
     def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
+        if not differs.known(ufunc):
+            return NotImplemented
         for x in (*inputs, *kwargs.get("out", ())):
             if not isinstance(x, (ndarray, list, tuple, slice, type(None), *SCALARS)):
                 return NotImplemented
@@ -363,7 +366,7 @@ class ndarray:
         return getattr(Ufunc(ufunc), method)(*inputs, **kwargs)
 
     def __array_function__(self, function, types, args, kwargs):
-        if not all(issubclass(t, ndarray) for t in types):
+        if not all(issubclass(t, ndarray) for t in types) or not differs.known(function):
             return NotImplemented
         return apply(function, args, kwargs, function.__name__)
 
@@ -419,8 +422,8 @@ class ndarray:
         else:
             late.upload(queue_of(stream), self._memory, self.data.ptr, arr.ctypes.data, arr.nbytes)
 
-    def item(self, *index):
-        return self._host("item").item(*index)
+    def item(self):
+        return self._host("item").item()
 
     def tolist(self):
         return self._host("tolist").tolist()
@@ -432,7 +435,6 @@ class ndarray:
     __int__ = lambda self: int(self._host("int"))
     __float__ = lambda self: float(self._host("float"))
     __complex__ = lambda self: complex(self._host("complex"))
-    __index__ = lambda self: self._host("index").__index__()
     __repr__ = lambda self: repr(self._a)
     __str__ = lambda self: str(self._a)
     __format__ = lambda self, spec: format(self._a.item() if self.ndim == 0 and spec else self._a, spec)
@@ -452,9 +454,6 @@ class ndarray:
         if self.ndim == 0:
             raise TypeError("iteration over a 0-d array")
         return (self[i] for i in range(len(self._a)))
-
-    def __contains__(self, x):
-        return bool((self == x).any())
 
     def __getitem__(self, index):
         def pick(a, index):
@@ -494,7 +493,8 @@ for _name, _ufunc in dict(
     _name = _name.rstrip("_")
     setattr(ndarray, f"__{_name}__", binary(f"__{_name}__", _ufunc))
     setattr(ndarray, f"__r{_name}__", binary(f"__r{_name}__", _ufunc, True))
-    setattr(ndarray, f"__i{_name}__", inplace(f"__i{_name}__", _ufunc))
+    if _name != "matmul":  # CuPy has none: x @= y makes a new array
+        setattr(ndarray, f"__i{_name}__", inplace(f"__i{_name}__", _ufunc))
 
 
 def method(name):

@@ -8,15 +8,11 @@ import ctypes
 import numpy as np
 
 from . import work
+from .differs import BFLOAT16
 from .memory import counts
 
-try:
-    from ml_dtypes import bfloat16
-except ImportError:
-    bfloat16 = None
-
 HANDLE = 0xB1A5
-KINDS = {0: np.float32, 1: np.float64, 2: np.float16, 14: bfloat16}
+KINDS = {0: np.float32, 1: np.float64, 2: np.float16, 14: BFLOAT16}
 calls = []  # (count, m, n, k, compute type) of each call, for tests
 
 

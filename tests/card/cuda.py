@@ -286,8 +286,8 @@ class _Runtime:
         return dict(name=b"stand-in", major=9, minor=0, multiProcessorCount=4, warpSize=32, maxThreadsPerBlock=1024,
                     sharedMemPerBlock=49152, sharedMemPerBlockOptin=232448, sharedMemPerMultiprocessor=233472,
                     regsPerBlock=65536, maxThreadsPerMultiProcessor=2048, totalGlobalMem=8 << 30, l2CacheSize=60 << 20,
-                    maxGridSize=(2147483647, 65535, 65535), maxThreadsDim=(1024, 1024, 64), clockRate=1,
-                    memoryClockRate=1, memoryBusWidth=1, canMapHostMemory=1)  # fmt: skip
+                    maxGridSize=(2147483647, 65535, 65535), maxThreadsDim=(1024, 1024, 64), memoryBusWidth=1,
+                    canMapHostMemory=1)  # fmt: skip
 
     def deviceGetAttribute(self, attribute, device):
         raise NotImplementedError("deviceGetAttribute: ask getDeviceProperties or Device.attributes")

@@ -6,7 +6,8 @@ import functools
 import numpy as np
 
 from .array import fresh, ndarray
-from .kernel import BFLOAT16, load_function, scalar_of
+from .differs import BFLOAT16
+from .kernel import load_function, scalar_of
 
 DIMS = 32
 NAMES = {

@@ -13,17 +13,11 @@ import numpy as np
 from . import memory, source, traffic, work
 from .array import ndarray
 from .build import CHECKS, COUNTS, CompileException, build, runtime
+from .differs import BFLOAT16
 from .memory import CardError, MemoryPointer, counts
 
 patience = float(os.environ.get("GRADFLOW_CARD_TIMEOUT", "120"))  # seconds that one launch may take
 STATIC_LIMIT, DYNAMIC_LIMIT = 48 << 10, 227 << 10
-try:
-    import ml_dtypes
-
-    BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
-except ImportError:
-    BFLOAT16 = None
-
 SIGNALS = {104: "illegal instruction", 105: "trap", 107: "misaligned address", 108: "integer division by zero"}
 SIGSEGV = 111
 

@@ -296,14 +296,14 @@ class MemoryPointer:
         refuse_capture("memset")
         self.memset_async(value, size)
 
-    def copy_from_device_async(self, other, size, stream=None):
-        to, source = self.ptr, other.ptr
+    def copy_from_device_async(self, src, size, stream=None):
+        to, source = self.ptr, src.ptr
         work.note("copy", "copy_from_device_async", size, size)
-        captured("copy", lambda: ctypes.memmove(to, source, size), self, other)
+        captured("copy", lambda: ctypes.memmove(to, source, size), self, src)
 
-    def copy_from_device(self, other, size):
+    def copy_from_device(self, src, size):
         refuse_capture("a copy on the device that waits")
-        self.copy_from_device_async(other, size)
+        self.copy_from_device_async(src, size)
 
     def copy_from_host(self, mem, size):
         refuse_capture("a copy from host to device")
@@ -337,7 +337,8 @@ class MemoryPointer:
     def copy_from_async(self, mem, size, stream=None):
         (self.copy_from_device_async if isinstance(mem, MemoryPointer) else self.copy_from_host_async)(mem, size)
 
-    copy_from = copy_from_async
+    def copy_from(self, mem, size):
+        (self.copy_from_device if isinstance(mem, MemoryPointer) else self.copy_from_host)(mem, size)
 
 
 def host_address(mem):
