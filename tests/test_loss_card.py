@@ -75,6 +75,27 @@ def test_few_long_rows_are_made_in_pieces(card, n, dtype, monkeypatch):
     assert np.isnan(card.asnumpy(y[0])) and card.asnumpy(y[2]) == 3
 
 
+def test_weights_and_probabilities_of_few_long_rows(card, monkeypatch):
+    monkeypatch.setattr(row, "PIECE", 120)
+    monkeypatch.setattr(row, "ALONE", 1e-9)
+    n = 301
+    weight, t, q = abs(normal(n)), classes(n, 4), abs(normal(4, n))
+    t[1] = -100
+    for target, options in (
+        (t, dict(weight=weight)),
+        (t, dict(weight=weight, label_smoothing=0.2, reduction="sum")),
+        (q / q.sum(1, keepdims=True), dict(label_smoothing=0.1)),
+    ):
+        found = []
+        for to in (lambda a: gf.tensor(a), lambda a: gf.tensor(a.astype(np.float32) if a.dtype.kind == "f" else a).cuda()):
+            x = to(np.sin(np.arange(4 * n)).reshape(4, n) * 3).requires_grad_()
+            y = loss.cross_entropy(x, to(target), **{k: to(v) if k == "weight" else v for k, v in options.items()})
+            y.backward()
+            found.append((y.detach().cpu().numpy(), x.grad.cpu().numpy()))
+        for a, b in zip(found[1], found[0], strict=True):
+            assert_close(a, b.astype(np.float32), scale=8)
+
+
 def test_pieces_of_rows_are_read_once(card, monkeypatch):
     if not hasattr(card, "traffic"):
         pytest.skip("only the stand-in counts")
