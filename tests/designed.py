@@ -250,7 +250,7 @@ ROWS: dict[str, list[Row]] = {
     # Of channels last four results of a chunk, or nine sums of one: registers allow two blocks.
     "depthwise": [
         Row(r"depthwise_column<\w+, (3|5), \d>", threads=256, blocks=2, has="fma", never="local division"),
-        Row(rf"depthwise_last<{SMALL}>", threads=256, shared=49 * 144, blocks=3, has="load16 store16 fma", never="local"),
+        Row(rf"depthwise_last<{SMALL}>", threads=256, shared=49 * 144, blocks=2, has="load16 store16 fma", never="local"),
         Row(rf"depthwise_weight_last<{SMALL}>", threads=256, blocks=1, has="load16 fma", never="local"),
     ],
     "winograd": [Row(r"winograd_\w+", threads=256, blocks={75: 4, 80: 6, 90: 6, 100: 6, 120: 6}, never="local")],
