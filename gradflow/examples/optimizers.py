@@ -1,10 +1,10 @@
 """SGD, momentum, RMSprop and Adam on one convolutional net, each with a constant, a stepped and a cosine learning rate.
 
 Momentum averages gradients over steps (Polyak 1964); RMSprop divides each by the root of its mean square (Tieleman and Hinton
-2012); Adam does both (Kingma and Ba 2014). A rate that is right at first is too large at the end, where
-every step throws some digits over to the wrong side: cut by ten twice, or let down along a cosine (Loshchilov and Hutter
-2016), the net comes to rest. Every run starts from the same weights and sees scikit-learn's digits in the same order; rates
-were chosen by hand, one for each optimizer.
+2012); Adam does both (Kingma and Ba 2014). A rate that is right at first is too large at the end, where every step throws some
+digits over to the wrong side: cut by ten twice, or let down along a cosine (Loshchilov and Hutter 2016), the net comes to rest,
+here with about the same errors and a higher training loss than the constant rate's. Every run starts from the same weights and
+sees scikit-learn's digits in the same order; rates were chosen by hand, one for each optimizer.
 """
 
 from __future__ import annotations
