@@ -234,7 +234,8 @@ def _text(entry: Any) -> str:
         body.append(f"if {bare}: return {compute}")
     body += [
         f"try: __y = {compute}",
-        f"except (ValueError, TypeError, IndexError, OverflowError) as __e: raise explain(entry, ({arrays},), __e) from __e",
+        "except (ValueError, TypeError, IndexError, OverflowError, AttributeError) as __e:",
+        f"    raise explain(entry, ({arrays},), __e) from __e",
     ]
     if entry.several:
         if entry.view or entry.outputs[0].startswith("*"):

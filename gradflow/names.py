@@ -90,4 +90,5 @@ def method(cls: type, name: str) -> Callable[..., Any]:
         return function(self, *args, **kwargs)
 
     call.__name__ = call.__qualname__ = name
+    call.__doc__ = f"gradflow.{name} of this tensor; help(gradflow.{name}) says what it is."
     return call

@@ -5,8 +5,8 @@
 
 A rule `dx` is a function of `g`, the gradient of the output, and of exactly the values it names: inputs and constants by
 the definition's names, the output as `y` (or the names in `outputs`), `x_shape`, `x_dtype` and `x_strides` for what is known
-of an input without keeping it, `needs` for which gradients are asked for. A joint rule `dx_dw` returns both. An op that has an input
-called `g` (a backward op: `tanh_backward(g, y)`) calls the gradient of its own output `gg`. Rules are written with
+of an input without keeping it, `needs` for which gradients are asked for. A joint rule `dx_dw` returns both. An op that has
+an input called `g` (a backward op: `tanh_backward(g, y)`) calls the gradient of its own output `gg`. Rules are written with
 operators and other ops and get bare arrays for an ordinary backward, Tensors when the backward is itself recorded.
 
 `op` gives back a plain function (so it is a method when put in a class) that takes arrays or Tensors; its entry in the
@@ -151,17 +151,17 @@ class Op:
         arrays: Any = [a.array if isinstance(a, Traced) else a.item() if isinstance(a, np.generic) else a for a in args]
         if self.real:
             self.refuse_complex(arrays)
-        if self.promote:
-            promote(self, arrays)
-            if self.refuses:
-                self.refuse_whole(arrays)
-        for a in arrays:
-            if type(a) is list or type(a) is tuple:
-                arrays = [unwrap(a) for a in arrays]
-                break
         try:
+            if self.promote:
+                promote(self, arrays)
+                if self.refuses:
+                    self.refuse_whole(arrays)
+            for a in arrays:
+                if type(a) is list or type(a) is tuple:
+                    arrays = [unwrap(a) for a in arrays]
+                    break
             y = self.run(arrays)
-        except (ValueError, TypeError, IndexError, OverflowError) as e:
+        except (ValueError, TypeError, IndexError, OverflowError, AttributeError) as e:
             raise explain(self.name, arrays, e) from e
         return self.finish(args, arrays, y)
 
@@ -242,8 +242,11 @@ def _binder(signature: Callable, inputs: tuple[str, ...], variadic: bool) -> Cal
 
 def explain(name: str, args: Sequence[Any], error: Exception) -> Exception:
     """The error of a kernel as PyTorch's kind of error, in one sentence that names the op and what it saw."""
-    if str(error).startswith(f"{name}:"):
+    if str(error).startswith((f"{name}:", f"{name.removesuffix('_forward')}:")):
         return error
+    if isinstance(error, AttributeError):  # of what is no tensor: there is nothing else that an op asks for attributes
+        strange = any(error.obj is a for a in args) and not backend.is_array(error.obj)
+        return TypeError(f"{name}: wanted a tensor, saw {type(error.obj).__name__}") if strange else error
     seen = ", ".join(
         f"{tuple(a.shape)} {a.dtype} on {backend.device_of(a)}" if backend.is_array(a) else " ".join(repr(a).split())[:40]
         for a in args

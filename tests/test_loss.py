@@ -426,7 +426,7 @@ X = normal(3, 4)
         (
             lambda: loss.cross_entropy(X, np.array([0, 1, 7])),
             IndexError,
-            r"cross_entropy_forward: wanted targets in \[0, 4\), saw 7",
+            r"cross_entropy: wanted targets in \[0, 4\), saw 7",
         ),
         (lambda: loss.cross_entropy(X, np.array([0, 1, -1])), IndexError, "saw -1"),
         (lambda: loss.cross_entropy(X, np.zeros(2, int)), ValueError, r"target of shape \(3,\) for an input"),

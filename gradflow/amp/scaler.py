@@ -201,7 +201,7 @@ class GradScaler:
         return self._growth_factor
 
     def set_growth_factor(self, new_factor: float) -> None:
-        """Change it."""
+        """Multiply the scale by this after `growth_interval` steps without an overflow."""
         self._growth_factor = new_factor
 
     def get_backoff_factor(self) -> float:
@@ -209,7 +209,7 @@ class GradScaler:
         return self._backoff_factor
 
     def set_backoff_factor(self, new_factor: float) -> None:
-        """Change it."""
+        """Multiply the scale by this after a step with an overflow."""
         self._backoff_factor = new_factor
 
     def get_growth_interval(self) -> int:
@@ -217,7 +217,7 @@ class GradScaler:
         return self._growth_interval
 
     def set_growth_interval(self, new_interval: int) -> None:
-        """Change it."""
+        """Let the scale grow after so many steps without an overflow."""
         self._growth_interval = new_interval
 
     def _get_growth_tracker(self) -> int:

@@ -228,6 +228,7 @@ softplus = _face(pointwise.softplus, "softplus(input, beta=1.0, threshold=20.0)"
 softsign = _face(
     lambda x: x / (pointwise.abs(x) + 1) if x.dtype.kind == "c" else pointwise.softsign(x), "softsign(input)"
 )
+softsign.__doc__ = "x / (1 + |x|)."
 threshold = _face(pointwise.threshold, "threshold(input, threshold, value, inplace=False)")
 sigmoid = _face(pointwise.sigmoid, "sigmoid(input)")
 tanh = _face(pointwise.tanh, "tanh(input)")

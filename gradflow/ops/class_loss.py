@@ -119,7 +119,7 @@ def cross_entropy_forward(x, target, ignore_index, reduction, label_smoothing):
     n, c, d = frame
     v = element_loss.wide(x).reshape(frame)
     kept, t = _kept(target, ignore_index, frame)
-    t, wrong = _checked("cross_entropy_forward", t, c)
+    t, wrong = _checked("cross_entropy", t, c)
     with np.errstate(invalid="ignore"):  # inf - inf is NaN, as it should be; so is 0 / 0
         m = v.max(1, keepdims=True)
         e = v - m
@@ -156,7 +156,7 @@ def cross_entropy_backward(g, x, target, lse, total, glse, ignore_index, reducti
     n, c, d = frame
     v = element_loss.wide(x).reshape(frame)
     kept, t = _kept(target, ignore_index, frame)
-    own = _own(t if xp is np else _checked("cross_entropy_backward", t, c)[0], frame)
+    own = _own(t if xp is np else _checked("cross_entropy", t, c)[0], frame)
     s = g.astype(v.dtype)
     if reduction == "mean":
         s = s / xp.maximum(total, 1).astype(v.dtype)

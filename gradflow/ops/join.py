@@ -95,6 +95,8 @@ def cat(tensors: Any, dim: int = 0) -> Any:
     """The tensors one behind the other along dim. Their other sizes must agree; their dtypes are promoted.
     ValueError for no tensors, RuntimeError for 0-d tensors or sizes that differ.
     """
+    if isinstance(dim, Traced):
+        raise TypeError("cat: wanted the tensors in a list or tuple, saw one and then another as dim")
     return _joined("cat", joinable("cat", tensors), dim)
 
 

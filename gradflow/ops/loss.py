@@ -38,8 +38,16 @@ def _reduced(v: Any, reduction: str) -> Any:
     return v if reduction == "none" else reduce.sum(v) if reduction == "sum" else reduce.mean(v)
 
 
+def _tensors(name: str, *given: Any) -> None:
+    """TypeError unless all are tensors or arrays."""
+    for v in given:
+        if not hasattr(v, "dtype"):
+            raise TypeError(f"{name}: wanted tensors as input and target, saw {type(v).__name__}")
+
+
 def _together(name: str, *tensors: Any) -> None:
-    """Raise a RuntimeError unless the shapes broadcast."""
+    """Raise a RuntimeError unless the shapes broadcast, a TypeError for what is no tensor."""
+    _tensors(name, *tensors)
     shapes = [tuple(t.shape) for t in tensors]
     try:
         np.broadcast_shapes(*shapes)
@@ -120,6 +128,7 @@ def cross_entropy(
     a class out of range (NaN on the card), ValueError or RuntimeError for shapes that do not fit.
     """
     reduction = _reduction("cross_entropy", size_average, reduce, reduction)
+    _tensors("cross_entropy", input, target)
     if not 0.0 <= label_smoothing <= 1.0:
         raise RuntimeError(f"cross_entropy: wanted label_smoothing in [0, 1], saw {label_smoothing}")
     if weight is not None:
@@ -175,6 +184,7 @@ def nll_loss(
 ) -> Any:
     """-w_target x_target for log-probabilities x; the mean is weighted by w. Shapes and errors as cross_entropy."""
     reduction = _reduction("nll_loss", size_average, reduce, reduction)
+    _tensors("nll_loss", input, target)
     target = _alone(input, target)
     kept, safe = _classes("nll_loss", input, target, ignore_index)
     rows = -class_loss.class_pick(input, target, ignore_index)

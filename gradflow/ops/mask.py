@@ -57,8 +57,14 @@ def fill(x: Any, value: Any) -> Any:
 
 @other_words
 def where(condition: Any, input: Any = None, other: Any = None) -> Any:
-    """input where the condition is true, else other; alone, the places where it is: nonzero with as_tuple."""
-    return nonzero(condition, as_tuple=True) if input is None and other is None else pointwise.where(condition, input, other)
+    """input where the condition is true, else other; alone, the places where it is: nonzero with as_tuple.
+    RuntimeError for a condition that is not of bools (or of PyTorch's old uint8).
+    """
+    if input is None and other is None:
+        return nonzero(condition, as_tuple=True)
+    if getattr(condition, "dtype", np.dtype(bool)) not in (bool, np.uint8):
+        raise RuntimeError(f"where: wanted a condition of bool, saw {condition.dtype}")
+    return pointwise.where(condition, input, other)
 
 
 @other_words

@@ -28,7 +28,7 @@ def _prepare(name: str, x: Any, dim: int | None, dtype: Any) -> tuple[Any, int, 
     dim = _axis(name, x, dim)
     dtype = x.dtype if dtype is None else np.dtype(dtype)
     if not is_floating(dtype):
-        raise RuntimeError(f"{name}: wanted a floating dtype, saw {dtype}")
+        raise NotImplementedError(f"{name}: wanted a floating dtype, saw {dtype}")
     # PyTorch casts before it computes: through a half dtype the input is rounded first.
     x = x.astype(dtype, copy=False)
     return x.astype(np.float32 if dtype.itemsize == 2 else dtype, copy=False).reshape(x.shape or (1,)), dim, dtype

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -79,8 +80,9 @@ class Optimizer(Saved):
     found_inf: Any = None
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
-        if isinstance(params, Traced):
-            raise TypeError("optimizer: wanted an iterable of parameters, saw one tensor")
+        if isinstance(params, Traced) or not isinstance(params, Iterable):
+            saw = "one tensor" if isinstance(params, Traced) else type(params).__name__
+            raise TypeError(f"optimizer: wanted an iterable of parameters, saw {saw}")
         self.defaults = defaults
         self.state = defaultdict(dict)
         self.param_groups = []
@@ -122,7 +124,10 @@ class Optimizer(Saved):
         for name, v in values.items():
             if isinstance(v, Traced) and v.array.size != 1:
                 raise ValueError(f"{type(self).__name__}: wanted one number as {name}, saw shape {v.array.shape}")
-            if not (v.array.item() if isinstance(v, Traced) else v) >= 0:
+            v = v.array.item() if isinstance(v, Traced) else v
+            if not isinstance(v, Real):
+                raise TypeError(f"{type(self).__name__}: wanted a number as {name}, saw {v!r}")
+            if not v >= 0:
                 raise ValueError(f"{type(self).__name__}: wanted {name} >= 0, saw {v}")
 
     def below_one(self, betas: tuple[Any, Any]) -> None:

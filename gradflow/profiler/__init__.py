@@ -172,7 +172,7 @@ class profile:
             self._go()
 
     def stop(self) -> None:
-        """End."""
+        """End the recording; what was recorded stays."""
         self._end_step()
         self._save()
 
