@@ -13,14 +13,13 @@ from ..call import sampled
 from ..op import unwrap, wrap
 from ..tape import Traced
 from . import embedding as tables
-from . import gather, pointwise, shape
-from .index import segment_sum
+from . import gather, index, pointwise, shape
 
 MODES = ("sum", "mean", "max")
 
 
-def _bags(xp: Any, ids: Any, offsets: Any, include_last: bool, padding: int | None) -> tuple[Any, Any, Any, int]:
-    """(which of the ids count, or None if all do, their numbers, the bag of each, how many bags)."""
+def _bags(xp: Any, ids: Any, offsets: Any, include_last: bool, padding: int | None) -> tuple[Any, Any, int]:
+    """(the bag of each of the ids, which of them count, or None if all do, how many bags)."""
     m, n = len(ids), len(offsets) - include_last
     if n < 0:
         raise RuntimeError("embedding_bag: wanted at least one offset with include_last_offset, saw none")
@@ -30,13 +29,18 @@ def _bags(xp: Any, ids: Any, offsets: Any, include_last: bool, padding: int | No
         if offsets[-1] > m:
             raise RuntimeError(f"embedding_bag: wanted offsets up to {m}, the number of indices, saw {offsets[-1]}")
     bag = xp.searchsorted(offsets, xp.arange(m), side="right") - 1
-    if padding is None and not include_last:  # nothing to look for, which a card would have to be waited for
-        return None, ids.astype(np.int64, copy=False), bag, n
-    kept = bag < n
+    kept = bag < n if include_last else None
     if padding is not None:
-        kept &= ids != padding
-    at = xp.flatnonzero(kept)
-    return at, ids[at].astype(np.int64, copy=False), bag[at], n
+        kept = ids != padding if kept is None else kept & (ids != padding)
+    return bag, kept, n
+
+
+def _sizes(xp: Any, bag: Any, kept: Any, n: int) -> Any:
+    """How many ids that count each bag has; the bags are sorted."""
+    begin = xp.searchsorted(bag, xp.arange(n + 1))
+    if kept is not None:
+        begin = xp.concatenate([xp.zeros(1, np.int64), xp.cumsum(kept, dtype=np.int64)])[begin]
+    return begin[1:] - begin[:-1]
 
 
 def _largest(xp: Any, weight: Any, ids: Any, bag: Any, counts: Any) -> Any:
@@ -78,12 +82,12 @@ def bags(
         if not -len(table) <= padding_idx < len(table):
             raise RuntimeError(f"embedding_bag: wanted padding_idx within {len(table)} rows, saw {padding_idx}")
         padding_idx %= len(table)
-    at, ids, bag, n = _bags(xp, ids, starts, bool(include_last_offset), padding_idx)
-    begin = xp.searchsorted(bag, xp.arange(n + 1))
-    sizes = begin[1:] - begin[:-1]
-    best = xp.zeros((0,), np.int64)
+    ids = ids.astype(np.int64, copy=False)
+    bag, kept, n = _bags(xp, ids, starts, bool(include_last_offset), padding_idx)
+    sizes, best = _sizes(xp, bag, kept, n), xp.zeros((0,), np.int64)
     if mode == 2:
-        best = _largest(xp, table, ids, bag, sizes)
+        some = slice(None) if kept is None else xp.flatnonzero(kept)
+        best = _largest(xp, table, ids[some], bag[some], sizes)
         y = (
             gather.gather(weight, 0, like(xp.maximum(best, 0)))
             if len(table)
@@ -97,9 +101,14 @@ def bags(
                 raise RuntimeError(
                     f"embedding_bag: wanted per_sample_weights of {weight.dtype}, saw {per_sample_weights.dtype}"
                 )
-            w = per_sample_weights if at is None else gather.index_select(per_sample_weights, 0, like(at))
-            rows = rows * shape.unsqueeze(w, -1)
-        y = segment_sum(rows, like(bag), n)
+            if kept is not None:  # even infinite, a row that does not count gives its weight no gradient
+                rows = pointwise.where(like(kept[:, None]), rows, 0.0)
+            rows = rows * shape.unsqueeze(per_sample_weights, -1)
+        if kept is None:
+            y = index.segment_sum(rows, like(bag), n)
+        else:  # what does not count goes into a bag of its own: to leave it out, a card would have to be waited for
+            y = index.segment_sum(rows, like(xp.where(kept, bag, n)), n + 1)
+            y = index.slice_(y, (slice(0, n), ...))
         if mode == 1:
             y = y / like(xp.maximum(sizes, 1).astype(table.dtype)[:, None])
     return y, like(bag), like(sizes), like(best)
