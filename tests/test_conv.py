@@ -354,10 +354,11 @@ def test_order_in_memory_as_pytorch_has_it(name):
     torch = pytest.importorskip("torch")
     rank, rng = int(name[-2]), np.random.default_rng(0)
     last, back = (0, *range(2, rank + 2), 1), (0, rank + 1, *range(1, rank + 1))
-    for x_last, w_last, stride, taps in product((False, True), (False, True), (1, 2), (1, 3)):
+    kinds = (1, 1, 1), (1, 3, 2), (2, 3, 1), (1, 1, 2)
+    for x_last, w_last, (stride, taps, groups) in product((False, True), (False, True), kinds):
         if rank == 1 and w_last:
             continue  # there is no such format, though PyTorch takes a weight of three dims for one
-        shapes = (2, 4, 6, 5, 4)[: rank + 2], (4, 4, *(taps,) * rank)
+        shapes = (2, 4, 6, 5, 4)[: rank + 2], (4, 4 // groups, *(taps,) * rank)
         orders = [
             v.transpose(last).copy().transpose(back) if turned else v
             for v, turned in zip((rng.standard_normal(s).astype("f") for s in shapes), (x_last, w_last), strict=True)
@@ -365,10 +366,10 @@ def test_order_in_memory_as_pytorch_has_it(name):
         found = []
         for module, function in ((gf, getattr(gf.nn.functional, name)), (torch, getattr(torch.nn.functional, name))):
             x, w = (module.from_numpy(v).requires_grad_() for v in orders)
-            y = function(x, w, None, stride)
+            y = function(x, w, None, stride, groups=groups)
             g = y.detach() * 2  # lies as y
             y.backward(g)
-            dx = module.autograd.grad(function(x, w, None, stride), x, g)[0]
+            dx = module.autograd.grad(function(x, w, None, stride, groups=groups), x, g)[0]
             found.append([(t.detach().numpy(), t.stride()) for t in (y, dx, w.grad)])
         for (ours, strides), (theirs, wanted), what in zip(*found, ("y", "dx", "w.grad"), strict=True):
             assert_close(ours, theirs, what=what)

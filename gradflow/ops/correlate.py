@@ -30,11 +30,15 @@ def correlate(x: Array, w: Array, b: Array | None, win: Window, last: bool = Fal
     if `last`.
     """
     xp, (n, c), k, g = namespace(x), x.shape[:2], w.shape[0], win.groups
-    y = _new(xp.empty, (n, k, *win.out), x.dtype, last)
     wm = xp.ascontiguousarray(_wide(w)).reshape(g, k // g, prod(w.shape[1:]))  # BLAS takes no negative strides
-    if win.pointwise and prod(win.out) >= IMAGES and not last:
-        z = xp.matmul(wm, _wide(x).reshape(n, g, c // g, prod(win.out))).reshape(y.shape)
-        return (z if b is None else z + b.reshape(-1, *[1] * len(win.out))).astype(x.dtype, copy=False)
+    if win.pointwise and prod(win.out) >= IMAGES:
+        if last and g == 1:
+            z = layout.planes(xp.matmul(layout.rows(_wide(x)).reshape(-1, c), wm[0].T).reshape(n, *win.out, k))
+        else:
+            z = xp.matmul(wm, _wide(x).reshape(n, g, c // g, prod(win.out))).reshape(n, k, *win.out)
+        z = (z if b is None else z + b.reshape(-1, *[1] * len(win.out))).astype(x.dtype, copy=False)
+        return _ordered(xp, z, last)
+    y = _new(xp.empty, (n, k, *win.out), x.dtype, last)
     bias = None if b is None else _wide(b).reshape(g, -1, 1)
     for images, rows, cols in _columns(x, win):
         z = xp.matmul(wm, cols, out=_room(xp, "product", (*wm.shape[:2], cols.shape[2]), cols.dtype))
@@ -130,8 +134,12 @@ def correlate_weight(dy: Array, x: Array, win: Window, last: bool = False) -> Ar
         for images, rows, cols in _columns(x, win):
             part = _images_last(dy[images, :, rows], cols.dtype).reshape(g, k // g, cols.shape[2])
             dw += xp.matmul(part, cols.swapaxes(1, 2))
-    dw = dw.reshape(k, c // g, *win.kernel).astype(x.dtype, copy=False)
-    return layout.planes(xp.ascontiguousarray(layout.rows(dw))) if last else dw
+    return _ordered(xp, dw.reshape(k, c // g, *win.kernel).astype(x.dtype, copy=False), last)
+
+
+def _ordered(xp: Any, y: Array, last: bool) -> Array:
+    """y, laid out channels last if `last`."""
+    return layout.planes(xp.ascontiguousarray(layout.rows(y))) if last else y
 
 
 def _new(make: Callable[..., Array], shape: tuple[int, ...], dtype: Any, last: bool) -> Array:
