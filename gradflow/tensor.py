@@ -18,6 +18,7 @@ from .ops import arrange, combined, extreme, linalg, mask, pointwise, reduce, sc
 from .ops import gather as gathering  # a tensor has attributes of these names
 from .ops import shape as shapes
 from .ops import sort as sorting
+from .ops.layout import order_of
 from .ops.strided import whole
 from .tape import Leaf, Node, Output, Traced, mode
 from .writes import in_place
@@ -32,12 +33,19 @@ def _holders(x: object) -> int:
 _ALONE = _holders(object())  # what a function sees of an argument that nobody else holds: versions of Python count differently
 
 
-def _whole(g: Array) -> bool:
-    """Whether an array in C order is all of a memory that no other array has."""
+def _whole(g: Array, x: Array) -> bool:
+    """Whether an array lies as x does and is all of a memory that no other array has."""
     base = g.base
     if base is not None and (type(base) is not type(g) or base.size != g.size or getrefcount(base) > _ALONE + 1):
         return False
-    return g.flags.c_contiguous and (g if base is None else base).flags.owndata
+    lies = g.flags.c_contiguous if x.flags.c_contiguous else g.strides == x.strides
+    return lies and (g if base is None else base).flags.owndata
+
+
+def _copied(g: Array, x: Array) -> Array:
+    """A copy of an array that lies as x does."""
+    found = order_of(x)
+    return g.copy(order="C") if found is None else g.transpose(found[0]).copy(order="C").transpose(found[1])
 
 
 class Tensor(Chance, Stored):
@@ -282,8 +290,8 @@ class Tensor(Chance, Stored):
             # The gradient may be shared with another leaf or be a view of one number: then keep a copy of our own.
             if not (isinstance(g, np.ndarray) or backend.on_card(g)):
                 g = np.asarray(g)
-            elif getrefcount(g) > _ALONE or not _whole(g):
-                g = g.copy(order="C")
+            elif getrefcount(g) > _ALONE or not _whole(g, self.array):
+                g = _copied(g, self.array)
             self.grad = wrap(g)
         elif self.grad.node is not None:
             self.grad = self.grad + wrap(g)
