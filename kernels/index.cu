@@ -18,7 +18,7 @@ __device__ __forceinline__ index_t key_of(index_t id, index_t n) { return id >= 
 
 // Of a few thousand numbers: a thread has one and counts those that come before it. K holds n.
 template <class K>
-__global__ void __launch_bounds__(64) places(const index_t* __restrict__ ids, int* __restrict__ order,
+__global__ void __launch_bounds__(64, 1) places(const index_t* __restrict__ ids, int* __restrict__ order,
                                              index_t* __restrict__ sorted, int m, index_t n) {
   constexpr int TILE = 256;
   __shared__ alignas(16) K tile[TILE];

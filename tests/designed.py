@@ -224,6 +224,12 @@ ROWS: dict[str, list[Row]] = {
         Row(rf"(max_pool_\w+|avg_pool_forward)_last<{SMALL}, [48]>", threads=256, blocks=3, has="load16 store16", never="local"),
         Row(rf"avg_pool_backward_last<{SMALL}, [48]>", threads=256, blocks=2, has="load16 store16", never="local"),
     ],
+    # A digit of 10 bits has 32 KB of counts, which leaves room for four blocks.
+    "index": [
+        Row(r"digit_(counts|places)", threads=256, shared=32768, blocks={75: 1, 80: 4, 90: 4, 100: 4, 120: 3},
+            never="local division"),
+        Row(r"segment_sum<.*", threads=256, blocks=4, never="local"),
+    ],
     "reduce": [Row(rf"sum_\w+<{SMALL}, \w+, (lanes<\d+>|[48])>", threads=256, blocks=4, has="load16", never="local")],
     "random": [Row(rf"dropout<{SMALL}, [48]>", threads=256, blocks=4, has="load16 store16 shuffle", never="local")],
     # A warp owns 16 or 32 rows of a result of 64 or 128 columns, and as many of its scores: registers allow two blocks of four
