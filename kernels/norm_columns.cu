@@ -21,11 +21,12 @@ struct Place {
   }
 };
 
-// A statistic of each of a thread's columns.
-template <int VEC, class A>
-__device__ __forceinline__ void fetch(const A* p, index_t column, index_t width, A otherwise, A (&v)[VEC]) {
+// A number of each of a thread's columns, which p has for every `width` of them; it may be null.
+template <int VEC, class W, class A>
+__device__ __forceinline__ void fetch(const W* p, index_t column, A otherwise, A (&v)[VEC], index_t width = 1) {
+  if (p && width == 1) return load_pack<VEC>(p + column, v);
 #pragma unroll
-  for (int j = 0; j < VEC; ++j) v[j] = p ? p[width == 1 ? column + j : unsigned(column + j) / unsigned(width)] : otherwise;
+  for (int j = 0; j < VEC; ++j) v[j] = p ? load(p + unsigned(column + j) / unsigned(width)) : otherwise;
 }
 
 }  // namespace columns_
@@ -110,7 +111,7 @@ column_sums(const T* __restrict__ g, const T* __restrict__ x, const acc_t<T>* me
   const columns_::Place at(VEC, m, each);
   A mu[VEC], a[VEC] = {}, c[VEC] = {};
   if (at.column < n) {
-    columns_::fetch(mean, at.column, width, A(0), mu);
+    columns_::fetch(mean, at.column, A(0), mu, width);
 #pragma unroll 4
     for (index_t i = at.from; i < at.until; i += at.every) {
       A gv[VEC], xv[VEC];
@@ -134,7 +135,7 @@ column_sums(const T* __restrict__ g, const T* __restrict__ x, const acc_t<T>* me
     }
   }
   if (threadIdx.y == 0 && at.column < n) {
-    columns_::fetch(rstd, at.column, width, A(1), mu);
+    columns_::fetch(rstd, at.column, A(1), mu, width);
 #pragma unroll
     for (int j = 0; j < VEC; ++j) {
       sum_g[blockIdx.y * n + at.column + j] = sums[0][j][t];
@@ -151,14 +152,13 @@ column_apply(const T* __restrict__ x, const acc_t<T>* mean, const acc_t<T>* rstd
   using A = acc_t<T>;
   const columns_::Place at(VEC, m, each);
   if (at.column >= n) return;
-  A mu[VEC], scale[VEC], offset[VEC];
+  A mu[VEC], r[VEC], scale[VEC], offset[VEC];
+  columns_::fetch(mean, at.column, A(0), mu);
+  columns_::fetch(rstd, at.column, A(1), r);
+  columns_::fetch(w, at.column, A(1), scale);
+  columns_::fetch(b, at.column, A(0), offset);
 #pragma unroll
-  for (int j = 0; j < VEC; ++j) {
-    const index_t k = at.column + j;
-    mu[j] = mean[k];
-    scale[j] = (eps < 0 ? rstd[k] : reciprocal_root(rstd[k] + A(eps))) * (w ? load(w + k) : A(1));
-    offset[j] = b ? load(b + k) : A(0);
-  }
+  for (int j = 0; j < VEC; ++j) scale[j] *= eps < 0 ? r[j] : reciprocal_root(r[j] + A(eps));
 #pragma unroll 4
   for (index_t i = at.from; i < at.until; i += at.every) {
     A v[VEC];
@@ -179,16 +179,18 @@ column_dx(const T* __restrict__ g, const T* __restrict__ x, const W* w, const ac
   const columns_::Place at(VEC, m, each);
   if (at.column >= n) return;
   const A inverse = A(1) / A(m);
-  A mu[VEC], scale[VEC], slope[VEC], offset[VEC];
+  A mu[VEC], r[VEC], scale[VEC], slope[VEC], offset[VEC], more[VEC];
+  columns_::fetch(mean, at.column, A(0), mu);
+  columns_::fetch(rstd, at.column, A(1), r);
+  columns_::fetch(w, at.column, A(1), scale);
+  columns_::fetch(sum_gx, at.column, A(0), slope);
+  columns_::fetch(grstd, at.column, A(0), more);
 #pragma unroll
-  for (int j = 0; j < VEC; ++j) {
-    const index_t k = at.column + j;
-    const A r = rstd[k], v = w ? load(w + k) : A(1);
-    mu[j] = mean[k];
-    scale[j] = r * v;
-    slope[j] = (sum_gx[k] * v + (grstd ? grstd[k] * r : A(0))) * inverse * r * r;
-    offset[j] = ((gmean ? gmean[k] : A(0)) - sum_g[k] * v * r) * inverse;
-  }
+  for (int j = 0; j < VEC; ++j) slope[j] = (slope[j] * scale[j] + more[j] * r[j]) * inverse * r[j] * r[j], scale[j] *= r[j];
+  columns_::fetch(sum_g, at.column, A(0), offset);
+  columns_::fetch(gmean, at.column, A(0), more);
+#pragma unroll
+  for (int j = 0; j < VEC; ++j) offset[j] = (more[j] - offset[j] * scale[j]) * inverse;
 #pragma unroll 2
   for (index_t i = at.from; i < at.until; i += at.every) {
     A gv[VEC], xv[VEC];

@@ -432,7 +432,7 @@ def test_nothing_cancels_on_the_card(card, rng, shape, pieces, monkeypatch):
 
 
 @pytest.mark.cuda
-@pytest.mark.parametrize("shape", [(3, 16, 5, 7), (2, 24, 1, 40), (2, 3, 5, 5), (70, 264, 2, 2), (2, 8, 2, 3, 4), (300, 40)])
+@pytest.mark.parametrize("shape", [(3, 16, 5, 7), (2, 24, 1, 40), (2, 3, 5, 5), (67, 264, 2, 2), (2, 8, 2, 3, 4), (301, 40)])
 @pytest.mark.parametrize(("dtype", "weights"), [("float32", "float32"), ("float16", "float32"), ("float64", "float64")])
 def test_batch_norm_down_columns(card, rng, shape, dtype, weights):
     """Channels last, and no planes at all: the rows of a matrix, by closed form, its values far from zero."""

@@ -57,7 +57,7 @@ def test_windows_by_loops(card, monkeypatch, shape, kernel, stride, padding, cei
 
     monkeypatch.setattr(launchers, "MOST", most)
     rng = np.random.default_rng(0)
-    x = rng.permutation(np.prod(shape)).reshape(shape).astype(np.float32) % 2000
+    x = rng.permutation(np.prod(shape)).reshape(shape).astype(np.float32) % 50  # with ties
     x, options = x.astype(dtype), (kernel, stride, padding)
     before = launch.count
     values, indices = pool.max_pool2d_with_indices(there(x), *options, 1, ceil_mode)
@@ -97,6 +97,14 @@ def test_global_mean_is_a_sum(card, shape, last):
     dx = card.asnumpy(dx)
     assert launch.count == before + 1
     assert_close(dx, np.broadcast_to(g.astype(np.float64) / (shape[2] * shape[3]), shape), dtype=np.dtype(np.float32))
+
+
+def test_what_is_no_number_channels_last(card):
+    x = np.random.default_rng(0).standard_normal((2, 8, 5, 5)).astype(np.float32)
+    x[:, 0], x[:, 1, 1:4, 1:3], x[:, 2, 2, 2] = -np.inf, np.nan, np.inf
+    found = pool.max_pool2d_with_indices(layout.planes(card.asarray(np.ascontiguousarray(layout.rows(x)))), 3, 2, 1)
+    for a, e in zip(found, pool.max_pool2d_with_indices(x, 3, 2, 1), strict=True):
+        np.testing.assert_array_equal(card.asnumpy(a), e)
 
 
 @pytest.mark.parametrize("name", ["max", "avg"])

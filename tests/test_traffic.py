@@ -110,6 +110,7 @@ class Row:
     forward: Callable[..., tuple[float, float]]
     backward: Callable[..., tuple[float, float]] | None = None
     dtype: str = "float32"
+    last: bool = False  # the first input lies with its channels last
     moved: tuple[float, float] = (1, 1)  # factors over the least, forward and backward
     asked: tuple[float, float] = (1, 1)
     wide: tuple[float, float] = (0.7, 0.7)  # at least so much of the bytes do own kernels move 16 at a time
@@ -117,7 +118,7 @@ class Row:
 
     @property
     def id(self):
-        return f"{self.name}-{'-'.join('x'.join(map(str, s)) for s in self.shapes[:1])}-{self.dtype}"
+        return f"{self.name}-{'-'.join('x'.join(map(str, s)) for s in self.shapes[:1])}-{self.dtype}" + "-last" * self.last
 
 
 def measure(row):
@@ -125,6 +126,8 @@ def measure(row):
     r = np.random.default_rng(0)
     dtype = getattr(gf, row.dtype)
     inputs = [gf.tensor(r.standard_normal(s).astype("f4")).to(dtype).cuda() for s in row.shapes]
+    if row.last:
+        inputs[0] = inputs[0].contiguous(memory_format=gf.channels_last)
     for x in inputs:
         x.requires_grad_()
     size = inputs[0].numpy(force=True).itemsize
@@ -133,6 +136,9 @@ def measure(row):
     steps = [("forward", sum(row.forward(*inputs)), t)]
     if row.backward:
         g = gf.tensor(r.standard_normal(y.shape).astype("f4")).to(y.dtype).cuda()
+        if row.last:
+            assert y.is_contiguous(memory_format=gf.channels_last)
+            g = g.contiguous(memory_format=gf.channels_last)
         with card.traffic() as t:
             gf.autograd.grad(y, inputs, g)
         steps.append(("backward", sum(row.backward(*inputs)), t))
@@ -145,6 +151,10 @@ def elements(*tensors):
 
 def unary(name, call, **more):
     return Row(name, call, [(64, 1024)], lambda x: (x.numel(),) * 2, lambda x: (2 * x.numel(), x.numel()), **more)
+
+
+def unary4(name, call, **more):
+    return Row(name, call, [(4, 64, 16, 16)], lambda x: (x.numel(),) * 2, lambda x: (2 * x.numel(), x.numel()), last=True, **more)
 
 
 HALO = "windows overlap, and neighbouring lanes share sectors: the first-level cache gives them again"
@@ -185,6 +195,11 @@ ROWS = [
           lambda x, w, b: (2 * x.numel() + 3 * w.numel(), elements(x, w, b)),
           moved=moved, asked=asked, why=STATISTICS)
       for shape, moved, asked in (((16, 32, 16, 16), (1, 1), (1.02, 1.02)), ((64, 8, 32, 32), (1.5, 1.66), (1.62, 1.77)))],
+    *[Row("batch_norm", lambda x, w, b: F.batch_norm(x, None, None, w, b, training=True), [shape, shape[1:2], shape[1:2]],
+          lambda x, w, b: (elements(x, w, b), x.numel() + 2 * w.numel()),
+          lambda x, w, b: (2 * x.numel() + 3 * w.numel(), elements(x, w, b)), dtype=t, last=True, moved=(1.5, 1.66),
+          asked=asked, wide=(0.95, 0.95), why=STATISTICS)
+      for shape, t, asked in (((16, 64, 16, 16), "float32", (1.65, 1.8)), ((32, 64, 16, 16), "float16", (1.7, 1.9)))],
     Row("group_norm", lambda x, w, b: F.group_norm(x, 4, w, b), [(16, 32, 16, 16), (32,), (32,)],
         lambda x, w, b: (elements(x, w, b), x.numel() + 2 * 4 * len(x)),
         lambda x, w, b: (2 * x.numel() + w.numel() + 8 * len(x), elements(x, w, b)),
@@ -193,6 +208,15 @@ ROWS = [
           lambda x, s=s: (x.numel(), x.numel() / s**2 * 3), lambda x, s=s: (x.numel() / s**2 * 3, x.numel()),
           asked=asked, wide=(0, 0), why=HALO)
       for k, s, p, asked in ((2, 2, 0, (1.57, 1.29)), (3, 2, 1, (3.17, 5.87)))],
+    unary4("relu", F.relu, dtype="float16"),
+    Row("add", lambda x, b: x + b, [(4, 64, 16, 16), (64, 1, 1)], lambda x, b: (elements(x, b), x.numel()), dtype="float16",
+        last=True, asked=(1.12,), why=AFFINE),
+    *[Row("max_pool2d", lambda x, k=k, s=s, p=p: F.max_pool2d(x, k, s, p), [(4, 16, 32, 32)],
+          lambda x, s=s: (x.numel(), x.numel() / s**2 * 3), lambda x, s=s: (x.numel() / s**2 * 3, x.numel()),
+          last=True, asked=asked, why=HALO)
+      for k, s, p, asked in ((2, 2, 0, (1.27, 1.97)), (3, 2, 1, (1.9, 5.2)))],
+    Row("avg_pool2d", lambda x: F.avg_pool2d(x, 2), [(4, 16, 32, 32)], lambda x: (x.numel(), x.numel() / 4),
+        lambda x: (x.numel() / 4, x.numel()), last=True, asked=(1, 1.18), why="a window's gradient is read for each of its elements"),
     Row("avg_pool2d", lambda x: F.avg_pool2d(x, 2), [(4, 16, 32, 32)], lambda x: (x.numel(), x.numel() / 4),
         lambda x: (x.numel() / 4, x.numel()), asked=(1.8, 1.2), wide=(0, 0), why=HALO),
     Row("adaptive_avg_pool2d", lambda x: F.adaptive_avg_pool2d(x, 1), [(64, 64, 7, 7)],

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..backend import is_floating, namespace
 from . import layout, norm_columns, row
-from .launch import blocks, contiguous, ctype, launch, multiprocessors
+from .launch import blocks, ctype, launch, multiprocessors
 
 SHORT = 16  # planes up to this length are reduced as columns of the (n, c l) matrix
 FULL = 512  # about as many blocks as fill a card
@@ -28,7 +28,7 @@ def _names(x: Any, *weights: Any) -> list[str]:
 
 def _statistics(kind: Any, *arrays: Any) -> list[Any]:
     """Arrays of statistics in one piece and in the dtype to compute in; None stays None."""
-    return [None if v is None else contiguous(v.astype(kind, copy=False)) for v in arrays]
+    return _whole(*(None if v is None else v.astype(kind, copy=False) for v in arrays))
 
 
 def _whole(*arrays: Any) -> list[Any]:
