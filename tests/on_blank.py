@@ -3,6 +3,7 @@ with PYTHONPATH=. in a checkout.
 
 ops, kernels   every case of every op forward, backward and backward again, and of every kernel; dtypes and shapes are those
                that the CPU gives, numbers are not looked at
+definitions    the same of ops without their kernels
 training       networks, optimizers, gradient scaling and captured steps
 texts          elementwise kernels and one of some families of kernels/ (`texts all`: of all), compiled by NVRTC as CuPy has it
 facts          what CuPy makes of the expressions of tests/card/facts.py, as JSON
@@ -27,7 +28,7 @@ import numpy as np
 from conftest import as_dtype, cases_of
 
 import gradflow as gf
-from gradflow import amp, backend, cuda, data, nn, op, optim
+from gradflow import amp, backend, cuda, data, kernel, nn, op, optim
 from gradflow.cuda import launch
 from gradflow.kernel import kernels
 
@@ -114,12 +115,17 @@ def ops(dtype, only=()):
             compared((name, dtype, case), here, outcome(through, entry, case, dtype, "cuda"))
 
 
+def definitions(dtype):
+    kernel.definitions_only = True
+    ops(dtype)
+
+
 def run_kernels(dtype):
     dtype = backend.bfloat16() if dtype == "bfloat16" else np.dtype(dtype)
-    for name, kernel in sorted(kernels.items()):
-        for case in cases_of(kernel) if name not in op.table else ():
+    for name, entry in sorted(kernels.items()):
+        for case in cases_of(entry) if name not in op.table else ():
             args = [*as_dtype(list(case.args), dtype), *as_dtype(case.kwargs, dtype).values()]
-            y = outcome(kernel.twin, *moved(args, backend.card().asarray))
+            y = outcome(entry.twin, *moved(args, backend.card().asarray))
             compared((name, dtype, case), None, y if isinstance(y, Exception) else None)
 
 
@@ -345,7 +351,8 @@ def main(what, *options):
     else:
         backend.plug(blank.plug(lambda names: what == "texts"))
         warnings.simplefilter("error")
-        {"ops": ops, "kernels": run_kernels, "training": training, "texts": texts, "facts": facts}[what](*options)
+        {"ops": ops, "definitions": definitions, "kernels": run_kernels, "training": training, "texts": texts,
+         "facts": facts}[what](*options)  # fmt: skip
     print(f"{what}: {len(blank.launches)} kernels launched, {faults} faults", file=sys.stderr, flush=True)
     os._exit(bool(faults) or not blank.launches)  # without the end of an interpreter, at which CuPy frees what C holds
 

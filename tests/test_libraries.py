@@ -43,8 +43,9 @@ def program(tmp_path, *words, needs=()):
 # --- what runs ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("what", ["ops", "kernels"])
+@pytest.mark.parametrize(("what", "dtype"), [
+    ("ops", "float32"), ("ops", "bfloat16"), ("definitions", "float32"), ("kernels", "float32"), ("kernels", "bfloat16"),
+])  # fmt: skip
 def test_ops_and_kernels_on_cupy(what, dtype, tmp_path):
     program(tmp_path, what, dtype)
 

@@ -26,7 +26,7 @@ ABSENT = {
 ABSENT = {path: frozenset(names.split()) for path, names in ABSENT.items()}
 ADDED_AT = ("i4", "i8", "u4", "u8", "f2", "f4", "f8")  # the dtypes that add.at takes
 # Products and decompositions of stacks have no bfloat16; choices and roundings give float32 for it.
-PRODUCTS, CHOICES = ("matmul", "einsum"), ("where", "clip", "round", "around")
+PRODUCTS, CHOICES = ("matmul", "einsum"), ("where", "round", "around")
 REDUCTIONS = ("sum", "prod", "mean", "max", "min", "amax", "amin", "all", "any", "std", "var")
 
 
@@ -54,8 +54,7 @@ def as_cupy(function, name, args, kwargs, arrays):
         raise NotImplementedError("Sorting arrays with dtype 'bfloat16' is not supported")
     if (name in PRODUCTS or "linalg" in getattr(function, "__module__", "")) and any(a.ndim > 2 for a in arrays):
         raise TypeError("data type 'E' not understood")
-    numbers = isinstance(function, np.ufunc) and function.nin == 2 and any(type(a) is float for a in args)
-    if numbers or name in CHOICES:  # a Python float is no weak number beside bfloat16
+    if name in CHOICES:
         return tuple(a.astype(np.float32) if getattr(a, "dtype", None) == BFLOAT16 else a for a in args)
     return args
 
