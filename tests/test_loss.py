@@ -45,7 +45,8 @@ def reduce(v, reduction, count=None):
 
 def log_softmax_of(row):
     top = max(row)
-    return [v - top - math.log(math.fsum(math.exp(u - top) for u in row)) for v in row]
+    total = math.log(math.fsum(math.exp(v - top) for v in row))
+    return [v - top - total for v in row]
 
 
 def cross_entropy(x, t, w=None, ignore=-100, reduction="mean", e=0.0):

@@ -18,7 +18,8 @@ def by_loops(x):
     """Softmax of one row, with Python's floats."""
     top = max(x)
     e = [math.exp(v - top) for v in x]
-    return [v / math.fsum(e) for v in e]
+    total = math.fsum(e)
+    return [v / total for v in e]
 
 
 def along(x, dim, function):
