@@ -55,7 +55,7 @@ def _cell(text: str) -> str:
 def written(readme: str, pages: Iterable[dict[str, Any]]) -> str:
     """A README's text with new rows for these pages between its two marks; other examples keep theirs.
 
-    UsageError without the marks, and for a page of a quick run or of an example that misses a number.
+    UsageError without the marks, and for a page of a quick run or of an example that failed or misses a number.
     """
     before, mark, rest = readme.partition(START)
     old, end, after = rest.partition(END)
@@ -64,10 +64,10 @@ def written(readme: str, pages: Iterable[dict[str, Any]]) -> str:
     rows = {match[1]: match[0] for match in re.finditer(r"^\| \[(\w+)\].*$", old, re.MULTILINE)}
     names = {name: text for examples in CHAPTERS.values() for name, text in examples.items()}
     for page in pages:
-        missed = [r["name"] for r in page["results"] if not r["met"]]
-        if page["quick"] or missed:
-            wrong = "a quick one" if page["quick"] else f"one that misses {missed[0]!r}"
-            raise UsageError(f"readme: wanted a full run of {page['name']}, saw {wrong}")
+        wrong = ["a quick one"] if page["quick"] else ["one that failed"] if "error" in page else []
+        wrong += [f"one that misses {r['name']!r}" for r in page["results"] if not r["met"]]
+        if wrong:
+            raise UsageError(f"readme: wanted a full run of {page['name']}, saw {wrong[0]}")
         rows[page["name"]] = row(page["name"], names[page["name"]], page)
     lines = []
     for chapter, examples in CHAPTERS.items():
