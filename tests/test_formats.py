@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from tolerance import assert_close
 
 import gradflow as gf
+from gradflow import nn
 from gradflow.nn import functional as GF
 from gradflow.ops import layout
 
@@ -136,3 +139,47 @@ def test_what_lies_how():
     assert not layout.last_of(x.shape, x.strides, 2) and not layout.last_of(x.shape, (60, 1, 0, 0), 2)
     like = layout.alike(last, np.zeros, (2, 3, 7, 1))
     assert like.shape == (2, 3, 7, 1) and like.strides[1] == like.itemsize
+
+
+class Block(nn.Module):
+    """Two convolutions and a way around them, as in a residual net."""
+
+    def __init__(self, c, k):
+        super().__init__()
+        self.one, self.two = nn.Conv2d(c, k, 3, 2, 1, bias=False), nn.Conv2d(k, k, 3, 1, 1, bias=False)
+        self.around = nn.Sequential(nn.Conv2d(c, k, 1, 2, bias=False), nn.BatchNorm2d(k))
+        self.norms = nn.ModuleList([nn.BatchNorm2d(k), nn.BatchNorm2d(k)])
+
+    def forward(self, x):
+        y = GF.relu(self.norms[0](self.one(x)))
+        return GF.relu(self.norms[1](self.two(y)) + self.around(x))
+
+
+@pytest.mark.cuda
+def test_a_residual_net_keeps_channels_last(card):
+    stem = nn.Conv2d(8, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(3, 2, 1)
+    net = nn.Sequential(*stem, Block(16, 32), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10))
+    net = net.cuda().to(memory_format=gf.channels_last)
+    seen = []
+
+    def look(module, inputs, y):
+        if y.ndim == 4 and y.shape[2] > 1:
+            seen.append(y)
+            y.register_hook(lambda g, name=type(module).__name__: seen.append(g))
+
+    for module in net.modules():
+        module.register_forward_hook(look)
+    x = gf.randn(4, 8, 16, 16).cuda().to(memory_format=gf.channels_last)
+    with card.launches() as work:
+        with gf.amp.autocast("cuda", dtype=gf.float16):
+            loss = GF.cross_entropy(net(x), gf.tensor([0, 1, 2, 3]).cuda())
+        loss.backward()
+    assert len(seen) == 2 * 12  # what every module gives, and its gradient
+    for y in seen:
+        assert y.dtype == gf.float16 and y.is_contiguous(memory_format=gf.channels_last), y.stride()
+    # What CuPy does: casts of the input, of weights and of the logits, there and back; counts of batches; products.
+    assert {w.name for w in work if w.kind not in ("kernel", "upload")} <= {"astype", "add", "ones_like", "dot"}, work
+    kernels = Counter(w.name.split("<")[0] for w in work if w.kind == "kernel")
+    assert kernels["column_moments"] == kernels["column_dx"] == 4 and kernels["max_pool_backward_last"] == 1, kernels
+    for w in net.parameters():
+        assert w.grad.stride() == w.stride()

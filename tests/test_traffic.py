@@ -216,7 +216,7 @@ ROWS = [
           last=True, asked=asked, why=HALO)
       for k, s, p, asked in ((2, 2, 0, (1.27, 1.97)), (3, 2, 1, (1.9, 5.2)))],
     Row("avg_pool2d", lambda x: F.avg_pool2d(x, 2), [(4, 16, 32, 32)], lambda x: (x.numel(), x.numel() / 4),
-        lambda x: (x.numel() / 4, x.numel()), last=True, asked=(1, 1.18), why="a window's gradient is read for each of its elements"),
+        lambda x: (x.numel() / 4, x.numel()), last=True, asked=(1, 1.18), why="a gradient is read for each element of its window"),
     Row("avg_pool2d", lambda x: F.avg_pool2d(x, 2), [(4, 16, 32, 32)], lambda x: (x.numel(), x.numel() / 4),
         lambda x: (x.numel() / 4, x.numel()), asked=(1.8, 1.2), wide=(0, 0), why=HALO),
     Row("adaptive_avg_pool2d", lambda x: F.adaptive_avg_pool2d(x, 1), [(64, 64, 7, 7)],
