@@ -18,7 +18,7 @@ from .ops import arrange, combined, extreme, linalg, mask, pointwise, reduce, sc
 from .ops import gather as gathering  # a tensor has attributes of these names
 from .ops import shape as shapes
 from .ops import sort as sorting
-from .ops.layout import order_of
+from .ops.layout import copied
 from .ops.strided import whole
 from .tape import Leaf, Node, Output, Traced, mode
 from .writes import in_place
@@ -40,12 +40,6 @@ def _whole(g: Array, x: Array) -> bool:
         return False
     lies = g.flags.c_contiguous if x.flags.c_contiguous else g.strides == x.strides
     return lies and (g if base is None else base).flags.owndata
-
-
-def _copied(g: Array, x: Array) -> Array:
-    """A copy of an array that lies as x does."""
-    found = order_of(x)
-    return g.copy(order="C") if found is None else g.transpose(found[0]).copy(order="C").transpose(found[1])
 
 
 class Tensor(Chance, Stored):
@@ -291,7 +285,7 @@ class Tensor(Chance, Stored):
             if not (isinstance(g, np.ndarray) or backend.on_card(g)):
                 g = np.asarray(g)
             elif getrefcount(g) > _ALONE or not _whole(g, self.array):
-                g = _copied(g, self.array)
+                g = copied(g, self.array)
             self.grad = wrap(g)
         elif self.grad.node is not None:
             self.grad = self.grad + wrap(g)
@@ -836,7 +830,7 @@ class Tensor(Chance, Stored):
     def __deepcopy__(self, memo: dict) -> Tensor:
         if not self.is_leaf:
             raise RuntimeError("deepcopy: only a leaf can be deep-copied; use clone() or detach()")
-        t = wrap(self.array.copy())
+        t = wrap(copied(self.array, self.array))
         t.__class__ = self.__class__
         t.__dict__.update(
             {k: v for k, v in self.__dict__.items() if k not in ("array", "node", "version", "source", "grad")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from itertools import product
 
 import numpy as np
@@ -410,6 +411,9 @@ def test_modules_in_channels_last(card):
             optimizer.step()
             assert launch.count - before == 1
         found.append([norm, *net.parameters()])
+        again = copy.deepcopy(net)
+        optimizer.load_state_dict(optimizer.state_dict())
+        assert again[0].weight.stride() == net[0].weight.stride()
         assert optimizer.state[net[0].weight]["momentum_buffer"].stride() == net[0].weight.grad.stride() == net[0].weight.stride()
     assert turned[0].weight.stride() == (36, 1, 12, 4)
     for a, b in zip(*found, strict=True):

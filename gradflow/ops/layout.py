@@ -85,3 +85,9 @@ def in_order(pull: Callable[[Any, tuple], tuple], g: Any, saved: tuple) -> tuple
     n = len(there)
     turned = tuple(v[(None,) * (n - v.ndim)].transpose(there) if on_card(v) else v for v in saved)
     return tuple(d if d is None or d.ndim != n else d.transpose(back) for d in pull(g.transpose(there), turned))
+
+
+def copied(x: Array, like: Array) -> Array:
+    """A copy of x, without gaps, that lies as another array of its shape does."""
+    found = order_of(like)
+    return x.copy(order="C") if found is None else x.transpose(found[0]).copy(order="C").transpose(found[1])

@@ -11,6 +11,7 @@ import numpy as np
 from .. import backend
 from ..backend import Array, float32, float64
 from ..op import wrap
+from ..ops.layout import copied
 from ..tape import Traced
 from .hooks import Hooked
 
@@ -84,7 +85,7 @@ class Saved(Hooked):
         return {**new, **{k: v for k, v in self.defaults.items() if k not in new}}
 
     def _fit(self, name: str, v: Any, p: Any, group: dict[str, Any]) -> Any:
-        """A copy of a saved value as state of p: on its device, and cast to its dtype if that is floating; counts stay."""
+        """A copy of a saved value as state of p: on its device, in its order, and cast to its dtype if floating; counts stay."""
         if isinstance(v, (list, tuple)):
             return type(v)(self._fit("", u, p, group) for u in v)
         if isinstance(v, dict):
@@ -95,7 +96,8 @@ class Saved(Hooked):
             return wrap(_copy(v, home, float64 if backend.get_default_dtype() == float64 else float32))
         if not (backend.is_array(v) or type(v).__module__.startswith("torch")):
             return v
-        return wrap(_copy(v, p.device, p.dtype if backend.is_differentiable(p.dtype) else None))
+        own = _copy(v, p.device, p.dtype if backend.is_differentiable(p.dtype) else None)
+        return wrap(own if own.shape != p.array.shape or p.array.flags.c_contiguous else copied(own, p.array))
 
 
 def _taken(v: Any, default: Any) -> Any:
@@ -110,5 +112,5 @@ def _taken(v: Any, default: Any) -> Any:
 
 def _copy(v: Any, home: backend.device, dtype: Any) -> Array:
     v = v if backend.is_array(v) else np.asarray(v)
-    copied = backend.to_device(v, home)
-    return copied.astype(dtype or v.dtype, copy=True, order="C")
+    moved = backend.to_device(v, home)
+    return moved.astype(dtype or v.dtype, copy=True, order="C")
