@@ -16,7 +16,7 @@ ORDER = [
     ["formats"], ["writes"], ["chance", "memory"], ["printing", "drawing"], ["tensor"], ["legacy"], ["convert"], ["create"],
     ["draws"], ["autograd"], ["func"],
     ["nn", "optim", "data", "amp", "graphs", "io", "fft", "linalg", "masked", "signal", "special"], ["distributions", "profiler"],
-    ["train", "logs"], ["recipe"], ["examples"], ["cli", "benchmark"], ["torch"],
+    ["train", "logs"], ["recipe"], ["examples", "info"], ["cli", "benchmark"], ["torch"],
 ]  # fmt: skip
 RANK = {name: i for i, names in enumerate(ORDER) for name in names}
 
