@@ -17,6 +17,11 @@ def category(dtype: np.dtype) -> int:
     return 0 if dtype.kind == "b" else 1 if dtype.kind in "iu" else 3 if dtype.kind == "c" else 2
 
 
+def widened(x: Any) -> Any:
+    """An array in the dtype to compute in: float32 for half types."""
+    return x.astype(np.float32) if x.dtype.itemsize == 2 else x
+
+
 @cache
 def promote_types(a: np.dtype, b: np.dtype) -> np.dtype:
     """The dtype that holds a value of either, by PyTorch's table: an integer never widens a floating type."""

@@ -11,16 +11,12 @@ from .. import backend
 from ..backend import bool_, is_floating, namespace
 from ..call import batching
 from ..cases import Sampler, case
+from ..dtypes import widened
 from ..kernel import kernel
 from ..op import op, unwrap
 from ..tape import fit, mode
 from . import attention_blocks, linalg, pointwise, random, shape, softmax
 from .replay import replay
-
-
-def _wide(x: Any) -> Any:
-    """x in the dtype in which softmax is computed: float32 for half types."""
-    return x.astype(np.float32) if x.dtype.itemsize == 2 else x
 
 
 def _product(a: Any, b: Any, like: Any) -> Any:
@@ -99,7 +95,7 @@ def attention_weights(s, mask=None, scale=1.0, causal=False):
     """
     xp, dtype = namespace(s), s.dtype
     whole = s.shape if mask is None else np.broadcast_shapes(s.shape, mask.shape)
-    p = xp.multiply(_wide(s), scale, out=xp.empty(whole, _wide(s[:0]).dtype))
+    p = xp.multiply(widened(s), scale, out=xp.empty(whole, widened(s[:0]).dtype))
     if p.size == 0:
         return p.astype(dtype)
     if mask is not None:
@@ -204,7 +200,7 @@ def attention(q, k, v, mask=None, scale=1.0, causal=False, drop=0.0, seed=(0, 0)
         return _joined(attention.op.definition(*_grouped(q, k, v, mask), scale, causal, drop, seed, reserve))
     dtype = q.dtype
     if type(q) is np.ndarray:
-        q, k, v = _wide(q), _wide(k), _wide(v)
+        q, k, v = widened(q), widened(k), widened(v)
     whole = reserve is not None and mask is not None and mask.dtype != bool_  # such a mask may want a gradient
     if dtype.itemsize > 2 and not whole and attention_blocks.pays(q, k, causal, drop, reserve is not None):
         y, logs = attention_blocks.forward(q, k, v, mask, scale, causal)
@@ -242,7 +238,7 @@ def attention_backward(
         return tuple(None if d is None else d.reshape(x.shape) for d, x in zip(found, inputs, strict=True))
     dtype, xp = q.dtype, namespace(q)
     if type(q) is np.ndarray:
-        g, q, k, v = _wide(g), _wide(q), _wide(k), _wide(v)
+        g, q, k, v = widened(g), widened(q), widened(k), widened(v)
     if type(q) is np.ndarray and y is not None and reserve and reserve[0] is None:
         made = attention_blocks.backward(g, q, k, v, mask, scale, causal, y, reserve[1], needs)
         found = zip((*made, None), (q, k, v, mask), strict=True)

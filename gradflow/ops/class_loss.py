@@ -13,6 +13,7 @@ import numpy as np
 
 from ..backend import namespace
 from ..cases import Sampler, case
+from ..dtypes import widened
 from ..op import op, unwrap
 from . import element_loss, pointwise, reduce, shape
 
@@ -117,7 +118,7 @@ def cross_entropy_forward(x, target, ignore_index, reduction, label_smoothing):
     """
     xp, frame = namespace(x), _frame(x.shape)
     n, c, d = frame
-    v = element_loss.wide(x).reshape(frame)
+    v = widened(x).reshape(frame)
     kept, t = _kept(target, ignore_index, frame)
     t, wrong = _checked("cross_entropy", t, c)
     with np.errstate(invalid="ignore"):  # inf - inf is NaN, as it should be; so is 0 / 0
@@ -154,7 +155,7 @@ def cross_entropy_backward(g, x, target, lse, total, glse, ignore_index, reducti
     """
     xp, frame = namespace(x), _frame(x.shape)
     n, c, d = frame
-    v = element_loss.wide(x).reshape(frame)
+    v = widened(x).reshape(frame)
     kept, t = _kept(target, ignore_index, frame)
     own = _own(t if xp is np else _checked("cross_entropy", t, c)[0], frame)
     s = g.astype(v.dtype)
@@ -252,7 +253,7 @@ def _margin_cases(r: Sampler) -> list[case]:
 def multi_margin_forward(x, target, p, margin, reduction):
     """sum_(c != target) max(0, margin - x_target + x_c)^p / classes, p 1 or 2; each row's, or their sum or mean."""
     xp, (n, c, _) = namespace(x), _frame(x.shape)
-    v, t = element_loss.wide(x).reshape(n, c), target.reshape(n, 1)
+    v, t = widened(x).reshape(n, c), target.reshape(n, 1)
     z = np.maximum(v - (xp.take_along_axis(v, t, 1) - margin), 0)
     rows = (z if p == 1 else z * z).sum(1) - max(margin, 0.0) ** p  # less the target's own
     rows = rows / c
@@ -273,10 +274,10 @@ def multi_margin_forward(x, target, p, margin, reduction):
 def multi_margin_backward(g, x, target, p, margin, reduction):
     """dx of multi_margin_forward from g of its result's shape."""
     xp, (n, c, _) = namespace(x), _frame(x.shape)
-    v, t = element_loss.wide(x).reshape(n, c), target.reshape(n, 1)
+    v, t = widened(x).reshape(n, c), target.reshape(n, 1)
     z = np.maximum(v - (xp.take_along_axis(v, t, 1) - margin), 0)
     dx = (z > 0).astype(v.dtype) if p == 1 else z * 2
-    s = element_loss.spread(element_loss.wide(g), n, reduction) / c
+    s = element_loss.spread(widened(g), n, reduction) / c
     dx *= s.reshape(n, 1) if reduction == "none" else s
     i = xp.arange(n)
     dx[i, t[:, 0]] = 0

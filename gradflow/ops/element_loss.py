@@ -8,12 +8,9 @@ from typing import Any
 import numpy as np
 
 from ..cases import Sampler, case
+from ..dtypes import widened
 from ..op import op
 from . import pointwise, reduce
-
-
-def wide(x: Any) -> Any:
-    return x.astype(np.float32) if x.dtype.itemsize == 2 else x
 
 
 def _mean(v: Any, n: int) -> Any:
@@ -109,7 +106,7 @@ def difference_loss(a, b, kind, delta, reduction):
     mse d^2, l1 |d|, huber d^2 / 2 up to delta and delta (|d| - delta / 2) beyond, smooth_l1 huber / delta.
     """
     dtype = a.dtype
-    return finish(_LOSS[kind](wide(a) - wide(b), delta), reduction, dtype)
+    return finish(_LOSS[kind](widened(a) - widened(b), delta), reduction, dtype)
 
 
 @op(
@@ -126,9 +123,9 @@ def difference_loss(a, b, kind, delta, reduction):
 )
 def difference_loss_backward(g, a, b, kind, delta, reduction):
     """The gradient of difference_loss for a, from g of its result's shape; that for b is minus it."""
-    dtype, d = a.dtype, wide(a) - wide(b)
+    dtype, d = a.dtype, widened(a) - widened(b)
     slope = _SLOPE[kind](d, delta)
-    return np.multiply(slope, spread(wide(g), d.size, reduction)).astype(dtype, copy=False)
+    return np.multiply(slope, spread(widened(g), d.size, reduction)).astype(dtype, copy=False)
 
 
 def _opposite(d: Any, needs: tuple[bool, bool]) -> tuple[Any, Any]:
@@ -175,12 +172,12 @@ def bce_logits_forward(x, target, w, reduction):
 
     target t of x's shape; w, the weight of the positive, None or broadcast to it.
     """
-    v, t = wide(x), wide(target)
+    v, t = widened(x), widened(target)
     if w is None:  # max(x, 0) - x t + log(1 + e^-|x|)
         y = np.maximum(v, 0) - v * t
         y += np.log1p(np.exp(-abs(v)))
     else:
-        y = (1 - t) * v - ((wide(w) - 1) * t + 1) * _log_of_sigmoid(v)
+        y = (1 - t) * v - ((widened(w) - 1) * t + 1) * _log_of_sigmoid(v)
     return finish(y, reduction, x.dtype)
 
 
@@ -208,10 +205,10 @@ def bce_logits_forward(x, target, w, reduction):
 )
 def bce_logits_backward(g, x, target, w, reduction):
     """(1 - t - (1 + (w - 1) t) sigmoid(-x)) g, for a mean g / n: dx of bce_logits_forward."""
-    v, t = wide(x), wide(target)
+    v, t = widened(x), widened(target)
     with np.errstate(over="ignore"):  # e^x = inf gives 1 / inf = 0, which is right
         dx = 1 - t - _share(t, w) / (1 + np.exp(v))
-    return np.multiply(dx, spread(wide(g), v.size, reduction)).astype(x.dtype, copy=False)
+    return np.multiply(dx, spread(widened(g), v.size, reduction)).astype(x.dtype, copy=False)
 
 
 def _share(t: Any, w: Any) -> Any:
@@ -245,7 +242,7 @@ def _probability_cases(r: Sampler) -> list[case]:
 )
 def bce_forward(x, target, reduction):
     """-t log x - (1 - t) log(1 - x), logarithms held above -100, each element's or their sum or mean."""
-    v, t = wide(x), wide(target)
+    v, t = widened(x), widened(target)
     with np.errstate(divide="ignore"):
         y = np.maximum(np.log1p(-v), -100) * (t - 1) - np.maximum(np.log(v), -100) * t
     return finish(y, reduction, x.dtype)
@@ -264,9 +261,9 @@ def bce_forward(x, target, reduction):
 )
 def bce_backward(g, x, target, reduction):
     """(x - t) / (x (1 - x)) g, the divisor held above 1e-12, for a mean g / n: dx of bce_forward."""
-    v, t = wide(x), wide(target)
+    v, t = widened(x), widened(target)
     dx = (v - t) / np.maximum(v * (1 - v), 1e-12)
-    return np.multiply(dx, spread(wide(g), v.size, reduction)).astype(x.dtype, copy=False)
+    return np.multiply(dx, spread(widened(g), v.size, reduction)).astype(x.dtype, copy=False)
 
 
 def _odds(x: Any) -> Any:

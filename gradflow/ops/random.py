@@ -16,6 +16,7 @@ from .. import backend, kernel
 from ..backend import Array, Generator, float32, float64, is_floating, namespace
 from ..call import drawn
 from ..cases import case
+from ..dtypes import widened
 from ..op import op, unwrap, wrap
 from . import shape as shapes
 from .layout import alike, order_of
@@ -251,7 +252,7 @@ def dropout(x, p, key, counter):
         raise RuntimeError(f"dropout: wanted a floating dtype, saw {x.dtype}")
     xp, n = namespace(x), x.size
     kept = _halves(n, key, counter) >= limit(p) if p < 1 else np.zeros(n, np.bool_)
-    y = (x.astype(float32) if x.dtype.itemsize == 2 else x) * xp.asarray(kept.reshape(x.shape))
+    y = widened(x) * xp.asarray(kept.reshape(x.shape))
     return (y * scale(p)).astype(x.dtype, copy=False)
 
 
@@ -265,7 +266,7 @@ def dropout(x, p, key, counter):
 )  # fmt: skip
 def dropped(x, kept, p):
     """x / (1 - p) where kept, else 0: dropout by a mask, which costs a byte an element and is quicker than drawing again."""
-    y = (x.astype(float32) if x.dtype.itemsize == 2 else x) * kept
+    y = widened(x) * kept
     y *= y.dtype.type(scale(p))
     return y.astype(x.dtype, copy=False)
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..backend import namespace
 from ..cases import Sampler, case
+from ..dtypes import widened
 from ..op import op
 from . import linalg, pointwise, shape
 from .replay import replay
@@ -21,7 +22,7 @@ from .replay import replay
 
 def wide(*arrays: Any) -> list[Any]:
     """The arrays in the dtype to compute in: float32 for half types."""
-    return [None if v is None else v.astype(np.float32) if v.dtype.itemsize == 2 else v for v in arrays]
+    return [None if v is None else widened(v) for v in arrays]
 
 
 def order(steps: int, reverse: bool) -> range:

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..backend import is_floating, namespace
 from ..cases import Sampler, case
+from ..dtypes import widened
 from ..op import op
 from . import pointwise, reduce
 from .shape import dimension
@@ -31,7 +32,7 @@ def _prepare(name: str, x: Any, dim: int | None, dtype: Any) -> tuple[Any, int, 
         raise NotImplementedError(f"{name}: wanted a floating dtype, saw {dtype}")
     # PyTorch casts before it computes: through a half dtype the input is rounded first.
     x = x.astype(dtype, copy=False)
-    return x.astype(np.float32 if dtype.itemsize == 2 else dtype, copy=False).reshape(x.shape or (1,)), dim, dtype
+    return widened(x).reshape(x.shape or (1,)), dim, dtype
 
 
 def _cases(r: Sampler) -> list[case]:
@@ -147,7 +148,7 @@ def log_softmax_backward(g, y, dim):
 
 def _wide(x: Any) -> Any:
     """x in the dtype to compute in, with at least one dimension."""
-    return (x.astype(np.float32) if x.dtype.itemsize == 2 else x).reshape(x.shape or (1,))
+    return widened(x).reshape(x.shape or (1,))
 
 
 def _total(v: Any, like: Any, dim: int | None) -> Any:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..backend import is_floating, namespace
+from ..dtypes import widened
 from . import reduce, shape
 
 
@@ -79,10 +80,6 @@ def check(name: str, x: Any, want: tuple[int, ...], **given: Any) -> None:
 # --- the arithmetic of all of them --------------------------------------------------------------------
 
 
-def _wide(x: Any) -> Any:
-    return x.astype(np.float32) if x.dtype.itemsize == 2 else x
-
-
 def _as(x: Any, shape: tuple[int, ...], dtype: Any) -> Any:
     """x of this shape and dtype; None is None."""
     if x is None:
@@ -113,7 +110,7 @@ def _total(a: Any, over: tuple[int, ...], b: Any = None) -> Any:
 
 def forward(x: Any, w: Any, b: Any, eps: float, frame: Frame, centre: bool = True) -> tuple[Any, Any, Any]:
     """(y, mean, rstd), the variance from x - mean, so nothing cancels; without `centre` the mean counts as 0."""
-    v = _wide(x).reshape(frame.x)
+    v = widened(x).reshape(frame.x)
     mean = _total(v, frame.over) / frame.n if centre else None
     y = v - mean if centre else v
     rstd = 1 / namespace(v).sqrt(_total(y, frame.over, y) / frame.n + eps)
@@ -130,7 +127,7 @@ def backward(
 ) -> tuple[Any, Any, Any]:
     """(dx, dw, db), dw and db in w's dtype; None for those not needed, and for a gmean or grstd that is zero."""
     shape, dtype, w_dtype = x.shape, x.dtype, x.dtype if w is None else w.dtype
-    g, x = _wide(g).reshape(frame.x), _wide(x).reshape(frame.x)
+    g, x = widened(g).reshape(frame.x), widened(x).reshape(frame.x)
     mean, rstd = _as(mean, frame.statistic, x.dtype), _as(rstd, frame.statistic, x.dtype)
     gmean, grstd = _as(gmean, frame.statistic, x.dtype), _as(grstd, frame.statistic, x.dtype)
     w = _as(w, frame.w, x.dtype)
