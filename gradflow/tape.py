@@ -161,19 +161,25 @@ def _check_marks(node: Node) -> None:
             )
 
 
-def _needed(roots: Iterable[Any], wanted: set[Any]) -> set[Any]:
-    """The nodes on a way from the roots to one of `wanted`."""
+def reached(roots: Iterable[Any]) -> set[Any]:
+    """All nodes that the roots follow from, themselves among them."""
     seen, stack = set(roots), list(roots)
     while stack:
         for edge in getattr(stack.pop(), "edges", ()):
             if edge not in seen:
                 seen.add(edge)
                 stack.append(edge)
-    needed = seen & wanted
+    return seen
+
+
+def needed(roots: Iterable[Any], wanted: set[Any]) -> set[Any]:
+    """The nodes on a way from the roots to one of `wanted`."""
+    seen = reached(roots)
+    found = seen & wanted
     for node in sorted(seen - wanted, key=lambda n: n.time):
-        if any(edge in needed for edge in getattr(node, "edges", ())):
-            needed.add(node)
-    return needed
+        if any(edge in found for edge in getattr(node, "edges", ())):
+            found.add(node)
+    return found
 
 
 def backward(
@@ -192,7 +198,7 @@ def backward(
     arrived: dict[Any, Any] = {}
     ends: set[Any] = set() if wanted is None else set(wanted)
     roots = list(roots)
-    ways = None if wanted is None else _needed([node for node, _ in roots], ends)
+    ways = None if wanted is None else needed([node for node, _ in roots], ends)
 
     targets: Iterable[Any] = [node for node, _ in roots]
     gradients: Iterable[Any] = [g for _, g in roots]

@@ -268,13 +268,8 @@ walking = _Walk()
 def walk(roots: list[Any], wanted: Any = None) -> Iterator[None]:
     """The context of one backward from `roots`."""
     before = walking.token, walking.reached
-    seen, stack = set(roots), list(roots)
-    while stack:
-        for edge in getattr(stack.pop(), "edges", ()):
-            if edge not in seen:
-                seen.add(edge)
-                stack.append(edge)
-    walking.token, walking.reached = object(), seen if wanted is None else tape._needed(roots, set(wanted))
+    ways = tape.reached(roots) if wanted is None else tape.needed(roots, set(wanted))
+    walking.token, walking.reached = object(), ways
     try:
         yield
     finally:

@@ -14,6 +14,7 @@ from .. import backend
 from ..backend import Array, float32, float64, on_card
 from ..op import unwrap, wrap
 from ..ops import shape as shapes
+from ..ops.complexes import view_as_complex, view_as_real
 from ..ops.layout import alike
 from ..tape import Traced, mode
 from ..tensor import Tensor
@@ -358,16 +359,12 @@ class Optimizer(Saved):
 def _recorded(t: Tensor) -> Any:
     """A tensor with memory of its own that follows from t; of complex numbers, their parts."""
     if t.array.dtype.kind == "c":
-        from ..ops.complexes import view_as_real
-
         t = view_as_real(t)
     return shapes.clone(t)
 
 
 def _whole(t: Tensor) -> Any:
     """The complex tensor of which t holds the parts."""
-    from ..ops.complexes import view_as_complex
-
     return view_as_complex(t)
 
 
