@@ -75,6 +75,14 @@ def card(cards):
 
 
 @pytest.fixture
+def stand_in(card):
+    """The card where it is the stand-in, which counts, notices and has its memory on the host; a real one does not."""
+    if card.__name__ == "cupy":
+        pytest.skip("a real card does not count")
+    return card
+
+
+@pytest.fixture
 def kernels(tmp_path, monkeypatch):
     """A copy of the kernels with the probes of tests/kernels among them, to be changed at will."""
     where = tmp_path / "kernels"

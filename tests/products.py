@@ -20,12 +20,6 @@ ACTIVATED = {
 }
 
 
-def stand_in(card):
-    """Skip a test that reads the stand-in's counts, or its memory from the host, where the card is a real one."""
-    if card.__name__ == "cupy":
-        pytest.skip("a real card does not count")
-
-
 def placed(card, x, dtype, turned=False, ahead=0):
     """x on the card, its last two dimensions lying the other way round, and `ahead` numbers off the start of its memory."""
     x = x.astype(dtype)

@@ -93,6 +93,7 @@ def batch(i, bad):
     return x, y, gf.tensor(np.float32(np.inf if i in bad else 1), device="cuda")
 
 
+@pytest.mark.usefixtures("stand_in")
 @pytest.mark.parametrize("clip", [False, True])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_the_host_is_told_nothing(optimizer, clip, card):

@@ -167,6 +167,7 @@ def names(work):
 WALK = ["attention_forward", "attention_backward_queries", "attention_backward_keys"]
 
 
+@pytest.mark.usefixtures("stand_in")
 @pytest.mark.parametrize("shape", [(1, 2, 300, 64), (2, 1, 200, 100)], ids=str)
 def test_no_matrix_of_weights_in_memory(shape, card):
     """One launch forward and two backward, and beside inputs, output and gradients two floats for each query."""
@@ -188,6 +189,7 @@ def test_no_matrix_of_weights_in_memory(shape, card):
     assert rows * n * 2 > most - 4 * rows * e * 2  # a matrix would have shown
 
 
+@pytest.mark.usefixtures("stand_in")
 def test_heads_of_one_projection_are_not_copied(card):
     """What programs write: a projection's thirds, heads before rows, and the heads beside each other again."""
     b, n, h, e = 2, 20, 4, 16
@@ -209,6 +211,7 @@ def test_heads_of_one_projection_are_not_copied(card):
     assert all(d.transpose(0, 2, 1, 3).flags.c_contiguous for d in found[:3])
 
 
+@pytest.mark.usefixtures("stand_in")
 def test_grouped_heads_are_not_repeated(card):
     q, k, v = (gf.tensor(R.standard_normal((2, h, 9, 16)).astype("f")).cuda() for h in (6, 2, 2))
     with card.launches() as work:
@@ -272,6 +275,7 @@ def test_older_cards_and_small_ones(card, monkeypatch):
     assert flash.attention(*single).shape == (3, 16)
 
 
+@pytest.mark.usefixtures("stand_in")
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 def test_bytes_moved_are_the_least(dtype, card):
     """Where one block holds all queries or keys every array moves once, 16 bytes at a time, without conflicts of banks."""

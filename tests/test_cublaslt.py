@@ -9,7 +9,7 @@ import ctypes
 
 import numpy as np
 import pytest
-from products import ACTIVATED, DTYPES, captured, placed, stand_in
+from products import ACTIVATED, DTYPES, captured, placed
 from tolerance import assert_close
 
 import gradflow
@@ -129,9 +129,8 @@ class Library:
 
 
 @pytest.fixture
-def library(card, monkeypatch):
+def library(stand_in, card, monkeypatch):
     """cuBLASLt, as if it were installed."""
-    stand_in(card)
     cublaslt.forget()
     found = Library(card)
     monkeypatch.setattr(cublaslt, "_library", found)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from products import stand_in
 from tolerance import assert_close
 
 import gradflow
@@ -14,9 +13,9 @@ from gradflow.op import table
 from gradflow.ops.activated import linear_activation
 
 
+@pytest.mark.usefixtures("stand_in")
 @pytest.mark.cuda
 def test_one_launch_for_a_linear_layer(card, monkeypatch):
-    stand_in(card)
     monkeypatch.setattr(cublaslt, "_library", False)
     layer = nn.Linear(8, 4).to("cuda")
     x = gradflow.randn(3, 8).to("cuda")

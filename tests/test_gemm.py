@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from products import ACTIVATED, BRAIN, DTYPES, captured, placed, stand_in
+from products import ACTIVATED, BRAIN, DTYPES, captured, placed
 from tolerance import assert_close
 
 import gradflow
@@ -86,10 +86,10 @@ def test_epilogues(card, dtype, splits, activation):
         assert_close(y, np.vectorize(ACTIVATED[activation])(x), dtype)
 
 
+@pytest.mark.usefixtures("stand_in")
 @pytest.mark.parametrize("kind", ["float16", "float32", "float64"])
 def test_stacks(card, kind):
     """Stacks that broadcast, whose strides do not merge, that repeat, and vectors: all without a copy of an operand."""
-    stand_in(card)
     dtype, draw = np.dtype(DTYPES[kind]), np.random.default_rng(2)
 
     def check(a, b, host_a, host_b):
@@ -146,8 +146,8 @@ def test_same_bits_every_time(card):
         np.testing.assert_array_equal(by_own(card, a, b, (64, 5)), first)
 
 
+@pytest.mark.usefixtures("stand_in")
 def test_cards_without_tensor_cores(card, monkeypatch):
-    stand_in(card)
     monkeypatch.setattr(launch, "capability", lambda device=0: (7, 5))
     draw = np.random.default_rng(5)
     for dtype in (np.float16, BRAIN):
@@ -160,8 +160,8 @@ def test_cards_without_tensor_cores(card, monkeypatch):
     assert not precision.tf32()
 
 
+@pytest.mark.usefixtures("stand_in")
 def test_what_can_be_asked_for_is_compiled(card):
-    stand_in(card)
     known = set(gemm.instantiations())
     for kind, dtype in DTYPES.items():
         precision.set_float32_matmul_precision("high" if kind == "tf32" else "highest")
@@ -182,13 +182,13 @@ def test_what_can_be_asked_for_is_compiled(card):
     assert gemm.variants(p, False)[0] == (128, 1)
 
 
+@pytest.mark.usefixtures("stand_in")
 @pytest.mark.parametrize(
     ("kind", "tile", "splits"), [("float16", 128, 2), ("tf32", 64, 1), ("float32", 128, 1), ("float64", 64, 1)]
 )
 @pytest.mark.parametrize("turns", ["nn", "nt", "tn", "tt"])
 def test_what_a_product_moves(card, kind, tile, splits, turns):
     """A tile's operands are loaded once, whole sectors of them, its result is stored once; parts go to memory and back."""
-    stand_in(card)
     precision.set_float32_matmul_precision("high" if kind == "tf32" else "highest")
     dtype = np.dtype(DTYPES[kind])
     a, b = (placed(card, np.ones(s), dtype, t == "t") for s, t in zip(((128, 256), (256, 128)), turns, strict=True))
@@ -226,9 +226,9 @@ def test_ways_that_the_tuner_may_take_agree(card, monkeypatch):
 # --- cuBLAS ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("stand_in")
 @pytest.mark.parametrize("kind", DTYPES)
 def test_cublas_takes_views_as_they_are(card, kind):
-    stand_in(card)
     dtype, draw = np.dtype(DTYPES[kind]), np.random.default_rng(6)
     precision.set_float32_matmul_precision("medium" if kind == "tf32" else "highest")
     compute = {"float64": 70, "tf32": 77}.get(kind, 68)
@@ -269,8 +269,8 @@ def test_cublas_copies_what_it_has_no_words_for(card):
     np.testing.assert_array_equal(card.asnumpy(out), a @ b)
 
 
+@pytest.mark.usefixtures("stand_in")
 def test_large_products_leave_the_rest_to_launches_of_its_own(card, monkeypatch):
-    stand_in(card)
     monkeypatch.setattr(gemm, "FUSED_UP_TO", 10)
     draw = np.random.default_rng(8)
     a, b, bias = (draw.standard_normal(s).astype("f4") for s in ((6, 5), (5, 4), (4,)))
@@ -324,8 +324,8 @@ def test_words_for_the_precision(card):
         gradflow.set_float32_matmul_precision("low")
 
 
+@pytest.mark.usefixtures("stand_in")
 def test_every_engine_obeys(card):
-    stand_in(card)
     # 1 + 2^-11 is no number of TF32: rounded to the nearest it is 1 + 2^-10.
     x = card.asarray(np.full((4, 8), 1 + 2.0**-11, "f4"))
     w = card.asarray(np.full((8, 4), 1, "f4"))

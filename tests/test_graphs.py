@@ -46,6 +46,7 @@ def test_every_optimizer_goes_on_counting(name, card):
         alike(a, b)
 
 
+@pytest.mark.usefixtures("stand_in")
 def test_a_replay_is_a_copy_of_inputs_one_of_numbers_and_one_launch(card):
     m = Small(schedule=SCHEDULES["StepLR"])
     step = gf.cuda.graph(m.step)
@@ -64,6 +65,7 @@ def test_a_replay_is_a_copy_of_inputs_one_of_numbers_and_one_launch(card):
     assert [w.kind for w in work] == ["routine", "graph"]  # nothing changes from step to step
 
 
+@pytest.mark.usefixtures("stand_in")
 def test_more_replays_under_way_than_rows_to_send_from(card, monkeypatch):
     monkeypatch.setattr(recording, "AHEAD", 2)
     a, b = Small(), Small()

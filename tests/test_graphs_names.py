@@ -143,6 +143,7 @@ def test_a_block_is_captured_and_replayed(card):
         g.capture_end()
 
 
+@pytest.mark.usefixtures("stand_in")
 def test_a_capture_that_fails_at_its_end_leaves_nothing(card, monkeypatch, tmp_path):
     g = gf.cuda.CUDAGraph()
     with pytest.raises(RuntimeError, match="before debug_dump"):
@@ -196,6 +197,7 @@ def test_a_whole_step_by_hand(card):
         g.replay()
 
 
+@pytest.mark.usefixtures("stand_in")
 def test_graphed_callables(card):
     def make():
         gf.manual_seed(2)

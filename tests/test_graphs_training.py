@@ -62,6 +62,7 @@ def alike(a, b):
         np.testing.assert_array_equal(b[1][name], value, err_msg=name)
 
 
+@pytest.mark.usefixtures("stand_in")
 @pytest.mark.parametrize(("make", "size"), [(mlp, 3), (lenet, 8)], ids=["mlp", "lenet"])
 def test_fit_with_graphs_gives_the_same_bits(make, size, card):
     eager = fitted(make, size, False)
@@ -78,6 +79,7 @@ def test_a_captured_training_goes_on_from_a_checkpoint(card, tmp_path):
     alike(eager, fitted(mlp, 3, True, 5, tmp_path / "d", resume=True))
 
 
+@pytest.mark.usefixtures("stand_in")
 def test_a_replay_of_fit_asks_nothing_of_the_card(card, monkeypatch):
     logs = []
     replay = gf.cuda.CUDAGraph.replay

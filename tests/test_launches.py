@@ -170,14 +170,6 @@ def differences(phases, expected):
     return "\n".join(wrong)
 
 
-@pytest.fixture
-def stand_in(card):
-    """The stand-in, which counts; a real card does not."""
-    if not hasattr(card, "launches"):
-        pytest.skip("a real card does not count")
-    return card
-
-
 @pytest.mark.parametrize("name", STEPS)
 def test_a_training_step(name, stand_in):
     phases, waits = step(name)

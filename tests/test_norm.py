@@ -357,6 +357,7 @@ def test_no_gradient_of_statistics_is_one_of_zeros(request, rng, where):
             np.testing.assert_array_equal(back(a), back(b))
 
 
+@pytest.mark.usefixtures("stand_in")
 @pytest.mark.cuda
 def test_a_layer_norm_goes_back_without_zeros(card, rng, monkeypatch):
     x = gf.tensor(rng.standard_normal((4, 16)).astype(np.float32)).to("cuda").requires_grad_()

@@ -12,6 +12,7 @@ from gradflow import nn, optim
 pytestmark = pytest.mark.cuda
 
 
+@pytest.mark.usefixtures("stand_in")
 @pytest.mark.parametrize("where", ["cpu", "cuda", "gaps"])
 @pytest.mark.parametrize("name", [*OPTIMIZERS, "Muon"])
 def test_a_scaled_step_divides_and_may_be_skipped(name, where, card):

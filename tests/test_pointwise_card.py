@@ -135,6 +135,7 @@ ORDERS = [
 ]
 
 
+@pytest.mark.usefixtures("stand_in")
 @pytest.mark.parametrize("row", ORDERS, ids=lambda row: f"{row[0].op.name}-{''.join(map(str, row[3]))}-{row[4][:12]}")
 def test_an_order_of_the_inputs_is_the_results(card, row):
     f, given, expected, order, kernel = row

@@ -25,6 +25,7 @@ def workers():
     return [t for t in threading.enumerate() if t.name.startswith("gradflow-data")]
 
 
+@pytest.mark.usefixtures("stand_in")
 def test_page_locked_tensors(card):
     x = gf.rand(3, 4)
     p = x.pin_memory()
@@ -57,6 +58,7 @@ def test_a_source_is_kept_until_it_was_copied(card):
     assert len(held) <= 2
 
 
+@pytest.mark.usefixtures("stand_in")
 @pytest.mark.parametrize("pin", [False, True])
 @pytest.mark.parametrize("count", [0, 2])
 def test_the_batches_of_a_loader(count, pin, card):
@@ -141,6 +143,7 @@ def test_an_error_of_the_loader_comes_through(card):
         list(data.prefetch(loader(), "cuda"))
 
 
+@pytest.mark.usefixtures("stand_in")
 @pytest.mark.parametrize("graph", [False, True])
 @pytest.mark.parametrize("amp", [None, "float16"])
 def test_fit_reads_nothing_within_an_epoch(amp, graph, card):
