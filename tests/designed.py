@@ -170,7 +170,7 @@ ROWS: dict[str, list[Row]] = {
             has="load16 store16 copy_async16", never="local"),
         # Pieces of a few long rows: 64 bytes of each array to a thread, all on their way at once.
         Row(rf"softmax_(backward_)?parts<{SMALL}.*", threads=256, blocks=4, has="load16", never="local"),
-        Row(rf"softmax_finish<{SMALL}.*", threads=256, blocks=4, has="load16 store16", never="local"),
+        Row(rf"softmax_finish<{SMALL}.*", threads=256, blocks=3, has="load16 store16", never="local"),
         Row(rf"softmax_backward_finish<{SMALL}.*", threads=256, blocks=3, has="load16 store16", never="local"),
     ],
     "loss": [
@@ -253,7 +253,7 @@ ROWS: dict[str, list[Row]] = {
         Row(r"attention_\w+<plain_tile<128, .*", threads=128, shared=111872, blocks={80: 1, 90: 2, 100: 2},
             has="copy_async16 fma shared_load16 store16", never="local"),
     ],
-    # Of channels last four results of a chunk, or nine sums of one: registers allow two blocks.
+    # Of channels last a thread has four results of a chunk, of which registers allow two blocks, or nine sums of one.
     "depthwise": [
         Row(r"depthwise_column<\w+, (3|5), \d>", threads=256, blocks=2, has="fma", never="local division"),
         Row(rf"depthwise_last<{SMALL}>", threads=256, shared=49 * 144, blocks=2, has="load16 store16 fma", never="local"),
