@@ -52,6 +52,17 @@ def test_no_two_boxes_in_one_place_and_arrows_go_right():
     assert all(at[j][0] < at[i][0] for i, v in enumerate(vertices) for j in v.before)
 
 
+def test_boxes_of_a_picture_have_room():
+    pytest.importorskip("matplotlib")
+    w = {f"the weight {i}": gf.ones(size, requires_grad=True) for i, size in enumerate([(9, 9), (9,), ()])}
+    y = (w["the weight 0"] @ w["the weight 1"]).tanh() * w["the weight 2"]
+    figure = gf.draw(y.sum(), names={**w, "y": y}, values=True).figure()
+    boxes = [t.get_bbox_patch().get_window_extent() for t in figure.axes[0].texts if t.get_text()]
+    assert len(boxes) == 3 + 4 + 2
+    assert not [1 for i, a in enumerate(boxes) for b in boxes[:i] if a.overlaps(b)]
+    assert all(min(b.x0, b.y0) >= 0 and b.x1 <= figure.bbox.x1 and b.y1 <= figure.bbox.y1 for b in boxes)
+
+
 def test_files(tmp_path):
     pytest.importorskip("matplotlib")
     x = gf.ones(3, requires_grad=True)
