@@ -5,7 +5,8 @@ without gaps in C order or channels last, and plans for it in the order of cuDNN
 variants. Sums in float for
 half types; no plan whose sums depend on chance, and for float none that rounds its inputs, to TF32 unless that is allowed.
 
-Written to the frontend's Python interface and tested against a stand-in for it: it has not run on a card.
+The frontend itself builds its graphs in tests, without a card; plans and values are tested against a stand-in: it has not run
+on a card.
 """
 
 from __future__ import annotations
