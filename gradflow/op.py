@@ -42,6 +42,7 @@ class Op:
     name, definition, kernel   what is computed
     inputs     the names of the definition's arguments, in order; `variadic` if the first stands for many (*xs)
     rules      (names of the inputs it is for, function) pairs
+    elementwise  arrays broadcast, and rules see elements only: on the card they are called in the order in which g lies
     promote    the inputs that are brought to one dtype first, by PyTorch's promotion rules
     floating   integers among them become the default floating dtype
     absent       True if the rules take None for the gradient of an output, not the first, that nothing depended on
@@ -60,6 +61,7 @@ class Op:
     def __init__(self, definition: Callable[..., Any], name: str, rules: dict[str, Callable], **options: Any) -> None:
         self.name, self.definition = name, definition
         self.place: str | None = options.get("twin")
+        self.elementwise: bool = options.get("elementwise", False)  # its arrays broadcast, and rules see elements only
         self.kernel = Kernel(name, definition, self.place, options.get("cases"))
         if self.place is not None:
             kernels[name] = self.kernel
@@ -270,6 +272,7 @@ def op(definition: Callable[..., Any] | None = None, /, **options: Any) -> Calla
     fields = (
         "name",
         "twin",
+        "elementwise",
         "signature",
         "outputs",
         "promote",

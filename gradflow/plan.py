@@ -65,7 +65,7 @@ class Plan:
         self.kept = [i for slot in self.slots for i in (slot if type(slot) is tuple else (slot,)) if i is not None]
         versions = "".join(f"a{i}.version if isinstance(a{i}, Traced) else (), " for i in self.kept)
         self.marks = eval(f"lambda {frame}: ({versions})", {"Traced": Traced})
-        self.elementwise = op.place == "pointwise" and None not in self.slots  # rules see elements only, no sizes
+        self.elementwise = op.elementwise and None not in self.slots  # no rule asks for sizes
         self.pull = self._pull(tuple(True for _ in self.wanted))
         self.pull_to = cache(self._pull)
 

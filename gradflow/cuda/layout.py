@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from ..backend import Array, need_card
-from ..ops.layout import axes, channels_last, order_of, planes, rows
+from ..ops.layout import axes, channels_last, common, order_of, planes, rows, turned
 
-__all__ = ["axes", "channels_last", "empty", "order_of", "planes", "rows", "straight"]
+__all__ = ["axes", "channels_last", "common", "empty", "order_of", "planes", "rows", "straight", "turned"]
 
 
 def empty(shape: tuple[int, ...], dtype: Any, last: bool) -> Array:

@@ -19,7 +19,7 @@ from .. import backend
 from ..backend import Array, need_card
 from . import launch as launching
 from .launch import blocks, ctype, fire, folder, load
-from .layout import order_of
+from .layout import common, turned
 
 THREADS = 256
 
@@ -108,8 +108,7 @@ class Twin:
         found = common(arrays)
         if found is not None:  # as if the dimensions stood in the order in which they lie
             there, back = found
-            views = [a[(None,) * (len(there) - a.ndim)].transpose(there) if type(a) is card_array else a for a in args]
-            return self(*views).transpose(back)
+            return self(*(turned(a, there) if type(a) is card_array else a for a in args)).transpose(back)
         if self.function in REPEATED and which == 3:
             y = self.repeated(args, card_array, kind)
             if y is not None:
@@ -129,14 +128,6 @@ class Twin:
         kernel = load(self.family, repeated_expression(self.function, kind, first and not commutes))
         fire(kernel, (blocks(whole.size, kind.pack * 2 * THREADS),), (THREADS,), (y, whole.size, whole, part, *sizes), whole)
         return y
-
-
-def common(arrays: list[Array]) -> tuple[Any, Any] | None:
-    """The order of the first array of the result's shape that nothing repeats in, which the result takes as in PyTorch; None
-    for C order.
-    """
-    shape = arrays[0].shape if len(arrays) == 1 else np.broadcast_shapes(*[a.shape for a in arrays])
-    return next((order_of(a) for a in arrays if a.shape == shape and 0 not in a.strides), None)
 
 
 class Choice:

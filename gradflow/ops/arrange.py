@@ -13,6 +13,7 @@ from ..op import op, unwrap
 from . import index, join, reduce, shape
 from .dims import dimension, dimensions, other_words
 from .index import FULL
+from .layout import alike
 
 # --- flipped and rolled -------------------------------------------------------------------------------
 
@@ -31,7 +32,7 @@ from .index import FULL
 def flip(x, dims):
     """A copy of x with the order along dims, one dimension or several, reversed."""
     over = () if dims in ((), []) else dimensions("flip", dims, x.ndim)
-    return x[tuple(slice(None, None, -1) if d in over else FULL for d in range(x.ndim))].copy()
+    return x[tuple(slice(None, None, -1) if d in over else FULL for d in range(x.ndim))].copy("K")
 
 
 def fliplr(x: Any) -> Any:
@@ -194,7 +195,8 @@ def constant_pad(x, pad, value=0.0):
     size = tuple(n + a + b for n, (a, b) in zip(x.shape, sides, strict=True))
     if min(size, default=0) < 0:
         raise RuntimeError(f"pad: wanted to crop at most what there is, saw shape {x.shape} and pad {tuple(pad)}")
-    y = namespace(x).full(size, value, x.dtype)
+    xp = namespace(x)
+    y = alike(x, lambda size: xp.full(size, value, x.dtype), size)
     inner = tuple(slice(max(a, 0), max(s - b, 0) if b > 0 else None) for s, (a, b) in zip(size, sides, strict=True))
     source = tuple(slice(max(-a, 0), n + b if b < 0 else None) for n, (a, b) in zip(x.shape, sides, strict=True))
     if y.size and x.size:

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..cases import Sampler, case
 from ..op import op, unwrap
+from .layout import order_of
 
 
 def row(head: str, definition: Callable[..., Any], doc: str, **options: Any) -> Callable[..., Any]:
@@ -44,7 +45,7 @@ def row(head: str, definition: Callable[..., Any], doc: str, **options: Any) -> 
 
     options.setdefault("cases", cases)
     options.setdefault("promote", " ".join(arrays))
-    options.setdefault("twin", "pointwise")
+    options |= {"twin": options.get("twin", "pointwise"), "elementwise": True}
     if not isinstance(definition, np.ufunc):
         definition = in_blocks(definition, len(arrays))
     if "backward" in name:
@@ -59,12 +60,17 @@ def in_blocks(definition: Callable[..., Any], arrays: int) -> Callable[..., Any]
     """A definition that takes large NumPy arrays block by block: its intermediates stay in the cache, not in memory."""
 
     def blocked(x: Any, *rest: Any) -> Any:
-        if type(x) is not np.ndarray or x.size <= BLOCK or not x.flags.c_contiguous:  # x may be a Python number
+        if type(x) is not np.ndarray or x.size <= BLOCK:  # x may be a Python number
             return definition(x, *rest)
         others, constants = rest[: arrays - 1], rest[arrays - 1 :]
         for a in others:
-            if type(a) is not np.ndarray or a.shape != x.shape or not a.flags.c_contiguous:
+            if type(a) is not np.ndarray or a.shape != x.shape or a.strides != x.strides:
                 return definition(x, *rest)
+        there, back = order_of(x) or (None, None)
+        if there is not None and x.transpose(there).flags.c_contiguous:  # channels last, say
+            return blocked(*(a.transpose(there) for a in (x, *others)), *constants).transpose(back)
+        if not x.flags.c_contiguous:
+            return definition(x, *rest)
         flat = [a.reshape(-1) for a in (x, *others)]
         first = definition(*[a[:BLOCK] for a in flat], *constants)
         y = np.empty(x.size, first.dtype)

@@ -35,13 +35,17 @@ def _cat_gradients(g: Any, xs_shape: Any, dim: int) -> list:
     return [shape.narrow(g, dim, a, b - a) for a, b in pairwise(ends)]
 
 
+def _lies_so(x: Any, order: Any) -> bool:
+    return order_of(x) == order or bool(x.transpose(order[0]).flags.c_contiguous)
+
+
 def _behind(xs: Any, dim: int) -> Any:
     """The arrays one behind the other. CuPy copies the addresses of more than eight small ones to the card, which no capture
     allows: there they are written one by one.
     """
     xp = namespace(xs[0])
     found = None if xp is np else order_of(xs[0])  # which NumPy keeps, and CuPy does not
-    if found is not None and all(x.ndim == xs[0].ndim and x.transpose(found[0]).flags.c_contiguous for x in xs):
+    if found is not None and all(x.ndim == xs[0].ndim and _lies_so(x, found) for x in xs):
         there, back = found
         return _behind([x.transpose(there) for x in xs], there.index(dim % xs[0].ndim)).transpose(back)
     if capture.graph is None or len(xs) <= 8 or xp is np or any(x.ndim != xs[0].ndim for x in xs):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
 from typing import Any
+
+import numpy as np
 
 from ..backend import Array, on_card
 
@@ -74,6 +76,28 @@ def alike(x: Array, make: Callable[[Axes], Array], shape: Axes | None = None) ->
     return make(tuple(shape[i] for i in there)).transpose(back)
 
 
+def turned(x: Array, there: Axes) -> Array:
+    """x with its dimensions in another order, after ones of size one where it has fewer."""
+    return x[(None,) * (len(there) - x.ndim)].transpose(there)
+
+
+def common(arrays: Sequence[Array]) -> tuple[Axes, Axes] | None:
+    """The order of the first array of the shape they broadcast to that nothing repeats in, which an elementwise result takes
+    as in PyTorch; None for C order.
+    """
+    shape = arrays[0].shape if len(arrays) == 1 else np.broadcast_shapes(*[a.shape for a in arrays])
+    return next((order_of(a) for a in arrays if a.shape == shape and 0 not in a.strides), None)
+
+
+def kept(f: Callable[..., Array], *args: Any) -> Array:
+    """f(*args), an elementwise function of which CuPy's gives C order, in the order that its arrays have in common."""
+    found = common([a for a in args if on_card(a)])
+    if found is None:
+        return f(*args)
+    there, back = found
+    return f(*(turned(a, there) if on_card(a) else a for a in args)).transpose(back)
+
+
 def in_order(pull: Callable[[Any, tuple], tuple], g: Any, saved: tuple) -> tuple:
     """pull(g, saved), the gradients of an elementwise op, as if the dimensions stood in the order in which g lies: rules are
     written with operators, and CuPy's give C order.
@@ -82,9 +106,8 @@ def in_order(pull: Callable[[Any, tuple], tuple], g: Any, saved: tuple) -> tuple
     if found is None:
         return pull(g, saved)
     there, back = found
-    n = len(there)
-    turned = tuple(v[(None,) * (n - v.ndim)].transpose(there) if on_card(v) else v for v in saved)
-    return tuple(d if d is None or d.ndim != n else d.transpose(back) for d in pull(g.transpose(there), turned))
+    found_there = pull(g.transpose(there), tuple(turned(v, there) if on_card(v) else v for v in saved))
+    return tuple(d if d is None or d.ndim != len(there) else d.transpose(back) for d in found_there)
 
 
 def copied(x: Array, like: Array) -> Array:

@@ -13,6 +13,7 @@ from ..cases import Sampler, case
 from ..op import op, unwrap
 from . import normal
 from .elementwise import keep, kind_of, like, real_of, row
+from .layout import kept
 
 # --- arithmetic -------------------------------------------------------------------------------------
 
@@ -320,7 +321,8 @@ fmin = row(
 )  # fmt: skip
 def where(condition, a, b):
     """a where the condition holds, else b. The three broadcast."""
-    y = namespace(condition).where(condition, a, b)
+    xp = namespace(condition)
+    y = xp.where(condition, a, b) if xp is np else kept(xp.where, condition, a, b)
     to = a.dtype if hasattr(a, "dtype") else getattr(b, "dtype", y.dtype)
     return y.astype(to, copy=False)  # CuPy chooses between two arrays of bfloat16 in float32
 
@@ -328,6 +330,10 @@ def where(condition, a, b):
 def _clamp(x: Any, min: Any, max: Any) -> Any:
     if min is None and max is None:
         raise RuntimeError("clamp: wanted min or max, saw neither")
+    return _bounded(x, min, max) if type(x) is np.ndarray else kept(_bounded, x, min, max)
+
+
+def _bounded(x: Any, min: Any, max: Any) -> Any:
     y = x
     if min is not None:
         y = np.maximum(x, min)
