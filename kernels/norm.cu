@@ -103,7 +103,7 @@ norm_rows(const T* x, const W* w, const W* b, T* y, acc_t<T>* mean, acc_t<T>* rs
 
 // The same of a few long rows, from what norm_plane_moments stored of their pieces; a null mean is 0.
 template <class T, class W, int VEC>
-__global__ void __launch_bounds__(piece_team::threads, 2)
+__global__ void __launch_bounds__(piece_team::threads, piece_blocks<T>)
 norm_finish(const T* x, const W* w, const W* b, const acc_t<T>* part_mean, const acc_t<T>* part_square, T* y, acc_t<T>* mean,
             acc_t<T>* rstd, index_t n, index_t l, index_t groups, index_t pieces, index_t each, double eps) {
   using A = acc_t<T>;
@@ -246,7 +246,7 @@ norm_rows_backward(const T* g, const T* x, const W* w, const acc_t<T>* mean, con
 
 // The same of a few long rows: parts (rows, pieces, 2) are the two sums of each piece; a null mean is 0.
 template <class T, class W, int VEC>
-__global__ void __launch_bounds__(piece_team::threads, 2)
+__global__ void __launch_bounds__(piece_team::threads, piece_blocks<T>)
 norm_backward_parts(const T* g, const T* x, const W* w, const acc_t<T>* mean, const acc_t<T>* rstd, acc_t<T>* parts, index_t n,
                     index_t pieces, index_t each) {
   using A = acc_t<T>;
@@ -259,7 +259,7 @@ norm_backward_parts(const T* g, const T* x, const W* w, const acc_t<T>* mean, co
 }
 
 template <class T, class W, int VEC>
-__global__ void __launch_bounds__(piece_team::threads, 2)
+__global__ void __launch_bounds__(piece_team::threads, piece_blocks<T>)
 norm_backward_finish(const T* g, const T* x, const W* w, const acc_t<T>* mean, const acc_t<T>* rstd, const acc_t<T>* gmean,
                      const acc_t<T>* grstd, const acc_t<T>* parts, T* dx, index_t n, index_t pieces, index_t each) {
   using A = acc_t<T>;

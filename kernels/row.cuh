@@ -341,6 +341,7 @@ __device__ __forceinline__ void largest_and_sum(share<T, Team, E, VEC>& r, acc_t
 
 using piece_team = lanes<256>;
 template <class T, int VEC> using piece_share = share<T, piece_team, 16, VEC>;
+template <class T> constexpr int piece_blocks = sizeof(T) == 8 ? 1 : 2;  // doubles take twice the registers
 
 // The number-th piece, of `each` values, of rows of n.
 struct piece {

@@ -69,7 +69,7 @@ softmax_backward(const T* g, const T* y, T* dx, index_t rows, index_t n, index_t
 // parts (rows, pieces, 2): the largest value of a piece and its sum of e^(x - largest), 0 if all is -infinity; sums, if not
 // null, (rows, pieces): of x.
 template <class T, int VEC>
-__global__ void __launch_bounds__(piece_team::threads, 2)
+__global__ void __launch_bounds__(piece_team::threads, piece_blocks<T>)
 softmax_parts(const T* x, acc_t<T>* parts, acc_t<T>* sums, index_t n, index_t pieces, index_t each) {
   using A = acc_t<T>;
   const piece p(blockIdx.x, n, pieces, each);
@@ -97,7 +97,7 @@ softmax_parts(const T* x, acc_t<T>* parts, acc_t<T>* sums, index_t n, index_t pi
 }
 
 template <class T, bool log, int VEC>
-__global__ void __launch_bounds__(piece_team::threads, 2)
+__global__ void __launch_bounds__(piece_team::threads, piece_blocks<T>)
 softmax_finish(const T* x, const acc_t<T>* parts, T* y, index_t n, index_t pieces, index_t each) {
   using A = acc_t<T>;
   const piece p(blockIdx.x, n, pieces, each);
@@ -115,7 +115,7 @@ softmax_finish(const T* x, const acc_t<T>* parts, T* y, index_t n, index_t piece
 
 // parts (rows, pieces): the sums of g y, or with log of g.
 template <class T, bool log, int VEC>
-__global__ void __launch_bounds__(piece_team::threads, 2)
+__global__ void __launch_bounds__(piece_team::threads, piece_blocks<T>)
 softmax_backward_parts(const T* g, const T* y, acc_t<T>* parts, index_t n, index_t pieces, index_t each) {
   using A = acc_t<T>;
   const piece p(blockIdx.x, n, pieces, each);
@@ -138,7 +138,7 @@ softmax_backward_parts(const T* g, const T* y, acc_t<T>* parts, index_t n, index
 }
 
 template <class T, bool log, int VEC>
-__global__ void __launch_bounds__(piece_team::threads, 2)
+__global__ void __launch_bounds__(piece_team::threads, piece_blocks<T>)
 softmax_backward_finish(const T* g, const T* y, const acc_t<T>* parts, T* dx, index_t n, index_t pieces, index_t each) {
   using A = acc_t<T>;
   const piece p(blockIdx.x, n, pieces, each);
