@@ -1,7 +1,8 @@
 """Memory formats and layouts: names for the order in which elements lie in memory.
 
 Every tensor here is strided. contiguous_format is C order; channels_last has the channels of n, c, h, w (channels_last_3d
-of n, c, d, h, w) as neighbours, under the same shape; preserve_format leaves the order as it is.
+of n, c, d, h, w) as neighbours, under the same shape; preserve_format leaves the order as it is. What an op makes lies as
+what it was given does: ops/layout.py has the orders, and tests/test_formats.py compares them with PyTorch's.
 """
 
 from __future__ import annotations
