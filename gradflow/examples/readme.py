@@ -14,21 +14,21 @@ from .runner import UsageError
 START, END = "<!-- the gallery: gradflow gallery --readme README.md -->", "<!-- end of the gallery -->"
 # Example -> parts of the names of its most telling results; of one that is not here it is the first.
 TELLING = {
-    "graph": ("df/dx",), "neuron": ("ds/dw0",), "tiny_tanh": ("W after the step",), "homework": ("tape and hand",),
+    "graph": ("df/dx",), "neuron": ("ds/dw1",), "tiny_tanh": ("W after the step",), "homework": ("tape and hand",),
     "multiply": ("gradgradcheck",), "least_squares": ("least squares: descent and normal",),
     "accumulation": (" -> 1: passes",), "momentum": ("steps to a hundredth",),
-    "newton": ("Newton-CG: value", "gradient descent: value"), "gates": ("same value",), "fits": ("|x|",),
+    "newton": ("Newton-CG: value", "gradient descent: value reached"), "gates": ("same value by",), "fits": ("|x|",),
     "spiral": ("3 neurons", "20 neurons, L2 of 0.001"), "softmax_hinge": ("softmax: held", "hinge: held"),
-    "vanishing": ("held out digits right",), "filters": ("learned kernel",), "alexnet": ("parameters", "the small net"),
+    "vanishing": ("held out digits right, started",), "filters": ("learned kernel",), "alexnet": ("parameters", "the small net"),
     "resnet": ("residual,", "plain,"), "regularised": ("dropout: of", "augmentation: of"),
     "optimizers": ("SGD, cosine", "Adam, cosine"),
     "char_rnn": ("RNN:", "LSTM:"), "gpt": ("LSTM: surprise", "GPT: surprise"),
     "seq2seq": ("reversal, Transformer", "sums, Transformer"), "first_filters": ("filters in", "the same"),
     "best_images": ("what the third",), "saliency": ("lost by",), "grad_cam": ("CAM:",),
-    "class_images": ("of 10 images (L2, jitter)",), "fooling": ("pairs",), "adversarial": ("PGD",),
+    "class_images": ("(hardened)",), "fooling": ("pairs",), "adversarial": ("PGD",),
     "deep_dream": ("dreams of",), "style": ("brick: distance of style",), "matrix_norms": ("error of missing",),
     "gan": ("vanilla: made", "least squares: made"), "dcgan": ("made digits",), "diffusion": ("drawn digits",),
-    "clip": ("zero-shot",), "guided": ("and at last in",), "layer_zoo": ("rows",),
+    "turing": ("wrong bits",), "clip": ("zero-shot",), "guided": ("and at last in",), "layer_zoo": ("rows",),
 }  # fmt: skip
 
 
