@@ -378,7 +378,10 @@ class Tensor(Chance, Stored):
             elif type(a) is int:
                 device = backend.device("cuda", a)
             elif a is not None:
-                dtype = a
+                try:
+                    dtype = np.dtype(a)
+                except TypeError:
+                    raise RuntimeError(f"to: wanted a dtype, or a device 'cpu', 'cuda' or 'cuda:N', saw {a!r}") from None
         t = self
         if device is not None and backend.device(device) != t.device:
             t = shapes.move(t, backend.device(device), non_blocking)
