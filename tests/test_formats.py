@@ -157,6 +157,7 @@ class Block(nn.Module):
 
 
 @pytest.mark.cuda
+@pytest.mark.usefixtures("stand_in")
 def test_a_residual_net_keeps_channels_last(card):
     stem = nn.Conv2d(8, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(3, 2, 1)
     net = nn.Sequential(*stem, Block(16, 32), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10))

@@ -42,6 +42,7 @@ def _dsolve(g, a, y, needs):
         case(regular(r, 1, 1), r(1, 0)),
         case(r(0, 0), r(0, 2)),
         case(np.array([[1.0, 2], [2, 4]]), r(2, 1), grad=False),
+        case(np.array([[[[1.0, 2], [2, 4]]], [[[2.0, 1], [1, 3]]]]), r(3, 2, 1), grad=False),
     ],
     reference=lambda torch, a, b: torch.linalg.solve_ex(a, b),
 )
@@ -49,10 +50,10 @@ def solve_of(a, b):
     """X with a X = b, and the place of the first zero pivot of each a, or 0: there X is not finite."""
     xp, to = namespace(a), b.dtype
     info = xp.zeros(a.shape[:-2], int32)
-    a, b = paired(full(a), full(b))
+    a, b = full(a), full(b)
     try:
         with strict(a):
-            return rounded(xp.linalg.solve(a, b), to), info
+            return rounded(xp.linalg.solve(*paired(a, b)), to), info
     except np.linalg.LinAlgError:
         y, pivots, info = elimination.lu(a)
         lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
