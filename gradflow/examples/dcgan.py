@@ -72,7 +72,7 @@ def run(page: Page) -> None:
     """Train, make a thousand digits, have them judged, and walk between some."""
     judge = Judge(page, page.pick(20, 4))
     make = adversaries(page, judge.x * 2 - 1, page.pick(2500, 160))
-    goals = page.pick((0.6, 0.4, 9), (0.1, 0.3, 5))
+    goals = page.pick((0.7, 0.45, 9), (0.1, 0.3, 5))
     with gf.no_grad():
         made = (make(noise(page, 1000)) + 1) / 2
         sure, sure_new = (judge.reader(images).softmax(1).amax(1) for images in (made, judge.x_new))

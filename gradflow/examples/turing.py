@@ -112,7 +112,7 @@ def run(page: Page) -> None:
         gf.nn.utils.clip_grad_norm_(machine.parameters(), 10.0)
         optimizer.step()
         schedule.step()
-    for length, goal in ((longest, page.pick(0.01, 0.1)), (3 * longest, page.pick(0.1, 0.45))):
+    for length, goal in ((longest, page.pick(0.01, 0.1)), (3 * longest, page.pick(0.05, 0.45))):
         title = f"wrong bits in copies of {length} vectors" + ", longer than any trained on" * (length > longest)
         page.result(title, wrong(machine, length, bits, rng, page.device), at_most=goal, unit="%")
     file, caption = "heads.png", "A sequence, the copy, and the rows of the memory where the heads write and read."
