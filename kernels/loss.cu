@@ -47,7 +47,7 @@ cross_entropy_forward(const T* x, const long long* target, Out* losses, acc_t<T>
 // all, so that it adds up the losses too. y and total if there are no losses to store: their sum, or for a mean that by
 // the number of rows that count.
 template <class T>
-__global__ void __launch_bounds__(1024, 1)
+__global__ void __launch_bounds__(512, 1)
 cross_entropy_finish(const T* x, const long long* target, const acc_t<T>* parts, const acc_t<T>* sums, T* losses,
                      acc_t<T>* lse, T* y, long long* total, index_t rows, index_t n, index_t pieces, long long ignore,
                      double smoothing, bool mean) {

@@ -177,7 +177,7 @@ ROWS: dict[str, list[Row]] = {
         Row(rf"cross_entropy_\w+<{SMALL}, .*lanes<\d+>, (8|16), \d>", threads=lambda m: 512 if "512" in m[0] else 256,
             blocks=lambda m: 2 if "512" in m[0] else 4, has="load16", never="local"),
         Row(rf"cross_entropy_backward<{SMALL}, .*lanes.*", threads=512, blocks=1, has="load16 store16", never="local"),
-        Row(rf"cross_entropy_finish<{SMALL}>", threads=1024, blocks=1, never="local"),
+        Row(rf"cross_entropy_finish<{SMALL}>", threads=512, blocks=1, never="local"),
         Row(rf"cross_entropy_\w+<{SMALL}, .*wide<512, 2>, .*", threads=512, blocks=2, has="load16", never="local"),
     ],
     "attention": [

@@ -55,7 +55,7 @@ def cross_entropy_forward(x: Any, target: Any, ignore_index: int, reduction: str
         sums = xp.empty((rows, pieces), kind) if label_smoothing else None
         arrays = x, target, softmax.exponentials(x, rows, n, pieces, sums), sums, losses, lse, y, total
         numbers = rows, n, pieces, ignore_index, np.float64(label_smoothing), reduction == "mean"
-        launch("loss", f"cross_entropy_finish<{ctype(x.dtype)}>", 1, (32, 32), *arrays, *numbers)
+        launch("loss", f"cross_entropy_finish<{ctype(x.dtype)}>", 1, (32, 16), *arrays, *numbers)
         return losses if none else y, lse, total
     losses = xp.empty(target.shape, x.dtype if none else kind)
     t, kinds = row.choose(n, inner, x.dtype.itemsize), (ctype(x.dtype), ctype(losses.dtype))
