@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from .case import Case, Inputs, backward, forward
+from .case import Case, Inputs, backward, channels_last, forward
 
 # (input channels, output channels, kernel, stride, padding, groups, height and width)
 LENET = [(1, 6, 5, 1, 2, 1, 28), (6, 16, 5, 1, 0, 1, 14)]
@@ -46,25 +46,26 @@ def cases(kind: str, quick: bool = False, dtype: str = "float32") -> Iterator[Ca
             yield from of(net, layer, 2 if kind == "tiny" else BATCH[kind][net], dtype)
 
 
-def of(net: str, layer: tuple, n: int, dtype: str, tf32: bool = False) -> Iterator[Case]:
-    """Forward, dx and dw of one layer over n images."""
+def of(net: str, layer: tuple, n: int, dtype: str, tf32: bool = False, last: bool = False) -> Iterator[Case]:
+    """Forward, dx and dw of one layer over n images; with `last` all arrays lie channels last."""
     c, oc, k, stride, padding, groups, h = layer
     oh = (h + 2 * padding - k) // stride + 1
     x, w, y = n * c * h * h, oc * (c // groups) * k * k, n * oc * oh * oh
     flops = 2.0 * y * (c // groups) * k * k
 
     def draw(inputs: Inputs) -> list[Any]:
-        return [
+        arrays = [
             inputs.normal("x", (n, c, h, h)),
             inputs.normal("w", (oc, c // groups, k, k), (c // groups * k * k) ** -0.5),
         ]
+        return [channels_last(a) for a in arrays] if last else arrays
 
     def function(side: Any) -> Any:
         conv = side.lib.nn.functional.conv2d
         return lambda x, w: conv(x, w, None, stride, padding, 1, groups)
 
     size = 2 if dtype in ("float16", "bfloat16") else 4
-    name = f"conv2d {net} {n}x{c}x{h}x{h} -> {oc} {k}x{k}" + (f" /{stride}" if stride > 1 else "")
+    name = f"conv2d {net} {n}x{c}x{h}x{h} -> {oc} {k}x{k}" + (f" /{stride}" if stride > 1 else "") + " channels last" * last
     moved = size * (x + w + y)
     # The first layer of a net has no dx to compute; the others do.
     for kind, make, terms in (

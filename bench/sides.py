@@ -20,6 +20,7 @@ import gradflow.optim
 from gradflow import backend, kernel
 from gradflow.cuda import cudnn, precision, tune
 from gradflow.op import wrap
+from gradflow.ops.shape import transfer
 
 HALVES = ("float16", "bfloat16")
 
@@ -68,7 +69,7 @@ class Gradflow:
         """A tensor of a NumPy array; other values as they are."""
         if not isinstance(a, np.ndarray):
             return a
-        t = wrap(a if self.xp is np else self.xp.asarray(a))
+        t = wrap(a if self.xp is np else transfer(a, "cuda"))
         return t.requires_grad_() if grad else t
 
     def dtype(self, dtype: Any) -> Any:
@@ -142,7 +143,7 @@ class Torch:
         if a.dtype.name == "bfloat16":
             t = self.lib.from_numpy(a.astype(np.float32)).bfloat16()
         else:
-            t = self.lib.from_numpy(np.ascontiguousarray(a)).reshape(a.shape)
+            t = self.lib.from_numpy(a)
         t = t.to(self.device)
         return t.requires_grad_() if grad else t
 

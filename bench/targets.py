@@ -75,12 +75,12 @@ def _pools(kind: str) -> Iterator[Case]:
         yield from sized.pooled("adaptive_avg_pool2d", (1,), shapes["global"], dtype)
 
 
-def _convolutions(kind: str, nets: Sequence[str], dtype: str, tf32: bool = False) -> Iterator[Case]:
+def _convolutions(kind: str, nets: Sequence[str], dtype: str, tf32: bool = False, last: bool = False) -> Iterator[Case]:
     if kind == "tiny":
         nets = [net for net in layers.TINY if (net == "mobilenet") == ("mobilenet" in nets)]
     for net in nets:
         for layer in (layers.TINY if kind == "tiny" else layers.NETS)[net]:
-            yield from layers.of(net, layer, 2 if kind == "tiny" else 32, dtype, tf32)
+            yield from layers.of(net, layer, 2 if kind == "tiny" else 32, dtype, tf32, last)
 
 
 IMAGES = ("vgg16", "resnet50")
@@ -114,6 +114,8 @@ GOALS = (
     Goal("conv", "conv2d, dx, dw of VGG16 and ResNet-50, float32", partial(_convolutions, nets=IMAGES, dtype="float32"), 1.0),
     Goal("depthwise", "depthwise conv2d of MobileNet", partial(_convolutions, nets=["mobilenet"], dtype="float32"), 1.0),
     Goal("tensor cores", "the same in TF32, float16, bfloat16", _tensor_cores, 1 / 0.7, mean=True),
+    Goal("channels last", "the same in float16, channels last",
+         partial(_convolutions, nets=IMAGES, dtype="float16", last=True), 1 / 0.7, mean=True),
     Goal("cells", "LSTM and GRU, T 128, N 64, H 512", _cells, 1 / 0.8),
     Goal("attention", "attention, T 1024, 16 heads of 64", _attentions, 1 / 0.5),
     Goal("optimizers", "Adam and SGD with momentum, 160 tensors, 25 M parameters", _optimizers, 1.0, 0.9),

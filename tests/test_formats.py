@@ -185,3 +185,14 @@ def test_a_residual_net_keeps_channels_last(card):
     assert kernels["column_moments"] == kernels["column_dx"] == 4 and kernels["max_pool_backward_last"] == 1, kernels
     for w in net.parameters():
         assert w.grad.stride() == w.stride()
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_copy_to_the_card_and_back(card, kind):
+    x = gf.arange(float(np.prod(FORMATS[kind]))).reshape(FORMATS[kind])
+    x = x.contiguous(memory_format=getattr(gf, kind)).requires_grad_()
+    there = x.cuda()
+    assert there.stride() == x.stride() == there.cpu().stride() and (there.cpu() == x).all()
+    there.backward(there.detach() * 2)
+    assert x.grad.stride() == x.stride() and (x.grad == x * 2).all()

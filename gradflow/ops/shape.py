@@ -115,8 +115,11 @@ tape.fit_traced, tape.plus, plan.in_order = fit_traced, pointwise.add, layout.in
 
 @op(dx=lambda g, source: transfer(g, source), reference=None)
 def transfer(x, device, source=None, non_blocking=False):
-    """x on another device; its gradient goes back to `source`."""
-    return to_device(x, device, non_blocking)
+    """x on another device, in the order in which it lies; its gradient goes back to `source`."""
+    found = layout.order_of(x)
+    if found is None:
+        return to_device(x, device, non_blocking)
+    return to_device(x.transpose(found[0]), device, non_blocking).transpose(found[1])
 
 
 def move(x: Any, device: Any, non_blocking: bool = False) -> Any:
