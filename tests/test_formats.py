@@ -136,7 +136,7 @@ def test_what_lies_how():
     assert layout.order_of(x) is None and layout.order_of(np.broadcast_to(x[:, :1], x.shape)) is None
     assert layout.order_of(last) == ((0, 2, 3, 1), (0, 3, 1, 2))
     assert layout.order_of(last[:1]) == ((0, 2, 3, 1), (0, 3, 1, 2)) and layout.order_of(x.T) == ((3, 2, 1, 0),) * 2
-    assert layout.last_of(last.shape, last.strides, 2) and layout.last_of(x.shape, last[:, :, ::2].strides, 2)
+    assert all(layout.last_of(y.shape, y.strides, 2) for y in (last, last[:, :, ::2], last[:, :2]))
     assert not layout.last_of(x.shape, x.strides, 2) and not layout.last_of(x.shape, (60, 1, 0, 0), 2)
     like = layout.alike(last, np.zeros, (2, 3, 7, 1))
     assert like.shape == (2, 3, 7, 1) and like.strides[1] == like.itemsize

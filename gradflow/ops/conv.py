@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from math import prod
 from typing import Any, NamedTuple
 
 from ..backend import Array
@@ -16,6 +15,7 @@ from ..cases import Sampler, case
 from ..op import op
 from . import pointwise, reduce, shape
 from .correlate import correlate, correlate_input, correlate_weight
+from .layout import last_of
 from .window import Window, transposed, window
 
 _SHAPES = {
@@ -105,21 +105,8 @@ def like(y: Array, batch: tuple[int, ...]) -> Array:
 
 
 def lies_last(x: Array) -> bool:
-    """Whether x, of shape (n, c, *sizes) with two sizes or more, lies channels last; there may be gaps."""
-    return x.ndim > 3 and last_by(x.shape, x.strides)
-
-
-def last_by(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
-    """lies_last() of an array of this shape and these strides; False where C order fits as well."""
-    if len(shape) < 4 or shape[1] < 2 or prod(shape[2:]) < 2:
-        return False
-    least = 1
-    for i in (1, *range(len(shape) - 1, 1, -1), 0):
-        if shape[i] > 1:
-            if strides[i] < least:
-                return False
-            least = strides[i] * shape[i]
-    return True
+    """Whether x, of shape (n, c, *sizes) with two sizes or more, lies channels last, it may be with gaps."""
+    return x.ndim > 3 and last_of(x.shape, x.strides, x.ndim - 2)
 
 
 def _bias_gradient(g: Any, rank: int) -> Any:
@@ -155,6 +142,9 @@ def _family(rank: int) -> tuple[Callable[..., Any], ...]:
     transpose_name = f"conv_transpose{rank}d"
     x_sizes, w_sizes = _SHAPES[rank]
     lead = -rank - 1  # shape[:lead] are the sizes in front of the channels: (n,) or ()
+
+    def lies(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
+        return rank > 1 and last_of(shape, strides, rank)
 
     def forward(x, w, b=None, stride=1, padding=0, dilation=1, groups=1):
         win = window(name, rank, x.shape, w.shape, stride, padding, dilation, groups)
@@ -194,8 +184,8 @@ def _family(rank: int) -> tuple[Callable[..., Any], ...]:
         how, rest = ACTIVATIONS[activation], (stride, padding, dilation, groups)
         g = how.gradient(g, conv(x, w, b, *rest) if how.of_input else y)
         return (
-            conv_input(g, w, x_shape, *rest, last_by(x_shape, x_strides)) if needs[0] else None,
-            conv_weight(g, x, w_shape, *rest, last_by(w_shape, w_strides)) if needs[1] else None,
+            conv_input(g, w, x_shape, *rest, lies(x_shape, x_strides)) if needs[0] else None,
+            conv_weight(g, x, w_shape, *rest, lies(w_shape, w_strides)) if needs[1] else None,
             _bias_gradient(g, rank) if needs[2] else None,
         )
 
@@ -211,10 +201,10 @@ def _family(rank: int) -> tuple[Callable[..., Any], ...]:
         name=name,
         twin="conv",
         dx=lambda g, w, x_shape, x_strides, stride, padding, dilation, groups: (
-            conv_input(g, w, x_shape, stride, padding, dilation, groups, last_by(x_shape, x_strides))
+            conv_input(g, w, x_shape, stride, padding, dilation, groups, lies(x_shape, x_strides))
         ),
         dw=lambda g, x, w_shape, w_strides, stride, padding, dilation, groups: (
-            conv_weight(g, x, w_shape, stride, padding, dilation, groups, last_by(w_shape, w_strides))
+            conv_weight(g, x, w_shape, stride, padding, dilation, groups, lies(w_shape, w_strides))
         ),
         db=lambda g: _bias_gradient(g, rank),
         cases=lambda r: _cases(r, rank),
@@ -226,7 +216,7 @@ def _family(rank: int) -> tuple[Callable[..., Any], ...]:
         twin="conv",
         dg=lambda gg, w, stride, padding, dilation, groups: conv(gg, w, None, stride, padding, dilation, groups),
         dw=lambda gg, g, w_shape, w_strides, stride, padding, dilation, groups: (
-            conv_weight(g, gg, w_shape, stride, padding, dilation, groups, last_by(w_shape, w_strides))
+            conv_weight(g, gg, w_shape, stride, padding, dilation, groups, lies(w_shape, w_strides))
         ),
         cases=lambda r: [_turn(r, c, rank, weight=False) for c in _cases(r, rank)],
         reference=None,
@@ -237,7 +227,7 @@ def _family(rank: int) -> tuple[Callable[..., Any], ...]:
         twin="conv",
         dg=lambda gg, x, stride, padding, dilation, groups: conv(x, gg, None, stride, padding, dilation, groups),
         dx=lambda gg, g, x_shape, x_strides, stride, padding, dilation, groups: (
-            conv_input(g, gg, x_shape, stride, padding, dilation, groups, last_by(x_shape, x_strides))
+            conv_input(g, gg, x_shape, stride, padding, dilation, groups, lies(x_shape, x_strides))
         ),
         cases=lambda r: [_turn(r, c, rank, weight=True) for c in _cases(r, rank)],
         reference=None,
@@ -253,7 +243,7 @@ def _family(rank: int) -> tuple[Callable[..., Any], ...]:
         dw=lambda g, x, x_shape, w_shape, w_strides, stride, padding, output_padding, groups, dilation: conv_weight(
             x, g, w_shape, stride,
             reversed_conv(x_shape, w_shape, stride, padding, output_padding, dilation, groups)[1], dilation, groups,
-            last_by(w_shape, w_strides),
+            lies(w_shape, w_strides),
         ),
         db=lambda g: _bias_gradient(g, rank),
         cases=lambda r: _transposed_cases(r, rank),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -29,11 +30,18 @@ def channels_last(x: Array) -> bool:
 
 
 def last_of(shape: Axes, strides: Axes, sizes: int) -> bool:
-    """Whether the channels of an array of shape (n, c, *sizes) are neighbours in memory, as of `channels_last`."""
-    if len(shape) != sizes + 2 or shape[1] < 2:
+    """Whether an array of shape (n, c, *sizes), of so many sizes, lies as (n, *sizes, c), it may be with gaps. False where C
+    order fits as well, as for one channel or planes of one value.
+    """
+    if len(shape) != sizes + 2 or shape[1] < 2 or prod(shape[2:]) < 2:
         return False
-    apart = [s for n, s in zip(shape[2:], strides[2:], strict=True) if n > 1]
-    return bool(apart) and min(apart) > strides[1]
+    least = 1
+    for i in (1, *range(sizes + 1, 1, -1), 0):
+        if shape[i] > 1:
+            if strides[i] < least:
+                return False
+            least = strides[i] * shape[i]
+    return True
 
 
 def rows(x: Array) -> Array:
