@@ -67,7 +67,6 @@ template <class T, class Op> __device__ __forceinline__ T warp_reduce(T v, Op op
   return v;
 }
 template <class T> __device__ __forceinline__ T warp_sum(T v) { return warp_reduce(v, sum_of()); }
-template <class T> __device__ __forceinline__ T warp_max(T v) { return warp_reduce(v, max_of()); }
 
 // Over all threads of a block, of whole warps, all of which must call it; every thread gets the result.
 template <class T, class Op> __device__ T block_reduce(T v, Op op, T identity) {
