@@ -125,7 +125,8 @@ def compile_text(
     try:
         for name in names:
             library.nvrtcAddNameExpression(program, name.encode())
-        words = [f"--gpu-architecture=sm_{arch}", f"-I{headers()}", "--ptxas-options=-v", *options]
+        # The last word is CuPy's, which no option of ours comes after.
+        words = [f"--gpu-architecture=sm_{arch}", f"-I{headers()}", "--ptxas-options=-v", *options, "-ftz=true"]
         status = library.nvrtcCompileProgram(
             program, len(words), (ctypes.c_char_p * len(words))(*[w.encode() for w in words])
         )
