@@ -17,6 +17,7 @@ import numpy as np
 
 from gradflow import backend
 from gradflow.cuda import launch
+from gradflow.ops.layout import planes, rows
 
 from .measure import Column, copy_bandwidth, measure, ratio, summary
 from .sides import on
@@ -51,7 +52,7 @@ class Inputs:
 
 def channels_last(a: np.ndarray) -> np.ndarray:
     """A copy of an array of shape (n, c, h, w) with its channels as neighbours."""
-    return np.ascontiguousarray(a.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    return planes(np.ascontiguousarray(rows(a)))
 
 
 Make = Callable[[Any, Inputs], tuple[Callable[[], Any], Callable[[], Any]]]

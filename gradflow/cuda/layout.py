@@ -5,17 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from ..backend import Array, need_card
-from ..ops.layout import axes, channels_last, common, order_of, planes, rows, turned
+from ..ops.layout import axes, channels_last, common, made, order_of, planes, rows, through
 
-__all__ = ["axes", "channels_last", "common", "empty", "order_of", "planes", "rows", "straight", "turned"]
+__all__ = ["channels_last", "common", "empty", "order_of", "planes", "rows", "straight", "through"]
 
 
 def empty(shape: tuple[int, ...], dtype: Any, last: bool) -> Array:
     """A new card array of a shape (n, c, *sizes), in C order or with its channels last."""
     array = need_card("empty").ndarray
-    if not last:
-        return array(shape, dtype)
-    return planes(array(tuple(shape[i] for i in axes(len(shape))[0]), dtype))
+    return made(lambda size: array(size, dtype), shape, axes(len(shape)) if last else None)
 
 
 def straight(x: Array) -> Array:

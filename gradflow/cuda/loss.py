@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..backend import is_floating, namespace
+from ..ops.reduce import wide
 from . import row, softmax
 from .launch import aligned, blocks, contiguous, ctype, launch
 
@@ -46,7 +47,7 @@ def cross_entropy_forward(x: Any, target: Any, ignore_index: int, reduction: str
     if layout is None:
         return NotImplemented
     rows, n, inner = layout
-    xp, kind, none = namespace(x), row.wide(x.dtype), reduction == "none"
+    xp, kind, none = namespace(x), wide(x.dtype), reduction == "none"
     x, target, lse = row.ready(x), _classes(target), xp.empty(target.shape, kind)
     pieces = row.pieces(x, rows, n, (1, 1), int(none)) if inner == 1 else 0
     if pieces:
@@ -81,7 +82,7 @@ def cross_entropy_backward(
     if layout is None:
         return NotImplemented
     rows, n, inner = layout
-    kind = row.wide(x.dtype)
+    kind = wide(x.dtype)
     x, target = row.ready(x), _classes(target)
     g, lse, glse = (None if v is None else contiguous(v.astype(kind, copy=False)) for v in (g, lse, glse))
     dx = namespace(x).empty(x.shape, x.dtype)
@@ -116,7 +117,7 @@ def _elements(kernel: str, x: Any, t: Any, reduction: str, *options: Any) -> Any
     x, t = contiguous(x), contiguous(t)
     y = xp.empty(x.shape, x.dtype) if none else None
     grid, vec = _grid(x.size, *((x, t, y) if none else (x, t)))
-    part = None if none else xp.empty(grid, row.wide(x.dtype))
+    part = None if none else xp.empty(grid, wide(x.dtype))
     launch("loss", f"{kernel}<{ctype(x.dtype)}, {vec}>", grid, 256, x, t, y, part, x.size, *options)
     return y if none else final(part, None, None, x.dtype, x.size, reduction)[0]
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..backend import is_floating, namespace
+from ..ops.reduce import wide
 from . import layout, norm_columns, row
 from .launch import blocks, ctype, launch, multiprocessors
 
@@ -19,7 +20,7 @@ DOWN, ACROSS = "columns<16>", "lanes<32>"  # the teams that merge partial result
 def _names(x: Any, *weights: Any) -> list[str]:
     """The C++ types of x and of the weights; empty for a mixture that the kernels do not take."""
     given = [w for w in weights if w is not None]
-    if not is_floating(x.dtype) or any(w.dtype not in (x.dtype, row.wide(x.dtype)) for w in given):
+    if not is_floating(x.dtype) or any(w.dtype not in (x.dtype, wide(x.dtype)) for w in given):
         return []
     if len({w.dtype for w in given}) > 1:
         return []
@@ -57,7 +58,7 @@ def _normed(
     x: Any, m: int, n: int, saved: tuple, w: Any, b: Any, eps: float, centre: str, l: int = 0, groups: int = 1
 ) -> Any:
     """(y, mean, rstd) of m rows of n; a weight to each of a row's values, or to l of them, for `groups` rows in turn."""
-    xp, kind, (x, w, b) = namespace(x), row.wide(x.dtype), _whole(x, w, b)
+    xp, kind, (x, w, b) = namespace(x), wide(x.dtype), _whole(x, w, b)
     y, rstd = xp.empty(x.shape, x.dtype), xp.empty(saved, kind)
     mean, names, size = xp.empty(saved, kind) if centre == "true" else None, _names(x, w, b), x.dtype.itemsize
     pieces = row.pieces(x, m, n, (2, 3))
@@ -104,7 +105,7 @@ def _rows_backward(
     names = _names(x, w)
     if not m * n or m > row.MOST_ROWS or not names or g.dtype != x.dtype:
         return NotImplemented
-    xp, kind, size = namespace(x), row.wide(x.dtype), x.dtype.itemsize
+    xp, kind, size = namespace(x), wide(x.dtype), x.dtype.itemsize
     g, x, w = _whole(g, x, w)
     mean, rstd, gmean, grstd = _statistics(kind, mean, rstd, gmean, grstd)
     *teams, large = _gradient_teams(size)
@@ -139,7 +140,7 @@ def _rows_backward(
 
 def _column_sums(g: Any, x: Any, mean: Any, rstd: Any, m: int, n: int, need_g: bool, need_gx: bool) -> tuple[Any, Any]:
     """Partial sums of g and g xh over the rows of (m, n) matrices, None for those not needed."""
-    xp, kind = namespace(x), row.wide(x.dtype)
+    xp, kind = namespace(x), wide(x.dtype)
     splits, each = _split(m, n)
     a, c = (xp.empty((splits, n), kind) if need else None for need in (need_g, need_gx))
     kernel = f"norm_column_sums<{ctype(x.dtype)}, columns<8>>"
@@ -178,7 +179,7 @@ def rms_norm_forward(x: Any, normalized_shape: Any, w: Any, eps: float | None) -
     """(y, rstd)."""
     if not is_floating(x.dtype):
         return NotImplemented
-    eps = float(np.finfo(row.wide(x.dtype)).eps) if eps is None else eps
+    eps = float(np.finfo(wide(x.dtype)).eps) if eps is None else eps
     found = _rows(x, normalized_shape, w, None, eps, "false")
     return found if found is NotImplemented else found[::2]
 
@@ -206,7 +207,7 @@ class Planes:
         self.pieces = blocks(self.l, row.PIECE)
         self.each = self.l if self.pieces == 1 else row.PIECE
         self.count = self.n * self.c * self.pieces
-        self.dtype, self.kind = x.dtype, row.wide(x.dtype)
+        self.dtype, self.kind = x.dtype, wide(x.dtype)
 
     @property
     def taken(self) -> bool:
@@ -391,8 +392,8 @@ def batch_norm_running(
 ) -> Any:
     """Move the running statistics in place."""
     both = running_mean, running_var
-    dtype, kind = running_mean.dtype, row.wide(rstd.dtype)
-    if running_var.dtype != dtype or row.wide(dtype) != kind or not all(v.flags.c_contiguous for v in both):
+    dtype, kind = running_mean.dtype, wide(rstd.dtype)
+    if running_var.dtype != dtype or wide(dtype) != kind or not all(v.flags.c_contiguous for v in both):
         return NotImplemented
     c, numbers = running_mean.size, map(np.float64, (n, momentum, eps))
     kernel = f"norm_running<{ctype(dtype)}, {ctype(kind)}>"
@@ -416,8 +417,8 @@ def instantiations() -> list[str]:
     """Every kernel that may be launched."""
     found = []
     for c, size in row.types():
-        wide = "double" if size == 8 else "float"
-        weights = dict.fromkeys((c, wide))
+        acc = "double" if size == 8 else "float"
+        weights = dict.fromkeys((c, acc))
         vec, parts = 16 // size, (ACROSS, DOWN)
         for w in weights:
             found += [t.name("norm_rows", c, w, centre) for centre in ("true", "false") for t in row.every(size, resident=1)[:-1]]
@@ -427,9 +428,9 @@ def instantiations() -> list[str]:
             pieces = ("norm_finish", "norm_backward_parts", "norm_backward_finish")
             found += [f"{k}<{c}, {w}, {vec}>" for k in ("norm_apply", "norm_dx", *pieces)]
             found += [f"{k}<{c}, {w}, {v}>" for k in ("norm_channels", "norm_channels_backward") for v in (1, vec)]
-            found += [f"norm_sums<{wide}, {w}, {wide}, {t}>" for t in parts]
-            found += [f"norm_sums<{wide}, {wide}, {w}, {t}>" for t in parts]
+            found += [f"norm_sums<{acc}, {w}, {acc}, {t}>" for t in parts]
+            found += [f"norm_sums<{acc}, {acc}, {w}, {t}>" for t in parts]
         found += [t.name(k, c) for k in ("norm_plane_moments", "norm_plane_sums") for t in _kept(size)]
-        found += [f"norm_column_sums<{c}, columns<8>>", f"norm_running<{c}, {wide}>"]
-        found += [f"norm_moments<{wide}, {t}>" for t in parts]
+        found += [f"norm_column_sums<{c}, columns<8>>", f"norm_running<{c}, {acc}>"]
+        found += [f"norm_moments<{acc}, {t}>" for t in parts]
     return list(dict.fromkeys(found))

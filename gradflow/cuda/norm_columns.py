@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..backend import Array, namespace
+from ..ops.reduce import wide
 from . import row
 from .launch import blocks, ctype, launch
 
@@ -20,17 +21,17 @@ def _packs(x: Array, n: int) -> int:
 
 def _cut(m: int, n: int, vec: int) -> tuple[tuple[int, int], tuple[int, int], int]:
     """(grid, block, rows to a block) of the kernels."""
-    wide = min(32, 1 << (blocks(n, vec) - 1).bit_length())
-    across = blocks(n, wide * vec)
-    each = blocks(m, min(blocks(FULL, across), blocks(m, ROWS * (256 // wide))))
-    return (across, blocks(m, each)), (wide, 256 // wide), each
+    columns = min(32, 1 << (blocks(n, vec) - 1).bit_length())
+    across = blocks(n, columns * vec)
+    each = blocks(m, min(blocks(FULL, across), blocks(m, ROWS * (256 // columns))))
+    return (across, blocks(m, each)), (columns, 256 // columns), each
 
 
 def moments(x: Array, m: int, n: int) -> tuple[Array, Array, int]:
     """Partial means of each of n columns, sums of squared differences from them, and of how many rows each part is."""
     vec = _packs(x, n)
     grid, block, each = _cut(m, n, vec)
-    mean, square = namespace(x).empty((2, grid[1], n), row.wide(x.dtype))
+    mean, square = namespace(x).empty((2, grid[1], n), wide(x.dtype))
     launch("norm_columns", f"column_moments<{ctype(x.dtype)}, {vec}>", grid, block, x, mean, square, m, n, each)
     return mean, square, each
 
@@ -39,7 +40,7 @@ def sums(g: Array, x: Array, mean: Array, rstd: Array, m: int, n: int, width: in
     """Partial sums of g and of g xh over rows of (m, n) matrices, `width` columns to a channel."""
     vec = _packs(x, n)
     grid, block, each = _cut(m, n, vec)
-    a, c = namespace(x).empty((2, grid[1], n), row.wide(x.dtype))
+    a, c = namespace(x).empty((2, grid[1], n), wide(x.dtype))
     kernel = f"column_sums<{ctype(x.dtype)}, {vec}>"
     launch("norm_columns", kernel, grid, block, g, x, mean, rstd, a, c, m, n, width, each)
     return a, c

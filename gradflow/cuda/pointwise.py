@@ -19,7 +19,7 @@ from .. import backend
 from ..backend import Array, need_card
 from . import launch as launching
 from .launch import blocks, ctype, fire, folder, load
-from .layout import common, turned
+from .layout import common, through
 
 THREADS = 256
 
@@ -107,8 +107,7 @@ class Twin:
         arrays = [a for a in args if type(a) is card_array]
         found = common(arrays)
         if found is not None:  # as if the dimensions stood in the order in which they lie
-            there, back = found
-            return self(*(turned(a, there) if type(a) is card_array else a for a in args)).transpose(back)
+            return through(found, self, *args)
         if self.function in REPEATED and which == 3:
             y = self.repeated(args, card_array, kind)
             if y is not None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..backend import Array, is_floating, need_card
 from ..ops.dims import dimensions
+from ..ops.reduce import wide
 from . import row
 from .launch import aligned, blocks, ctype, launch
 from .layout import order_of
@@ -26,7 +27,7 @@ def sum_of_rows(x: Array, rows: int, n: int, dtype: Any, scale: float = 1.0) -> 
     vec = 16 // x.dtype.itemsize
     each = n if pieces == 1 else blocks(blocks(n, pieces), vec) * vec
     pieces = blocks(n, each)
-    to = np.dtype(dtype) if pieces == 1 else row.wide(x.dtype)
+    to = np.dtype(dtype) if pieces == 1 else wide(x.dtype)
     y, (team, block) = cp.empty(rows * pieces, to), next((t, b) for most, t, b in TEAMS if each <= most)
     kernel, factor = f"sum_rows<{ctype(x.dtype)}, {ctype(to)}, {team}>", np.float64(scale if pieces == 1 else 1)
     launch("reduce", kernel, blocks(rows * pieces, block[1]), block, x, y, rows * pieces, n, pieces, each, factor)
@@ -38,14 +39,14 @@ def sum_of_columns(x: Array, outer: int, m: int, n: int, dtype: Any, scale: floa
     cp = need_card("sum")
     vec = 16 // x.dtype.itemsize
     vec = vec if n % vec == 0 and aligned(x) else 1
-    wide = min(256, 1 << (blocks(n, vec) - 1).bit_length(), 32 if m > 64 else 256)
-    across = blocks(n, wide * vec)
-    splits = max(min(blocks(FULL, across * outer), blocks(m, 8 * (256 // wide)), LIMIT), 1)
+    columns = min(256, 1 << (blocks(n, vec) - 1).bit_length(), 32 if m > 64 else 256)
+    across = blocks(n, columns * vec)
+    splits = max(min(blocks(FULL, across * outer), blocks(m, 8 * (256 // columns)), LIMIT), 1)
     each = blocks(m, splits)
     splits = blocks(m, each)
-    to = np.dtype(dtype) if splits == 1 else row.wide(x.dtype)
+    to = np.dtype(dtype) if splits == 1 else wide(x.dtype)
     y, factor = cp.empty((outer, splits, n), to), np.float64(scale if splits == 1 else 1)
-    kernel, block = f"sum_columns<{ctype(x.dtype)}, {ctype(to)}, {vec}>", (wide, 256 // wide)
+    kernel, block = f"sum_columns<{ctype(x.dtype)}, {ctype(to)}, {vec}>", (columns, 256 // columns)
     for first in range(0, outer, LIMIT):
         some = slice(first, first + LIMIT)
         arrays = (x, y) if outer <= LIMIT else (x.reshape(outer, m, n)[some], y[some])
@@ -61,8 +62,8 @@ def axis_sum(x: Array, axes: tuple[int, ...], dtype: Any = None, scale: float = 
         y = axis_sum(x.transpose(there), tuple(there.index(i) for i in axes), dtype, scale)
         kept = [i for i in there if i not in axes]
         return y if y is NotImplemented else y.transpose([kept.index(i) for i in sorted(kept)])
-    dtype = row.wide(x.dtype) if dtype is None else np.dtype(dtype)
-    if not is_floating(x.dtype) or dtype not in (x.dtype, row.wide(x.dtype)) or not 0 < x.size < 2**32:
+    dtype = wide(x.dtype) if dtype is None else np.dtype(dtype)
+    if not is_floating(x.dtype) or dtype not in (x.dtype, wide(x.dtype)) or not 0 < x.size < 2**32:
         return NotImplemented
     shape = tuple(n for i, n in enumerate(x.shape) if i not in axes)
     groups: list[tuple[bool, int]] = []  # neighbouring axes that are all summed over or all not, as one
@@ -81,7 +82,7 @@ def axis_sum(x: Array, axes: tuple[int, ...], dtype: Any = None, scale: float = 
         k = max(i for i, (summed, _) in enumerate(groups) if summed)
         outer, n, inner = (math.prod(size for _, size in part) for part in (groups[:k], groups[k : k + 1], groups[k + 1 :]))
         last = not any(summed for summed, _ in groups[:k])
-        to, factor = (dtype, scale) if last else (row.wide(x.dtype), 1.0)
+        to, factor = (dtype, scale) if last else (wide(x.dtype), 1.0)
         x = sum_of_rows(x, outer, n, to, factor) if inner == 1 else sum_of_columns(x, outer, n, inner, to, factor)
         del groups[k]
     return x.reshape(shape)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import NamedTuple
 
 from ..backend import Array, need_card
 from . import launch
@@ -133,8 +131,3 @@ def grid(t: Team, rows: int) -> int:
 def types() -> list[tuple[str, int]]:
     """The storage types of kernels and their sizes."""
     return [("float", 4), ("double", 8), ("__half", 2), ("__nv_bfloat16", 2)]
-
-
-def wide(dtype: Any) -> Any:
-    """The dtype in which elements of this one are accumulated."""
-    return np.dtype(np.float32) if dtype.itemsize == 2 else dtype

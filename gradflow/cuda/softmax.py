@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..backend import is_floating, namespace
+from ..ops.reduce import wide
 from . import row
 from .launch import ctype, launch
 
@@ -35,7 +36,7 @@ def _run(kernel: str, inputs: list[Any], dim: int | None, log: str) -> Any:
         if kernel == "softmax_forward":
             parts, last = exponentials(inputs[0], rows, n, pieces), "softmax_finish"
         else:
-            parts, last = namespace(y).empty((rows, pieces), row.wide(y.dtype)), "softmax_backward_finish"
+            parts, last = namespace(y).empty((rows, pieces), wide(y.dtype)), "softmax_backward_finish"
             first = f"softmax_backward_parts<{type}, {log}, {vec}>"
             launch("softmax", first, rows * pieces, 256, *inputs, parts, n, pieces, row.PIECE)
         launch("softmax", f"{last}<{type}, {log}, {vec}>", rows * pieces, 256, *inputs, parts, y, n, pieces, row.PIECE)
@@ -49,7 +50,7 @@ def _run(kernel: str, inputs: list[Any], dim: int | None, log: str) -> Any:
 
 def exponentials(x: Any, rows: int, n: int, pieces: int, sums: Any = None) -> Any:
     """The largest value of each piece of the rows and its sum of e^(x - largest), (rows, pieces, 2); and its sum of x."""
-    parts = namespace(x).empty((rows, pieces, 2), row.wide(x.dtype))
+    parts = namespace(x).empty((rows, pieces, 2), wide(x.dtype))
     kernel = f"softmax_parts<{ctype(x.dtype)}, {16 // x.dtype.itemsize}>"
     launch("softmax", kernel, rows * pieces, 256, x, parts, sums, n, pieces, row.PIECE)
     return parts

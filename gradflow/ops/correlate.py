@@ -144,7 +144,7 @@ def _ordered(xp: Any, y: Array, last: bool) -> Array:
 
 def _new(make: Callable[..., Array], shape: tuple[int, ...], dtype: Any, last: bool) -> Array:
     """An array made in C order or, if `last`, channels last."""
-    return layout.planes(make(tuple(shape[i] for i in layout.axes(len(shape))[0]), dtype)) if last else make(shape, dtype)
+    return layout.made(lambda size: make(size, dtype), shape, layout.axes(len(shape)) if last else None)
 
 
 class _Kept(local):

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import Array, on_card
+from ..backend import Array, is_array, on_card
 
 Axes = tuple[int, ...]
 
@@ -77,16 +77,25 @@ def order_of(x: Array) -> tuple[Axes, Axes] | None:
 
 def alike(x: Array, make: Callable[[Axes], Array], shape: Axes | None = None) -> Array:
     """An array of a shape, x's unless given, that lies as x does, from `make`, which is given a size and makes it in C order."""
-    found, shape = order_of(x), x.shape if shape is None else shape
-    if found is None:
-        return make(shape)
-    there, back = found
-    return make(tuple(shape[i] for i in there)).transpose(back)
+    return made(make, x.shape if shape is None else shape, order_of(x))
+
+
+def made(make: Callable[[Axes], Array], shape: Axes, found: tuple[Axes, Axes] | None) -> Array:
+    """An array of a shape that lies in an order, of None C order, from `make`, as alike() has it."""
+    return make(shape) if found is None else make(tuple(shape[i] for i in found[0])).transpose(found[1])
 
 
 def turned(x: Array, there: Axes) -> Array:
     """x with its dimensions in another order, after ones of size one where it has fewer."""
     return x[(None,) * (len(there) - x.ndim)].transpose(there)
+
+
+def through(found: tuple[Axes, Axes] | None, f: Callable[..., Array], *args: Any) -> Array:
+    """f(*args), with the dimensions of all arrays in another order, of None as they are, and those of the result turned back."""
+    if found is None:
+        return f(*args)
+    there, back = found
+    return f(*(turned(a, there) if is_array(a) else a for a in args)).transpose(back)
 
 
 def common(arrays: Sequence[Array]) -> tuple[Axes, Axes] | None:
@@ -99,11 +108,7 @@ def common(arrays: Sequence[Array]) -> tuple[Axes, Axes] | None:
 
 def kept(f: Callable[..., Array], *args: Any) -> Array:
     """f(*args), an elementwise function of which CuPy's gives C order, in the order that its arrays have in common."""
-    found = common([a for a in args if on_card(a)])
-    if found is None:
-        return f(*args)
-    there, back = found
-    return f(*(turned(a, there) if on_card(a) else a for a in args)).transpose(back)
+    return through(common([a for a in args if on_card(a)]), f, *args)
 
 
 def in_order(pull: Callable[[Any, tuple], tuple], g: Any, saved: tuple) -> tuple:
@@ -120,5 +125,4 @@ def in_order(pull: Callable[[Any, tuple], tuple], g: Any, saved: tuple) -> tuple
 
 def copied(x: Array, like: Array) -> Array:
     """A copy of x, without gaps, that lies as another array of its shape does."""
-    found = order_of(like)
-    return x.copy(order="C") if found is None else x.transpose(found[0]).copy(order="C").transpose(found[1])
+    return through(order_of(like), lambda a: a.copy(order="C"), x)

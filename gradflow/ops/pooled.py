@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..backend import Array, is_floating, namespace
-from .layout import alike, last_of, order_of, rows
+from .layout import alike, last_of, order_of, rows, through
 from .layout import planes as planes_of
 from .reduce import wide
 from .span import Span
@@ -108,11 +108,7 @@ def _places(marks: Array, dims: list[Span], count: int) -> Array:
             taps = taps // dims[i].taps
         return place
     first, table = (xp.asarray(v) for v in _first_places(tuple(dims)))
-    found = order_of(marks)
-    if found is None:
-        return table.take(marks) + first
-    there, back = found
-    return table.take(marks.transpose(there)).transpose(back) + first
+    return through(order_of(marks), table.take, marks) + first
 
 
 @lru_cache(maxsize=256)

@@ -116,10 +116,7 @@ tape.fit_traced, tape.plus, plan.in_order = fit_traced, pointwise.add, layout.in
 @op(dx=lambda g, source: transfer(g, source), reference=None)
 def transfer(x, device, source=None, non_blocking=False):
     """x on another device, in the order in which it lies; its gradient goes back to `source`."""
-    found = layout.order_of(x)
-    if found is None:
-        return to_device(x, device, non_blocking)
-    return to_device(x.transpose(found[0]), device, non_blocking).transpose(found[1])
+    return layout.through(layout.order_of(x), lambda a: to_device(a, device, non_blocking), x)
 
 
 def move(x: Any, device: Any, non_blocking: bool = False) -> Any:
